@@ -29,6 +29,9 @@ pub(crate) struct EventsArgs {
 /// Prints events: text on a terminal, else JSON lines.
 pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
+    if output.json && options.all {
+        return Err(CliError::usage("--all has no effect with --json, which prints every event"));
+    }
     let as_json = output.json || !output.terminal;
     let mut lines = EventLines { all: options.all || !options.kinds.is_empty(), ..EventLines::default() };
     let mut seen = false;
@@ -214,7 +217,7 @@ fn cause(event: &EventInfo, from: &str, now: u64) -> String {
         }
         "limited" => format!("{from} limited{until}"),
         "lacks_model" => format!("{from} lacks the model"),
-        reason if event.until.is_none() => format!("{from}: {}", format::spaced(reason)),
+        reason if event.until.is_none() => format!("{from}: {}", format::reason(reason)),
         reason => {
             let scope = event.scope.as_deref().unwrap_or_default();
             let model = ui::account::missing_model(scope, reason, event.key.as_deref().unwrap_or_default());
@@ -237,12 +240,7 @@ fn limited(event: &EventInfo, account: &str, now: u64) -> String {
     }
     let of = quota(key).map(|key| format!(" for {key}")).unwrap_or_default();
     let what = if ui::account::is_denial(scope, reason) { "refused by its provider" } else { "limited" };
-    format!("{account} {what}{of}{until}: {}", why(reason))
-}
-
-/// A reason, for a line.
-fn why(reason: &str) -> String {
-    if reason == "rate_limit_exceeded" { "rate limit".to_owned() } else { format::spaced(reason) }
+    format!("{account} {what}{of}{until}: {}", format::reason(reason))
 }
 
 /// `until 17:06, in 76 s`: the span as it was when it happened, unless it is still ahead.

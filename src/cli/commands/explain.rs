@@ -23,6 +23,10 @@ pub(crate) struct ExplainArgs {
 }
 
 pub(super) fn execute(options: ExplainArgs, context: &Context) -> Result<(), CliError> {
+    if options.model.is_some() && (options.what == "LAST" || options.what.starts_with("ls_")) {
+        let hint = "for a model name an account: lessor explain A --model M";
+        return Err(CliError::usage("--model is for accounts: a decision has its own model").hint(hint));
+    }
     let what = ExplainParams { what: Some(options.what), model: options.model };
     let info = context.ask(|client| client.explain(what.clone()))?;
     context.output.result(&info, || text(&info, format::now(), &context.output))
@@ -54,7 +58,7 @@ fn decision(info: &ExplainInfo, decided: &DecidedInfo, now: u64, output: &Output
     let mut text = format!("granted {ago}{held}: {wanted}\n{chosen}{}\n", over(by, decided.compared.as_ref(), info));
     text.extend(decided.compared.iter().filter_map(|compared| passed(compared, now)).map(|line| line + "\n"));
     if let (Some(from), Some(reason)) = (&decided.moved_from, &decided.moved_because) {
-        text += &format!("the lease moved from {}: {}\n", clean(ui::account::label(from)), format::spaced(reason));
+        text += &format!("the lease moved from {}: {}\n", clean(ui::account::label(from)), format::reason(reason));
     }
     output.prose(&text)
 }
@@ -76,10 +80,17 @@ fn request_text(info: &ExplainInfo) -> String {
     let mut parts = vec![request.model.clone().unwrap_or_else(|| "any model".to_owned())];
     parts.push(format!("of {}", request.provider));
     parts.extend(request.pool.as_ref().map(|pool| format!("in {pool}")));
-    parts.extend(request.account.as_ref().map(|account| format!("on {account} only")));
+    parts.extend(request.account.as_ref().map(|account| format!("on {} only", name_of(account, info))));
     parts.extend(request.session.as_ref().map(|session| format!("for session {session}")));
     parts.extend(request.label.as_ref().map(|label| format!("({label})")));
     clean(&parts.join(" "))
+}
+
+/// What people call the account that a request names.
+fn name_of<'a>(account: &'a str, info: &'a ExplainInfo) -> &'a str {
+    let named = info.candidates.iter().find(|one| one.id == account).map(candidate_name);
+    let chosen = || info.decided.as_ref()?.account.as_ref().filter(|chosen| chosen.id == account);
+    named.or_else(|| chosen().map(ui::account::label)).unwrap_or(account)
 }
 
 /// What decided, after the name of the chosen account: ` over home: 0/1 leases against 1/1`.
@@ -129,7 +140,7 @@ fn passed(compared: &ComparedInfo, now: u64) -> Option<String> {
     let PassedInfo { account, by, why, until } = compared.passed.as_ref()?;
     let what = if by == "session" { "the session's account" } else { "preferred" };
     let until = until.map(|until| format!(" {}", until_words(now, until))).unwrap_or_default();
-    let why = if why == "overage" { "has used up its plan".to_owned() } else { state_words(why) };
+    let why = if why == "overage" { "has used up its plan".to_owned() } else { format::obstacle(why) };
     Some(format!("{what} {} {why}{until}", clean(ui::account::label(account))))
 }
 
@@ -152,16 +163,6 @@ fn first_free(info: &ExplainInfo, now: u64) -> Option<String> {
 
 fn candidate_name(one: &CandidateInfo) -> &str {
     one.label.as_ref().or(one.email.as_ref()).unwrap_or(&one.id)
-}
-
-/// Why an account cannot serve, as everywhere.
-fn state_words(why: &str) -> String {
-    match why {
-        "not_allowed" => "not for this agent".to_owned(),
-        "busy" => "in use".to_owned(),
-        "lacks_model" => "lacks the model".to_owned(),
-        other => format::spaced(other),
-    }
 }
 
 fn why(by: &str, strategy: &str) -> String {
@@ -209,15 +210,15 @@ fn now_text(info: &ExplainInfo, now: u64) -> String {
 fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
         Column::number("#"),
-        Column::flexible("ACCOUNT", 10),
-        Column::number("LEASES"),
-        Column::number("PRIO"),
-        Column::number("HEALTH"),
-        Column::number("TOKENS"),
-        Column::number("SCORE"),
+        Column::name("ACCOUNT"),
+        Column::number("LEASES").left_out(2),
+        Column::number("PRIO").left_out(3),
+        Column::number("HEALTH").left_out(5),
+        Column::number("TOKENS").left_out(6),
+        Column::number("SCORE").left_out(4),
         Column::number("5H"),
         Column::number("7D"),
-        Column::flexible("NOTES", 14),
+        Column::flexible("NOTES", 14).moved_below(1),
     ]);
     let hybrid = info.strategy == "hybrid";
     let has_priority = info.candidates.iter().any(|one| one.priority != 0);
@@ -253,7 +254,7 @@ fn notes(one: &CandidateInfo, now: u64) -> String {
             false if until <= now => String::new(),
             false => format!(" until {}", format::day_and_clock(now, until)),
         });
-        return format!("{}{}", state_words(why), until.unwrap_or_default());
+        return format!("{}{}", format::obstacle(why), until.unwrap_or_default());
     }
     let mut notes = Vec::new();
     notes.extend(one.current.then(|| "current".to_owned()));

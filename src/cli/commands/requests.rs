@@ -163,7 +163,7 @@ fn chain(row: &RequestRow, now: u64, is_utf8: bool) -> Option<String> {
         let waited = crate::pool::spoken(std::time::Duration::from_millis(row.waited_ms));
         parts.push(format!("waited {waited} for an account"));
     }
-    let reason = row.reason.as_deref().map(format::spaced);
+    let reason = row.reason.as_deref().map(format::reason);
     let end = match (row.outcome.as_str(), &row.account) {
         ("ok", _) => None,
         ("refused", None) => Some(("refused by lessor", reason)),

@@ -75,7 +75,7 @@ pub(crate) fn limit(limit: &LimitInfo, now: u64) -> String {
         "report" => "reported",
         _ => "estimated",
     };
-    let (reason, until) = (format::spaced(&limit.reason), format::until_clock(now, limit.until));
+    let (reason, until) = (format::reason(&limit.reason), format::until_clock(now, limit.until));
     format!("{reason} of {of} {until} ({known} {since})")
 }
 

@@ -72,9 +72,30 @@ pub(crate) fn spaced(name: &str) -> String {
     name.replace('_', " ")
 }
 
+/// Why a provider refused, in words.
+pub(crate) fn reason(name: &str) -> String {
+    match name {
+        "unknown" => "refusal without a reason".to_owned(),
+        "rate_limit_exceeded" => "rate limit".to_owned(),
+        other => spaced(other),
+    }
+}
+
+/// What keeps an account from serving a request: its state, or what is in the way of this request.
+pub(crate) fn obstacle(name: &str) -> String {
+    match name {
+        "not_allowed" => "not for this agent".to_owned(),
+        "busy" => "in use".to_owned(),
+        "lacks_model" => "lacks the model".to_owned(),
+        "excluded" => "excluded, or not suited to this request".to_owned(),
+        other => spaced(other),
+    }
+}
+
 /// A reason or state, short enough for a table.
 pub(crate) fn short(name: &str) -> String {
     match name {
+        "unknown" => "no reason given",
         "quota_exhausted" => "quota",
         "rate_limit_exceeded" => "rate limit",
         "model_capacity_exhausted" => "capacity",
@@ -99,6 +120,15 @@ mod tests {
     const MIN: u64 = 60 * S;
     const H: u64 = 60 * MIN;
     const D: u64 = 24 * H;
+
+    #[test]
+    fn a_refusal_without_a_reason_is_not_an_unknown_state() {
+        for reason in crate::limits::Reason::ALL {
+            for words in [super::reason(reason.name()), short(reason.name())] {
+                assert!(!words.contains("unknown") && !words.contains('_'), "{words}");
+            }
+        }
+    }
 
     #[test]
     fn times_are_shown_in_their_largest_unit() {

@@ -128,7 +128,7 @@ impl Output {
         for account in &data.accounts {
             let until = account.until.map(|until| format!(" {}", format::until_clock(now, until))).unwrap_or_default();
             let name = account.name.as_ref().unwrap_or(&account.id);
-            text += &format!("  {}: {}{until}\n", clean(name), clean(&format::spaced(&account.why)));
+            text += &format!("  {}: {}{until}\n", clean(name), clean(&format::obstacle(&account.why)));
         }
         if let Some(after) = data.retry_after_ms {
             text += &format!("  first free: {}\n", format::clock_and_span(now, now.saturating_add(after)));

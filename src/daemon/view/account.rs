@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::denial::{by_the_configuration, denial_words};
 use super::why_renewing;
 use crate::daemon::state::State;
-use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken};
+use crate::pool::{
+    Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
+};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
@@ -143,6 +145,13 @@ pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
     for (shown, obstacle) in error.data.accounts.iter_mut().zip(&refusal.accounts) {
         shown.name = Some(state.account_name(obstacle.account));
         shown.why = state.obstacle_name(now, obstacle.account, obstacle.why).to_owned();
+    }
+    // what helps the only account; of several, the list says what each needs
+    if let [only] = refusal.accounts.as_slice()
+        && matches!(only.why, Ineligible::Disabled | Ineligible::NeedsLogin | Ineligible::NeedsVerification)
+        && let Some(remedy) = state.pool.account(only.account).and_then(|account| super::remedy(state, now, account))
+    {
+        error.data.hint = Some(remedy);
     }
     error
 }

@@ -100,15 +100,12 @@ impl Pool {
             ),
             RefusalKind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
             RefusalKind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
-            RefusalKind::NeedsLogin => (
-                format!("the {provider} account needs a new login"),
-                Some("run `lessor doctor` to see what each account needs"),
-            ),
-            RefusalKind::NeedsVerification => (
-                format!("the {provider} account must be verified with its provider"),
-                Some("run `lessor account list` to see where to verify it"),
+            RefusalKind::NeedsLogin | RefusalKind::NeedsVerification => (
+                format!("no {provider} account can serve until its user acts"),
+                Some("run `lessor account list` to see what each account needs"),
             ),
             RefusalKind::NotAllowed => (format!("no {provider} account may be used by {agent}"), None),
+            _ if ask.account.is_some() => (format!("the {provider} account is disabled"), None),
             _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
         };
         let hint = hint.map(str::to_owned).or_else(|| {

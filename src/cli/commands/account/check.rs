@@ -23,9 +23,9 @@ pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliEr
 }
 
 /// What replaces a credential that the provider goes on refusing.
-fn remedy(account: &AccountInfo) -> String {
-    let (id, provider) = (&account.id, &account.provider);
-    match (account.kind, account.link.as_ref().filter(|link| link.mode == "link")) {
+fn remedy(of: &AccountInfo) -> String {
+    let (id, provider) = (account::reference(of), &of.provider);
+    match (of.kind, of.link.as_ref().filter(|link| link.mode == "link")) {
         (CredentialKind::ApiKey, _) => format!("another key: lessor account set {id} --api-key-stdin"),
         (CredentialKind::Token, _) => format!("another token: lessor account set {id} --token-stdin"),
         (CredentialKind::Oauth, Some(link)) => {
@@ -35,15 +35,24 @@ fn remedy(account: &AccountInfo) -> String {
     }
 }
 
+/// What keeps an account from serving although its credential is accepted.
+fn but(of: &AccountInfo) -> String {
+    if ["ready", "partly_limited"].contains(&of.state.as_str()) {
+        return String::new();
+    }
+    let remedy = of.remedy.as_ref().map(|remedy| format!("; {}", clean(remedy))).unwrap_or_default();
+    format!(", but the account cannot serve now: {}{remedy}", account::state(of))
+}
+
 fn line(info: &CheckInfo) -> String {
     let of = &info.account;
-    let name = format!("{} ({}, {})", clean(account::name(of)), of.id, clean(&of.provider));
+    let name = format!("{} ({})", clean(account::name(of)), clean(&of.provider));
     let status = info.status.map(|status| format!(" ({status})")).unwrap_or_default();
     let why = info.message.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
     let link = info.link.as_ref().filter(|link| !why.contains(link.as_str()));
     let link = link.map(|link| format!("; open {}", clean(link))).unwrap_or_default();
     match info.outcome.as_str() {
-        "accepted" => format!("{name}: the provider accepts its credential"),
+        "accepted" => format!("{name}: the provider accepts its credential{}", but(of)),
         "refused" if info.message.is_some() => format!("{name}: the provider refuses its credential{why}{link}"),
         "refused" => format!("{name}: the provider refuses its credential{status}{link}"),
         "unreachable" => format!("{name}: not known whether the provider accepts its credential{why}"),

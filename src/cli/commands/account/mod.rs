@@ -149,7 +149,9 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
             (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled")
         }
         AccountSubcommand::ClearLimits(account) => {
-            (context.connect()?.clear_limits(reference(account))?, "cleared the limits of")
+            let had_limits = list::find(&account.account, context).map_or(true, |before| !before.limits.is_empty());
+            let info = context.connect()?.clear_limits(reference(account))?;
+            (info, if had_limits { "cleared the limits of" } else { "there were no limits on" })
         }
         AccountSubcommand::Refresh(account) => {
             let refreshed = context.connect()?.refresh_account(reference(account));
@@ -245,7 +247,7 @@ pub(super) fn note_obstacle(info: &AccountInfo, context: &Context) {
         "cannot_renew" => info.state_reason.clone().unwrap_or_else(|| "it cannot be renewed".to_owned()),
         "needs_login" => format!("it needs a login: {remedy}"),
         "limited" => {
-            let reasons: Vec<String> = info.limits.iter().map(|limit| format::spaced(&limit.reason)).collect();
+            let reasons: Vec<String> = info.limits.iter().map(|limit| format::reason(&limit.reason)).collect();
             let name = account::reference(info);
             format!(
                 "it still has limits ({}); to end them before their time: lessor account clear-limits {name}",

@@ -9,6 +9,7 @@ use crate::cli::ui::{Output, Tint, account, clean, cut, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::protocol::{AccountInfo, AccountRef, ErrorKind, ListAccountsParams, UsageInfo};
+use crate::usage::is_reported;
 
 #[derive(Debug, Args)]
 pub(crate) struct AccountUsageArgs {
@@ -85,11 +86,22 @@ fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
     match account::reading_note(info, now) {
         Some(note) => text += &output.prose(&line(&output.tint(Tint::Warn, &clean(&note)))),
         None if info.usage.iter().all(|window| window.rate) => {
-            text += &line(&output.tint(Tint::Faint, "not known: its provider does not report it"));
+            text += &output.prose(&line(&output.tint(Tint::Faint, &unread(info))));
         }
         None => {}
     }
     text
+}
+
+/// Why there is no reading.
+fn unread(info: &AccountInfo) -> String {
+    match info.kind {
+        kind if !is_reported(&info.provider, kind) => {
+            format!("not known: {} reports no usage of a {}", clean(&info.provider), account::kind(kind))
+        }
+        _ if info.state == "ready" => "no reading yet".to_owned(),
+        _ => format!("no reading yet: {}", account::state(info)),
+    }
 }
 
 fn line(text: &str) -> String {

@@ -95,8 +95,7 @@ fn text(decision: &DecisionInfo<'_>, output: &Output) -> String {
     };
     let reason = decision.reason.as_deref().map(|reason| {
         let scope = decision.scope.as_deref().map(|scope| format!(" of the {scope}")).unwrap_or_default();
-        let reason = if reason == "unknown" { "a refusal without a reason".to_owned() } else { format::spaced(reason) };
-        format!(": {reason}{scope}")
+        format!(": {}{scope}", format::reason(reason))
     });
     let mut text = output.prose(&format!("{}{}\n", output.tint(Tint::Strong, &action), reason.unwrap_or_default()));
     text.extend(decision.evidence.iter().map(|evidence| output.field("evidence", NAMES, evidence)));
