@@ -45,7 +45,11 @@ fn a_short_demo_succeeds() {
     assert_eq!(found["most_agents_on_one_key"], 1);
     assert_eq!(found["idle_while_waited_ms"], 0);
     assert!(found["requests"].as_u64().unwrap() > 20, "{found}");
+    // the provider refused requests of the agents, and the gateway absorbed all of that
+    assert!(found["limits_met"].as_u64().unwrap() > 0, "{found}");
     assert_eq!((&found["limits_seen_by_agents"], &found["shared_accounts"]), (&0.into(), &0.into()), "{found}");
+    assert!(found["quota_used"].as_f64().unwrap() <= 1.0, "{found}");
+    assert_eq!(found["failures"], serde_json::json!([]));
     assert_eq!(found["by_account"].as_array().unwrap().len(), 3);
     assert!(found["agent_killed_ms"].as_f64().is_some(), "{found}");
     assert!(is_empty(temporary.path()), "the home is still there");
@@ -61,7 +65,8 @@ fn an_interrupted_demo_leaves_nothing() {
     // its line, which it prints once a second, appears when the agents work
     let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("requests served")));
-    assert!(processes_in(temporary.path()) >= 6, "six agents; the daemon shows its own environment to root only");
+    // the others start later, and the daemon shows its own environment to root only
+    assert!(processes_in(temporary.path()) >= 2, "the first two agents");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));

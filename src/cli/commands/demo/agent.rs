@@ -1,34 +1,37 @@
-//! One agent of the demo, a process: leases an account, sends requests, reports limits, switches accounts.
+//! One agent of the demo, a process: leases an account for a few requests at a time, and sends them through the gateway.
 
 use std::io::Write;
+use std::mem;
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
-use super::upstream::{AGENT, RETRY_AFTER_MS};
-use crate::client::{Client, ClientError, LeaseGuard};
+use super::upstream::AGENT;
+use crate::client::{Client, ClientError};
 use crate::config::{AppPaths, Flags};
-use crate::limits::Reason;
-use crate::protocol::{AcquireParams, ReportParams};
+use crate::pool::millis;
+use crate::protocol::{AcquireParams, BindTo, GatewayKeyParams, LeaseInfo, LeaseRef, LeaseRow};
 
 /// The variable with the task, as JSON; it contains no secret.
 pub(super) const TASK_VARIABLE: &str = "LESSOR_DEMO_TASK";
 /// Requests of one turn; an agent keeps its lease for a turn.
-const TURN: u32 = 8;
+pub(super) const TURN: u32 = 8;
 /// The pause before another attempt to reach a daemon that is being restarted.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The body of each request.
+const BODY: &[u8] = b"{\"model\":\"sim-1\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AgentTask {
     pub(super) name: String,
     pub(super) provider: String,
-    pub(super) upstream: String,
     pub(super) millis: u64,
 }
 
@@ -36,18 +39,10 @@ pub(super) struct AgentTask {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AgentTally {
     pub(super) served: u64,
-    /// Requests the upstream refused.
+    /// Answers 429 and 5xx that it got: limits that the gateway did not absorb.
     pub(super) limits: u64,
-    /// Limits after which the daemon switched to another account at once.
-    pub(super) switched: u64,
-    /// Limits after which no account was free, and the agent's next lease was on another account.
-    pub(super) moved_later: u64,
-    /// Limits after which no account was free, and the agent's next lease was on the same account after its reset.
-    pub(super) came_back: u64,
-    /// Requests that failed for the agent's work: refused, and not sent again on this or another account.
-    pub(super) failed: u64,
-    /// Calls that failed because the daemon had just been killed.
-    pub(super) disconnected: u64,
+    /// Calls and requests that it made again because the connection broke: the daemon had just been killed.
+    pub(super) reconnects: u64,
 }
 
 pub(crate) fn work() -> u8 {
@@ -56,13 +51,15 @@ pub(crate) fn work() -> u8 {
         eprintln!("this command is internal: `lessor demo` starts its agents with it");
         return 2;
     };
-    let end = Instant::now() + Duration::from_millis(task.millis);
-    let mut agent = DemoAgent { end, task, tally: AgentTally::default(), upstream: None, limited: None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(agent.run()));
-    agent.print_tally();
+    let name = task.name.clone();
+    let result = DemoAgent::new(task).and_then(|mut agent| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(agent.run());
+        agent.print_tally();
+        result
+    });
     if let Err(error) = &result {
-        eprintln!("{}: {error}", agent.task.name);
+        eprintln!("{name}: {error:#}");
     }
     u8::from(result.is_err())
 }
@@ -71,37 +68,40 @@ struct DemoAgent {
     task: AgentTask,
     end: Instant,
     tally: AgentTally,
-    upstream: Option<SendRequest<Empty<Bytes>>>,
-    /// The account that was limited last, until the next lease.
-    limited: Option<String>,
+    places: AppPaths,
+    /// The connection to the daemon.
+    client: Option<Client>,
+    /// The connection to the gateway.
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What an agent that `lessor run` starts finds in its environment.
+struct GatewayAddress {
+    host: String,
+    key: String,
 }
 
 impl DemoAgent {
-    async fn run(&mut self) -> anyhow::Result<()> {
+    fn new(task: AgentTask) -> anyhow::Result<Self> {
+        let end = Instant::now() + Duration::from_millis(task.millis);
         let places = AppPaths::from_process(&Flags::default())?;
-        while let Some(left) = self.end.checked_duration_since(Instant::now()) {
-            match self.lease(&places, left) {
-                Ok(lease) => {
-                    let account = &*lease.lease().account.id;
-                    match self.limited.take() {
-                        Some(limited) if limited == account => self.tally.came_back += 1,
-                        Some(_) => self.tally.moved_later += 1,
-                        None => {}
-                    }
-                    self.turn(lease).await?;
-                    // printed after every turn, so that the counts of a killed agent are not lost
-                    self.print_tally();
-                }
-                // no account was free before the end
-                Err(ClientError::Refused(_)) => {}
-                // the daemon is being restarted
-                Err(_) => {
-                    self.tally.disconnected += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
+        Ok(Self { task, end, tally: AgentTally::default(), places, client: None, connection: None })
+    }
+
+    async fn run(&mut self) -> anyhow::Result<()> {
+        while !self.left().is_zero() {
+            let lease = self.lease();
+            if let Some(lease) = &lease {
+                self.turn(lease).await?;
+                // printed after every turn, so that the counts of a killed agent are not lost
+                self.print_tally();
             }
         }
         Ok(())
+    }
+
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 
     fn print_tally(&self) {
@@ -110,104 +110,127 @@ impl DemoAgent {
         let _unread = writeln!(std::io::stdout(), "{line}");
     }
 
-    fn lease(&self, places: &AppPaths, left: Duration) -> Result<LeaseGuard, ClientError> {
+    /// A lease that is bound to this process; `None` if no account was free before the end.
+    fn lease(&mut self) -> Option<LeaseInfo<'static>> {
         let request = AcquireParams {
             provider: self.task.provider.clone(),
             label: Some(self.task.name.clone()),
-            wait_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-            credential: true,
+            wait_ms: Some(millis(self.left())),
+            bind: BindTo::Pid(std::process::id()),
             ..AcquireParams::default()
         };
-        // the demo itself restarts the daemon
-        LeaseGuard::acquire(Client::connect(places)?, request)
+        // after a restart this returns the lease whose answer was lost with the connection
+        self.call(|client| client.token(request.clone()))
     }
 
-    /// A few requests on one lease; a limit moves or ends the lease.
-    async fn turn(&mut self, mut lease: LeaseGuard) -> anyhow::Result<()> {
-        // a request that was refused is sent again, so it does not count
-        let mut left = TURN;
-        while left > 0 && Instant::now() < self.end {
-            // after a restart of the daemon, this resumes the lease
-            if lease.renew().is_err_and(|error| error.kind().is_none()) {
-                self.tally.disconnected += 1;
-            }
-            let secret = lease.lease().credential.as_ref().map(|credential| credential.secret.0.to_string());
-            let Some(secret) = secret else { anyhow::bail!("the lease has no credential") };
-            match self.request(&secret).await? {
-                None => {
-                    self.tally.served += 1;
-                    left -= 1;
-                }
-                Some(wait) => {
-                    self.tally.limits += 1;
-                    if !self.report(&mut lease, wait).await {
-                        break;
-                    }
-                }
+    /// A few requests on one lease; the gateway moves it to another account when it meets a limit.
+    async fn turn(&mut self, lease: &LeaseInfo<'static>) -> anyhow::Result<()> {
+        let params = GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), ..GatewayKeyParams::default() };
+        let Some(access) = self.call(|client| client.gateway_key(params.clone())) else { return Ok(()) };
+        let Some(url) = access.url else {
+            anyhow::bail!("the gateway does not listen: {}", access.trouble.unwrap_or_default())
+        };
+        let host = url.trim_start_matches("http://").to_owned();
+        let gateway = GatewayAddress { host, key: access.key.0.into_owned() };
+        for _ in 0..TURN {
+            if !self.request(&gateway).await? {
+                break;
             }
         }
+        self.release();
         Ok(())
     }
 
-    /// Reports a limit; answers whether the lease continues on another account.
-    async fn report(&mut self, lease: &mut LeaseGuard, wait: Duration) -> bool {
-        let report = || ReportParams {
-            reason: Some(Reason::QuotaExhausted),
-            retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            ..ReportParams::default()
-        };
-        while Instant::now() < self.end {
-            match lease.report(report()) {
-                Ok(decision) if decision.action == "switch" => {
-                    self.tally.switched += 1;
-                    return true;
-                }
-                Ok(_) => {
-                    self.limited = Some(lease.lease().account.id.to_string());
-                    return false;
-                }
-                Err(ClientError::Refused(_)) => {
-                    self.tally.failed += 1;
-                    return false;
-                }
-                // the daemon is being restarted: report again
+    /// Releases what this process holds: where the gateway has moved the lease, it has another id by now.
+    fn release(&mut self) {
+        let leases = self.call(Client::leases).unwrap_or_default();
+        let pid = std::process::id();
+        let is_own = |row: &LeaseRow| row.holder.as_ref().is_some_and(|holder| holder.pid == pid);
+        for LeaseRow { lease, fence, .. } in leases.into_iter().filter(is_own) {
+            let reference = LeaseRef { lease, fence: Some(fence) };
+            // refused if it has ended already; at the end of the demo it ends with this process
+            let _released = self.call(|client| client.release(reference.clone()));
+        }
+    }
+
+    /// Calls the daemon, again while it is being restarted; `None` if it refuses, or when the time is over.
+    fn call<T>(&mut self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Option<T> {
+        let mut broke = false;
+        while !self.left().is_zero() {
+            let client = match self.client.take() {
+                Some(client) => Ok(client),
+                None => Client::connect(&self.places),
+            };
+            let answer = client.and_then(|mut client| {
+                let answer = call(&mut client)?;
+                self.client = Some(client);
+                Ok(answer)
+            });
+            match answer {
+                Ok(answer) => return Some(answer),
+                Err(ClientError::Refused(_)) => return None,
                 Err(_) => {
-                    self.tally.disconnected += 1;
-                    tokio::time::sleep(PAUSE).await;
+                    self.tally.reconnects += u64::from(!mem::replace(&mut broke, true));
+                    std::thread::sleep(PAUSE);
                 }
             }
         }
-        false
+        None
     }
 
-    /// Sends a request; answers the wait if it was refused.
-    async fn request(&mut self, secret: &str) -> anyhow::Result<Option<Duration>> {
-        let mut connection = match self.upstream.take().filter(|connection| !connection.is_closed()) {
+    /// Sends a request until it is served, as the vendors' clients do: again when its connection broke, and after the
+    /// stated time when it was refused. `false` when the time is over.
+    async fn request(&mut self, gateway: &GatewayAddress) -> anyhow::Result<bool> {
+        let mut broke = false;
+        while !self.left().is_zero() {
+            // a request for which the gateway waits beyond the end is given up
+            let Ok(answer) = tokio::time::timeout(self.left(), self.send(gateway)).await else { return Ok(false) };
+            let pause = match answer {
+                Ok((StatusCode::OK, _)) => {
+                    self.tally.served += 1;
+                    return Ok(true);
+                }
+                Ok((status, wait)) if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+                    self.tally.limits += 1;
+                    wait.unwrap_or(PAUSE)
+                }
+                Ok((status, _)) => anyhow::bail!("the gateway answered {status}"),
+                Err(_not_sent) => {
+                    self.tally.reconnects += u64::from(!mem::replace(&mut broke, true));
+                    PAUSE
+                }
+            };
+            tokio::time::sleep(pause.min(self.left())).await;
+        }
+        Ok(false)
+    }
+
+    /// Sends a request once; answers its status, and the wait that is stated.
+    async fn send(&mut self, gateway: &GatewayAddress) -> anyhow::Result<(StatusCode, Option<Duration>)> {
+        let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => connect(&gateway.host).await?,
         };
         connection.ready().await?;
-        let request = Request::post("/v1/messages")
-            .header("host", &self.task.upstream)
-            .header("authorization", format!("Bearer {secret}"))
+        let request = Request::post(format!("/{}/v1/messages", self.task.provider))
+            .header(HOST, &gateway.host)
+            .header(AUTHORIZATION, format!("Bearer {}", gateway.key))
+            .header(USER_AGENT, "lessor-demo")
+            .header(CONTENT_TYPE, "application/json")
             .header(AGENT, &self.task.name)
-            .body(Empty::new())?;
+            .body(Full::new(Bytes::from_static(BODY)))?;
         let response = connection.send_request(request).await?;
         let status = response.status();
-        let wait = response.headers().get(RETRY_AFTER_MS).and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         response.into_body().collect().await?;
-        self.upstream = Some(connection);
-        match (status, wait) {
-            (StatusCode::OK, _) => Ok(None),
-            (StatusCode::TOO_MANY_REQUESTS, Some(millis)) => Ok(Some(Duration::from_millis(millis))),
-            _ => anyhow::bail!("the upstream answered {status}"),
-        }
+        self.connection = Some(connection);
+        Ok((status, wait.map(Duration::from_secs)))
     }
+}
 
-    async fn connect(&self) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
-        let stream = TcpStream::connect(&self.task.upstream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(sender)
-    }
+async fn connect(host: &str) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(host).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }

@@ -1,13 +1,14 @@
 //! The temporary directory of the demo or a measurement, and the processes in it: both are removed however it ends.
 
+use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{collections::BTreeMap, fs, io::Read, path::PathBuf};
+use std::{fs, io::Read, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 
 use super::agent::{AgentTally, AgentTask, TASK_VARIABLE};
-use super::upstream::DemoKey;
+use super::upstream::DemoUpstream;
 use crate::config::{AppPaths, Environment, Flags};
 use crate::protocol::{LeaseRow, ListAccountsParams};
 use crate::{cli::ui::format::round_trip, client::Client};
@@ -17,8 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(2);
 /// An agent is killed only if its account has this many requests left.
 const MIN_LEFT: u64 = 8;
-/// How long the agents' leases are counted after the daemon was restarted.
-const RESUME_TIME: Duration = Duration::from_millis(500);
 /// How long agents may take to finish their last turn.
 const LAST_TURN: Duration = Duration::from_secs(5);
 
@@ -27,8 +26,15 @@ pub(in crate::cli::commands) struct TemporaryHome {
     places: AppPaths,
     provider: &'static str,
     daemon: Option<Child>,
-    agents: Vec<(String, Child)>,
+    agents: Vec<DemoProcess>,
     client: Option<Client>,
+}
+
+/// An agent that was started.
+struct DemoProcess {
+    name: String,
+    child: Child,
+    is_killed: bool,
 }
 
 pub(super) struct AgentKilled {
@@ -40,15 +46,22 @@ pub(super) struct DaemonKilled {
     pub(super) story: String,
     pub(super) served_again_after: Duration,
     pub(super) held: usize,
-    pub(super) resumed: usize,
+    pub(super) kept: usize,
+}
+
+/// What the agents have counted, and how many of them ended with an error.
+pub(super) struct AgentsEnded {
+    pub(super) tallies: Vec<AgentTally>,
+    pub(super) failures: Vec<String>,
 }
 
 impl TemporaryHome {
-    pub(super) fn new(provider: &'static str) -> anyhow::Result<Self> {
+    /// Of the demo, whose provider listens at this address.
+    pub(super) fn new(provider: &'static str, upstream: SocketAddr) -> anyhow::Result<Self> {
         // one agent per account, and the daemon ends even if the demo is killed
         let config = format!(
             "[daemon]\nidle_exit = \"10s\"\n[leases]\noverflow = \"wait\"\n[providers.{provider}]\n\
-             base_url = \"http://127.0.0.1\"\n"
+             base_url = \"http://{upstream}\"\n"
         );
         Self::with_config(provider, &config)
     }
@@ -98,27 +111,24 @@ impl TemporaryHome {
         &self.places.socket
     }
 
-    pub(super) fn start_agents(&mut self, count: usize, upstream: &str, end: Instant) -> anyhow::Result<()> {
-        for number in 1..=count {
+    pub(super) fn start_agents(&mut self, numbers: RangeInclusive<usize>, end: Instant) -> anyhow::Result<()> {
+        for number in numbers {
             let name = format!("agent-{number}");
             let left = end.saturating_duration_since(Instant::now());
-            let task = AgentTask {
-                name: name.clone(),
-                provider: self.provider.to_owned(),
-                upstream: upstream.to_owned(),
-                millis: u64::try_from(left.as_millis()).unwrap_or_default(),
-            };
+            let task =
+                AgentTask { name: name.clone(), provider: self.provider.to_owned(), millis: crate::pool::millis(left) };
             let mut command = self.command()?;
             command.arg("demo-agent").env(TASK_VARIABLE, serde_json::to_string(&task)?).stdout(Stdio::piped());
-            let child = command.stderr(Stdio::null()).spawn().context("starting an agent")?;
-            self.agents.push((name, child));
+            let child = command.stderr(Stdio::piped()).spawn().context("starting an agent")?;
+            self.agents.push(DemoProcess { name, child, is_killed: false });
         }
         Ok(())
     }
 
     /// Kills an agent that holds a lease, and waits for the next lease of its account; `None` if no agent waits, or no
     /// leased account has enough quota left.
-    pub(super) fn kill_an_agent(&mut self, states: &BTreeMap<String, DemoKey>) -> anyhow::Result<Option<AgentKilled>> {
+    pub(super) fn kill_an_agent(&mut self, upstream: &DemoUpstream) -> anyhow::Result<Option<AgentKilled>> {
+        let states = upstream.states();
         let client = self.client()?;
         if client.status()?.queue.is_empty() {
             return Ok(None);
@@ -133,9 +143,11 @@ impl TemporaryHome {
         let Some(lease) = leases.iter().filter(has_much).max_by_key(|row| row.fence) else { return Ok(None) };
         let name = lease.label.clone().unwrap_or_default();
         let account = lease.account.label.clone().unwrap_or_default();
-        let Some(place) = self.agents.iter().position(|(agent, _)| *agent == name) else { return Ok(None) };
+        let Some(agent) = self.agents.iter_mut().find(|agent| agent.name == name) else { return Ok(None) };
+        upstream.agent_is_killed(&name);
         let begun = Instant::now();
-        self.agents[place].1.kill().context("killing an agent")?;
+        agent.child.kill().context("killing an agent")?;
+        agent.is_killed = true;
         let mut after = None;
         while after.is_none() && begun.elapsed() < PATIENCE {
             let leases = self.client()?.leases()?;
@@ -151,7 +163,7 @@ impl TemporaryHome {
         Ok(Some(AgentKilled { story, free_again_after: after }))
     }
 
-    /// Kills the daemon and restarts it: agents resume their leases, and no leased account is granted again.
+    /// Kills the daemon and restarts it: it keeps the leases of the agents, and grants no other lease of their accounts.
     pub(super) fn kill_the_daemon(&mut self) -> anyhow::Result<DaemonKilled> {
         let before = self.client()?.leases()?;
         self.client = None;
@@ -162,39 +174,32 @@ impl TemporaryHome {
         }
         self.start_daemon()?;
         let after = begun.elapsed();
-        // an agent resumes its lease with its next call: before a request, or with a report
-        let mut resumed = Vec::new();
-        while begun.elapsed() < RESUME_TIME {
-            for lease in self.client()?.leases()? {
-                let held_before = before.iter().any(|row| row.lease == lease.lease);
-                if held_before && !resumed.contains(&lease.lease) {
-                    resumed.push(lease.lease);
-                }
-            }
-            std::thread::sleep(STEP);
-        }
+        let now = self.client()?.leases()?;
+        let kept = before.iter().filter(|held| now.iter().any(|row| row.lease == held.lease)).count();
         let story = format!("killed the daemon (-9): it served again {} later", round_trip(after));
-        Ok(DaemonKilled { story, served_again_after: after, held: before.len(), resumed: resumed.len() })
+        Ok(DaemonKilled { story, served_again_after: after, held: before.len(), kept })
     }
 
-    /// Waits until the agents have ended; answers their counts.
-    pub(super) fn finish_agents(&mut self) -> Vec<AgentTally> {
+    /// Waits until the agents have ended.
+    pub(super) fn finish_agents(&mut self) -> AgentsEnded {
         let deadline = Instant::now() + LAST_TURN;
-        let mut tallies = Vec::new();
-        for (_, mut child) in self.agents.drain(..) {
+        let mut ended = AgentsEnded { tallies: Vec::new(), failures: Vec::new() };
+        for DemoProcess { name, mut child, is_killed } in self.agents.drain(..) {
             while child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
                 std::thread::sleep(STEP);
             }
             let _ended_already = child.kill();
-            let mut printed = String::new();
-            if let Some(mut stdout) = child.stdout.take() {
-                let _unreadable = stdout.read_to_string(&mut printed);
-            }
-            let _ended = child.wait();
+            let printed = read_all(child.stdout.take());
+            let error = read_all(child.stderr.take());
+            let succeeded = child.wait().is_ok_and(|status| status.success());
             // a killed agent may have printed half of its last line
-            tallies.extend(printed.lines().rev().find_map(|line| serde_json::from_str::<AgentTally>(line).ok()));
+            ended.tallies.extend(printed.lines().rev().find_map(|line| serde_json::from_str::<AgentTally>(line).ok()));
+            if !succeeded && !is_killed {
+                let why = error.lines().next_back().map(str::to_owned);
+                ended.failures.push(why.unwrap_or_else(|| format!("{name}: it did not end in time")));
+            }
         }
-        tallies
+        ended
     }
 
     fn command(&self) -> anyhow::Result<Command> {
@@ -223,10 +228,18 @@ impl TemporaryHome {
 
 impl Drop for TemporaryHome {
     fn drop(&mut self) {
-        let agents = self.agents.iter_mut().map(|(_, child)| child);
+        let agents = self.agents.iter_mut().map(|agent| &mut agent.child);
         for child in agents.chain(&mut self.daemon) {
             let _ended_already = child.kill();
             let _ended = child.wait();
         }
     }
+}
+
+fn read_all(stream: Option<impl Read>) -> String {
+    let mut text = String::new();
+    if let Some(mut stream) = stream {
+        let _unreadable = stream.read_to_string(&mut text);
+    }
+    text
 }

@@ -8,6 +8,7 @@ mod report;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ const WINDOW: Duration = Duration::from_secs(4);
 /// Requests per window of the accounts, repeated if there are more: one agent needs less than half a window for them.
 const QUOTAS: [u64; 5] = [48, 40, 32, 44, 24];
 const POLL: Duration = Duration::from_millis(20);
+/// From so many seconds on, a demo shows everything.
+const LONG: u64 = 10;
 /// The time in a window at which a process is killed: all agents are working.
 const KILL_TIME: Duration = Duration::from_millis(300);
 
@@ -72,7 +75,8 @@ fn failed(error: &anyhow::Error) -> CliError {
 
 /// Runs the demo; `None` if the user ended it.
 fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Result<Option<DemoResult>> {
-    let mut home = TemporaryHome::new(PROVIDER)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut home = TemporaryHome::new(PROVIDER, listener.local_addr()?)?;
     home.start_daemon()?;
     let keys: Vec<(String, u64)> =
         (0..options.accounts).map(|number| (format!("sim-key-{number:02}"), QUOTAS[number % QUOTAS.len()])).collect();
@@ -82,11 +86,13 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
         home.client()?.add_account(account)?;
     }
     // the first window begins with the agents
-    let upstream = DemoUpstream::new(keys.iter().cloned(), WINDOW);
-    let address = upstream.serve_in_background()?;
-    let end = Instant::now() + Duration::from_secs(options.seconds);
-    home.start_agents(options.agents, &address.to_string(), end)?;
-    let mut result = DemoResult::new(options.agents, options.accounts, Duration::from_secs(options.seconds));
+    let whole = Duration::from_secs(options.seconds);
+    let upstream = DemoUpstream::new(keys.iter().cloned(), WINDOW, whole);
+    upstream.serve_in_background(listener)?;
+    let end = upstream.end();
+    let mut started = first_agents(options);
+    home.start_agents(1..=started, end)?;
+    let mut result = DemoResult::new(options.agents, options.accounts, whole);
     let mut picture = DemoPicture::new(context);
     let labels: BTreeMap<String, String> =
         keys.iter().enumerate().map(|(number, (key, _))| (key.clone(), format!("account-{}", number + 1))).collect();
@@ -96,7 +102,12 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let past = Duration::from_secs(options.seconds).saturating_sub(left);
+        let past = whole.saturating_sub(left);
+        if started < options.agents && past >= WINDOW {
+            home.start_agents(started + 1..=options.agents, end)?;
+            picture.started(options.agents - started);
+            started = options.agents;
+        }
         if let Some((at, target)) = plan.get(done)
             && past >= *at
             && upstream.time_of_window() >= KILL_TIME
@@ -104,7 +115,7 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
             match target {
                 // only while another agent waits, and the account has quota left
                 PlannedKill::Agent => {
-                    if let Some(killed) = home.kill_an_agent(&upstream.states())? {
+                    if let Some(killed) = home.kill_an_agent(&upstream)? {
                         done += 1;
                         picture.killed(&killed.story);
                         result.agent_killed(&killed);
@@ -127,13 +138,20 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
         let accounts: Vec<DemoAccount> = accounts.iter().map(DemoAccount::of).collect();
         let (states, accounts) = (&states, accounts.as_slice());
         let grace = result.grace_left();
-        picture.show(&Scene { states, accounts, waiting, agents: options.agents, left, resets_in, grace });
+        picture.show(&Scene { states, accounts, waiting, agents: started, left, resets_in, grace });
         std::thread::sleep(POLL.min(left));
     }
     drop(picture);
-    let tallies = home.finish_agents();
-    result.finish(&upstream.states(), &tallies, WINDOW);
+    let ended = home.finish_agents();
+    result.finish(&upstream, &ended, WINDOW);
     Ok(Some(result))
+}
+
+/// How many agents start at once. In the first window of a longer demo there are fewer of them than accounts, so that
+/// limits move agents at once; then there are more, and limits are waited for.
+fn first_agents(options: &DemoArgs) -> usize {
+    let few = options.agents.min(options.accounts.saturating_sub(1)).max(1);
+    if options.seconds >= LONG { few } else { options.agents }
 }
 
 #[derive(Clone, Copy)]
@@ -149,7 +167,7 @@ fn kills(seconds: u64, agents: usize) -> Vec<(Duration, PlannedKill)> {
     if agents > 1 {
         plan.push((whole / 6, PlannedKill::Agent));
     }
-    if seconds >= 10 {
+    if seconds >= LONG {
         plan.push((whole * 2 / 3, PlannedKill::Daemon));
     }
     plan

@@ -215,6 +215,12 @@ impl DemoPicture {
         }
     }
 
+    /// Adds that more agents were started.
+    pub(super) fn started(&mut self, agents: usize) {
+        let more = if agents == 1 { "1 more agent starts".to_owned() } else { format!("{agents} more agents start") };
+        self.event(Tint::Strong, &more);
+    }
+
     /// Adds what the demo itself has done.
     pub(super) fn killed(&mut self, story: &str) {
         self.event(Tint::Bad, story);

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::home::{AgentKilled, DaemonKilled};
-use super::{agent::AgentTally, upstream::DemoKey};
+use super::agent::TURN;
+use super::home::{AgentKilled, AgentsEnded, DaemonKilled};
+use super::upstream::{DemoKey, DemoUpstream};
 use crate::cli::ui::Output;
 use crate::protocol::AccountInfo;
 
@@ -27,14 +28,18 @@ pub(crate) struct DemoResult {
     requests: u64,
     /// Requests it refused because a key's quota was used up.
     limits_met: u64,
-    /// Of those: the agent's work failed; the others were answered by a move or a wait.
+    /// Answers 429 and 5xx that an agent got; the gateway absorbed the other limits by a move or a wait.
     limits_seen_by_agents: u64,
-    /// Of those: the agent switched to another account at once.
+    /// Limits after which the request came again at once, on another account.
     limits_moved_on: u64,
-    /// Of those: no account was free, and the agent's next lease was on another account.
+    /// Limits after which no account was free, and the request came again later on another account.
     limits_moved_later: u64,
-    /// Of those: no account was free, and the agent's next lease was on the same account after its reset.
+    /// Limits after which no account was free, and the request came again on the same account after its reset.
     limits_came_back: u64,
+    /// Calls and requests that agents made again because the connection broke when the daemon was killed.
+    reconnects: u64,
+    /// Agents that ended with an error, and which.
+    failures: Vec<String>,
     /// Time in which an agent waited while an account with quota left was idle: limits that another account could have
     /// absorbed.
     idle_while_waited_ms: u64,
@@ -50,9 +55,9 @@ pub(crate) struct DemoResult {
     pub(super) agent_killed_ms: Option<f64>,
     /// From the kill of the daemon until it served again.
     pub(super) daemon_killed_ms: Option<f64>,
-    /// Leases held at that moment, and how many of them were resumed (the other turns had ended).
+    /// Leases held at that moment, and how many of them the next daemon kept.
     leases_held: Option<usize>,
-    leases_resumed: Option<usize>,
+    leases_kept: Option<usize>,
     /// What each account served, and the limits at it, in the order of the accounts.
     by_account: Vec<AccountTally>,
     #[serde(skip)]
@@ -85,7 +90,7 @@ impl DemoResult {
 
     pub(super) fn daemon_killed(&mut self, killed: &DaemonKilled) {
         self.daemon_killed_ms = Some(millis(killed.served_again_after));
-        (self.leases_held, self.leases_resumed) = (Some(killed.held), Some(killed.resumed));
+        (self.leases_held, self.leases_kept) = (Some(killed.held), Some(killed.kept));
         self.grace_until = Some(Instant::now() + GRACE);
         self.idle_since = None;
     }
@@ -120,12 +125,15 @@ impl DemoResult {
     }
 
     /// Adds the final counts.
-    pub(super) fn finish(&mut self, states: &BTreeMap<String, DemoKey>, tallies: &[AgentTally], window: Duration) {
+    pub(super) fn finish(&mut self, upstream: &DemoUpstream, ended: &AgentsEnded, window: Duration) {
+        let (states, tallies) = (upstream.states(), &ended.tallies);
         self.requests = states.values().map(|key| key.served).sum();
         self.limits_met = states.values().map(|key| key.refused).sum();
         self.most_agents_on_one_key = states.values().map(|key| key.most_agents).max().unwrap_or_default();
         self.shared_accounts = states.values().filter(|key| key.most_agents > 1).count();
-        self.limits_seen_by_agents = tallies.iter().map(|tally| tally.failed).sum();
+        self.limits_seen_by_agents = tallies.iter().map(|tally| tally.limits).sum();
+        self.reconnects = tallies.iter().map(|tally| tally.reconnects).sum();
+        self.failures.clone_from(&ended.failures);
         let tally = |(number, key): (usize, &DemoKey)| AccountTally {
             account: format!("account-{}", number + 1),
             served: key.served,
@@ -133,9 +141,10 @@ impl DemoResult {
             most_agents: key.most_agents,
         };
         self.by_account = states.values().enumerate().map(tally).collect();
-        self.limits_moved_on = tallies.iter().map(|tally| tally.switched).sum();
-        self.limits_moved_later = tallies.iter().map(|tally| tally.moved_later).sum();
-        self.limits_came_back = tallies.iter().map(|tally| tally.came_back).sum();
+        let continued = upstream.continued();
+        self.limits_moved_on = continued.moved;
+        self.limits_moved_later = continued.moved_later;
+        self.limits_came_back = continued.same_key;
         let a_window: u64 = states.values().map(|key| key.quota).sum();
         let windows = (self.seconds / window.as_secs_f64()).ceil();
         self.quota_offered = (a_window as f64 * windows) as u64;
@@ -156,6 +165,9 @@ impl DemoResult {
         if self.idle_while_waited_ms > 0 {
             return Some(format!("agents waited {} ms while an account was idle", self.idle_while_waited_ms));
         }
+        if let Some(failure) = self.failures.first() {
+            return Some(format!("an agent ended with an error: {failure}"));
+        }
         (self.requests == 0).then(|| "no request was served".to_owned())
     }
 }
@@ -166,34 +178,37 @@ pub(super) fn text(result: &DemoResult, output: &Output) -> String {
     let quota = format!("{:.1} % of {} requests", 100.0 * f.quota_used, f.quota_offered);
     let mut text = rows(&[
         ("limits at the provider", f.limits_met.to_string()),
-        ("limits seen by an agent's work", f.limits_seen_by_agents.to_string()),
+        ("limits seen by an agent", f.limits_seen_by_agents.to_string()),
         ("accounts that agents shared", f.shared_accounts.to_string()),
         ("share of the pooled quota used", quota),
     ]);
-    if let (Some(held), Some(resumed)) = (f.leases_held, f.leases_resumed) {
+    text += &output.prose(&format!(
+        "\n{} agents (processes) sent {} requests through the gateway, {TURN} on each lease.\n",
+        f.agents, f.requests
+    ));
+    if let (Some(held), Some(kept)) = (f.leases_held, f.leases_kept) {
         text += &output.prose(&format!(
-            "\nFor 2 s after it was killed, the daemon grants no new lease: in this grace the agents that still work take \
-             theirs up again ({resumed} of {held} did, the other turns had ended), so that no account is used twice.\n"
+            "For 2 s after it was killed, the daemon grants no new lease: in this grace the agents go on with theirs \
+             ({kept} of {held} were kept), so that no account is used twice.\n"
         ));
     }
     text += &format!("\n{:<12} {:>6} {:>6}  {}\n", "ACCOUNT", "SERVED", "LIMITS", "AGENTS AT ONCE");
     for one in &f.by_account {
         text += &format!("{:<12} {:>6} {:>6}  {:>14}\n", one.account, one.served, one.limits, one.most_agents);
     }
-    let work = format!("{} requests by {} agents in {:.0} s", f.requests, f.agents, f.seconds);
     let moves = format!("{} at once, {} when one was free", f.limits_moved_on, f.limits_moved_later);
-    let stays = format!("{} until its reset, {} until the demo ended", f.limits_came_back, f.ended_first());
+    let stays = format!("{} until its reset, {} until the end", f.limits_came_back, f.ended_first());
     let mut rest = vec![
-        ("served", work),
         ("limits: moved to another account", moves),
         ("limits: stayed on the account", stays),
         ("agents waited while an account was idle", format!("{} ms", f.idle_while_waited_ms)),
     ];
     if let Some(after) = f.agent_killed_ms {
-        rest.push(("agent killed (-9): account leased again after", format!("{after:.1} ms")));
+        rest.push(("agent killed (-9): account leased after", format!("{after:.1} ms")));
     }
     if let Some(after) = f.daemon_killed_ms {
         rest.push(("daemon killed (-9): served again after", format!("{after:.1} ms")));
+        rest.push(("calls and requests made again after that", f.reconnects.to_string()));
     }
     text.push('\n');
     text + &rows(&rest)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{collections::BTreeMap, convert::Infallible, mem, net::SocketAddr};
+use std::{collections::BTreeMap, collections::BTreeSet, convert::Infallible, mem, net::TcpListener};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -10,14 +10,15 @@ use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 
 /// How long requests take, in ms; used in turn.
 const SERVICE_MS: [u64; 5] = [18, 31, 24, 37, 27];
 /// The header with the name of the agent, for the record only.
 pub(super) const AGENT: &str = "x-demo-agent";
+/// A request that comes again so soon after a refusal did not wait for an account.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// The header with the exact wait; `retry-after` has whole seconds.
-pub(super) const RETRY_AFTER_MS: &str = "retry-after-ms";
+const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// The provider, shared by its connections and the demo.
 #[derive(Clone, Debug)]
@@ -25,15 +26,32 @@ pub(super) struct DemoUpstream {
     records: Arc<Mutex<DemoRecords>>,
     begun: Instant,
     window: Duration,
+    /// How long the demo takes: no window begins after it.
+    time: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct DemoRecords {
     keys: BTreeMap<String, DemoKey>,
     /// What has happened since the demo looked last.
     events: Vec<ProviderEvent>,
     /// Agents whose last request was refused: on which key, and when.
     refused: BTreeMap<String, (String, Instant)>,
+    /// Agents that were killed. Until the daemon notices that, one of their requests may still arrive: it is not counted
+    /// among those that use a key.
+    killed: BTreeSet<String>,
+    continued: Continued,
+}
+
+/// How the requests went on that were refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Continued {
+    /// With another key, at once.
+    pub(super) moved: u64,
+    /// With another key, after a wait for one.
+    pub(super) moved_later: u64,
+    /// With the same key, after its reset.
+    pub(super) same_key: u64,
 }
 
 /// What the provider sees of limits.
@@ -41,7 +59,7 @@ struct DemoRecords {
 pub(super) enum ProviderEvent {
     /// An agent has used up the quota of a key.
     Limited { agent: String, key: String, wait: Duration },
-    /// An agent that was refused goes on with another key.
+    /// The request of an agent that was refused comes again, with another key.
     Moved { agent: String, from: String, to: String, after: Duration },
 }
 
@@ -58,10 +76,16 @@ pub(super) struct DemoKey {
 }
 
 impl DemoUpstream {
-    pub(super) fn new(keys: impl IntoIterator<Item = (String, u64)>, window: Duration) -> Self {
+    /// The first window begins now.
+    pub(super) fn new(keys: impl IntoIterator<Item = (String, u64)>, window: Duration, time: Duration) -> Self {
         let keys = keys.into_iter().map(|(key, quota)| (key, DemoKey { quota, ..DemoKey::default() }));
-        let records = DemoRecords { keys: keys.collect(), events: Vec::new(), refused: BTreeMap::new() };
-        Self { records: Arc::new(Mutex::new(records)), begun: Instant::now(), window }
+        let records = DemoRecords { keys: keys.collect(), ..DemoRecords::default() };
+        Self { records: Arc::new(Mutex::new(records)), begun: Instant::now(), window, time }
+    }
+
+    /// When the demo ends.
+    pub(super) fn end(&self) -> Instant {
+        self.begun + self.time
     }
 
     /// What has happened since the last call.
@@ -69,18 +93,32 @@ impl DemoUpstream {
         mem::take(&mut self.records().events)
     }
 
-    /// Listens on loopback, and serves on a thread until the process ends.
-    pub(super) fn serve_in_background(&self) -> anyhow::Result<SocketAddr> {
+    /// How the requests went on that were refused.
+    pub(super) fn continued(&self) -> Continued {
+        self.records().continued
+    }
+
+    /// The agent is about to be killed: from now on it uses no key.
+    pub(super) fn agent_is_killed(&self, agent: &str) {
+        let records = &mut *self.records();
+        records.killed.insert(agent.to_owned());
+        for key in records.keys.values_mut() {
+            key.agents.remove(agent);
+        }
+    }
+
+    /// Serves on a thread until the process ends.
+    pub(super) fn serve_in_background(&self, listener: TcpListener) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
-        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
         let upstream = self.clone();
         let serving = async move {
+            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
             while let Ok((stream, _)) = listener.accept().await {
                 let upstream = upstream.clone();
                 tokio::spawn(async move {
                     let service = service_fn(|request| upstream.clone().answer(request));
-                    // the connection of a killed agent breaks
+                    // the connection of a killed daemon breaks
                     let _broken = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
@@ -88,7 +126,7 @@ impl DemoUpstream {
             }
         };
         std::thread::Builder::new().name("upstream".to_owned()).spawn(move || runtime.block_on(serving))?;
-        Ok(address)
+        Ok(())
     }
 
     pub(super) fn time_of_window(&self) -> Duration {
@@ -130,27 +168,35 @@ impl DemoUpstream {
     fn begin(&self, name: &str, agent: &str) -> Option<Result<u64, Duration>> {
         let window = self.window_number();
         let left = self.window.saturating_sub(self.time_of_window());
-        let DemoRecords { keys, events, refused } = &mut *self.records();
+        let DemoRecords { keys, events, refused, killed, continued } = &mut *self.records();
         let key = keys.get_mut(name)?;
         key.reset_in_new_window(window);
+        if let Some((from, at)) = refused.remove(agent) {
+            let after = at.elapsed();
+            if from == name {
+                continued.same_key += 1;
+            } else {
+                let count = if after < AT_ONCE { &mut continued.moved } else { &mut continued.moved_later };
+                *count += 1;
+                events.push(ProviderEvent::Moved { agent: agent.to_owned(), from, to: name.to_owned(), after });
+            }
+        }
         if key.used >= key.quota {
             key.refused += 1;
             events.push(ProviderEvent::Limited { agent: agent.to_owned(), key: name.to_owned(), wait: left });
             refused.insert(agent.to_owned(), (name.to_owned(), Instant::now()));
             return Some(Err(left));
         }
-        if let Some((from, at)) = refused.remove(agent).filter(|(from, _)| from != name) {
-            let (agent, to, after) = (agent.to_owned(), name.to_owned(), at.elapsed());
-            events.push(ProviderEvent::Moved { agent, from, to, after });
-        }
         key.used += 1;
         key.served += 1;
-        *key.agents.entry(agent.to_owned()).or_default() += 1;
+        if !killed.contains(agent) {
+            *key.agents.entry(agent.to_owned()).or_default() += 1;
+        }
         key.most_agents = key.most_agents.max(key.agents.len());
         Some(Ok(key.served))
     }
 
-    fn end(&self, key: &str, agent: &str) {
+    fn finish(&self, key: &str, agent: &str) {
         let records = &mut *self.records();
         let Some(key) = records.keys.get_mut(key) else { return };
         if let Some(requests) = key.agents.get_mut(agent) {
@@ -162,7 +208,8 @@ impl DemoUpstream {
     }
 
     fn window_number(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis() / self.window.as_millis()).unwrap_or(u64::MAX)
+        let past = self.begun.elapsed().min(self.time.saturating_sub(Duration::from_millis(1)));
+        u64::try_from(past.as_millis() / self.window.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn records(&self) -> MutexGuard<'_, DemoRecords> {
@@ -180,7 +227,7 @@ struct ActiveRequest<'a> {
 
 impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
-        self.upstream.end(self.key, self.agent);
+        self.upstream.finish(self.key, self.agent);
     }
 }
 
@@ -205,21 +252,56 @@ fn respond(status: StatusCode, headers: &[(&str, &str)], body: &'static str) -> 
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn no_window_begins_after_the_end() {
+        let upstream = DemoUpstream::new([("k".to_owned(), 1)], Duration::from_millis(1), Duration::from_millis(1));
+        assert_eq!(upstream.begin("k", "a"), Some(Ok(1)));
+        while upstream.begun.elapsed() < Duration::from_millis(3) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(upstream.begin("k", "a"), Some(Err(_))));
+    }
+
     #[test]
     fn a_key_serves_its_quota_and_then_states_the_wait() {
-        let upstream = DemoUpstream::new([("k".to_owned(), 2)], Duration::from_secs(3600));
+        let upstream = DemoUpstream::new([("k".to_owned(), 2)], HOUR, HOUR);
         assert_eq!(upstream.begin("k", "a"), Some(Ok(1)));
         assert_eq!(upstream.begin("k", "b"), Some(Ok(2)));
         assert!(matches!(upstream.begin("k", "a"), Some(Err(wait)) if wait <= Duration::from_secs(3600)));
         assert_eq!(upstream.begin("other", "a"), None);
-        upstream.end("k", "a");
+        upstream.finish("k", "a");
         let state = &upstream.states()["k"];
         assert_eq!((state.served, state.refused, state.most_agents, state.agents.len()), (2, 1, 2, 1));
     }
 
     #[test]
+    fn a_killed_agent_uses_no_key() {
+        let upstream = DemoUpstream::new([("k".to_owned(), 9)], HOUR, HOUR);
+        upstream.begin("k", "a");
+        upstream.agent_is_killed("a");
+        upstream.begin("k", "b");
+        // it was on its way when its agent was killed
+        upstream.begin("k", "a");
+        upstream.finish("k", "a");
+        assert_eq!((upstream.states()["k"].most_agents, upstream.states()["k"].agents.len()), (1, 1));
+    }
+
+    #[test]
+    fn how_a_refused_request_goes_on_is_counted() {
+        let upstream = DemoUpstream::new([("k".to_owned(), 0), ("l".to_owned(), 9)], HOUR, HOUR);
+        upstream.begin("k", "a");
+        upstream.begin("k", "a");
+        upstream.begin("l", "a");
+        upstream.begin("l", "a");
+        let Continued { moved, moved_later, same_key } = upstream.continued();
+        assert_eq!((moved, moved_later, same_key), (1, 0, 1));
+    }
+
+    #[test]
     fn an_agent_that_was_refused_is_seen_on_its_next_key() {
-        let upstream = DemoUpstream::new([("k".to_owned(), 0), ("l".to_owned(), 9)], Duration::from_secs(3600));
+        let upstream = DemoUpstream::new([("k".to_owned(), 0), ("l".to_owned(), 9)], HOUR, HOUR);
         upstream.begin("k", "a");
         upstream.begin("l", "a");
         upstream.begin("l", "a");
