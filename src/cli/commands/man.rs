@@ -18,9 +18,6 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-/// When the form of the pages was last changed; their contents are those of the program.
-const DATE: &str = "2026-11-30";
-
 /// A page: its file name and its text.
 struct Page {
     file: String,
@@ -70,7 +67,8 @@ fn page(command: &Command) -> Page {
     });
     let man = Man::new(own.clone());
     let title = name.to_uppercase();
-    let mut text = format!(".TH {title} 1 {DATE} \"lessor {}\" \"lessor manual\"\n", env!("CARGO_PKG_VERSION"));
+    // without a date: a page is as old as the version that it names
+    let mut text = format!(".TH {title} 1 \"\" \"lessor {}\" \"lessor manual\"\n", env!("CARGO_PKG_VERSION"));
     text += &part(|out| man.render_name_section(out));
     text += &part(|out| man.render_synopsis_section(out));
     text += &part(|out| man.render_description_section(out));
@@ -151,7 +149,11 @@ mod tests {
         for page in &pages {
             let name = page.file.strip_suffix(".1").unwrap();
             let title = name.to_uppercase();
-            assert!(page.text.contains(&format!(".TH {title} 1")), "{name}: {}", page.text);
+            assert!(
+                page.text.contains(&format!(".TH {title} 1 \"\" \"lessor {}\"", env!("CARGO_PKG_VERSION"))),
+                "{name}: {}",
+                page.text
+            );
             for section in [".SH NAME\n", ".SH SYNOPSIS\n", ".SH DESCRIPTION\n", ".SH EXAMPLES\n", ".SH \"SEE ALSO\"\n"]
             {
                 assert_eq!(page.text.matches(section).count(), 1, "{name}: {section}: {}", page.text);
