@@ -93,18 +93,30 @@ impl Client {
     }
 }
 
-/// Asks a daemon that speaks another version of the protocol to restart, and waits until it closes the connection: by a
-/// JSON line, because the calls that restart and stop a daemon are the same in every version.
+/// A call that ends this run of a daemon, the same in every version of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndingCall {
+    /// Another run of it takes over.
+    Restart,
+    /// It ends.
+    Stop,
+}
+
+/// Asks a daemon that speaks another version of the protocol to restart or to stop, by a JSON line, and waits until it
+/// closes the connection.
 ///
 /// # Errors
 /// When there is no daemon, it refuses, or it does not close the connection in time.
-pub fn restart_other_version(paths: &AppPaths, within: Duration) -> Result<(), ClientError> {
+pub fn end_other_version(paths: &AppPaths, call: EndingCall, within: Duration) -> Result<(), ClientError> {
     let socket = locked_socket(&paths.lock).unwrap_or_else(|| paths.socket.clone());
     let no_daemon = |why: String| ClientError::from(NoDaemon { socket: socket.clone(), why, ..NoDaemon::default() });
     let mut stream = Transport::connect(&socket, GREETING).map_err(|error| no_daemon(error.to_string()))?;
     stream.check_owner().map_err(no_daemon)?;
     stream.set_recv_timeout(Some(within)).map_err(ClientError::Lost)?;
-    let call = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.restart\",\"params\":{}}\n";
+    let call: &[u8] = match call {
+        EndingCall::Restart => b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.restart\",\"params\":{}}\n",
+        EndingCall::Stop => b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.stop\",\"params\":{}}\n",
+    };
     stream.write_all(call).map_err(ClientError::Lost)?;
     let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
     loop {

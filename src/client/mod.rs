@@ -33,7 +33,7 @@ mod start;
 mod transport;
 
 pub use calls::EventStream;
-pub use connect::restart_other_version;
+pub use connect::{EndingCall, end_other_version};
 pub use connection::Client;
 pub use error::{ClientError, NoDaemon};
 pub use guard::LeaseGuard;

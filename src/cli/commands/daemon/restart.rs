@@ -6,20 +6,23 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::stop::{has_ended, running, wait_for_close};
+use super::stop::{cannot_end, has_ended, is_other_version, running, wait_for_close};
 use crate::cli::launch::parse_duration;
 use crate::cli::ui::{clean, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::{Client, ClientError, restart_other_version};
+use crate::client::{Client, ClientError, EndingCall, end_other_version};
 use crate::daemon::LONGEST_END;
 use crate::pool::millis;
-use crate::protocol::{ErrorKind, HelloInfo, RestartInfo, RestartParams};
+use crate::protocol::{HelloInfo, RestartInfo, RestartParams};
 
 /// How much longer than for its requests in flight a daemon may take to end, and the next one to serve.
 const MARGIN: Duration = LONGEST_END.saturating_add(Duration::from_secs(15));
 /// How long a daemon waits at most for requests in flight, unless the command says otherwise.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(50);
 const STEP: Duration = Duration::from_millis(10);
+/// What helps if the daemon's program is that of another version also after it was executed again.
+const OTHER_PROGRAM: &str = "its program is still that of another version; to use this one: lessor stop, then lessor ping \
+                             (as a service: lessor service install, then lessor service restart)";
 
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
@@ -46,11 +49,16 @@ pub(in crate::cli::commands) struct RestartResult {
 pub(in crate::cli::commands) fn execute(args: &RestartArgs, context: &Context) -> Result<(), CliError> {
     let begun = Instant::now();
     let running = match running(context) {
-        Err(error) if *error.kind() == ErrorKind::UnsupportedVersion => {
+        Err(error) if is_other_version(&error) => {
             // it executes its program again, which is another one by now
-            restart_other_version(&context.places()?, MARGIN + DEFAULT_DRAIN)?;
-            let server = context.reconnect(None)?.server().clone();
-            return print(true, server, 0, begun, context);
+            let places = context.places()?;
+            let within = MARGIN + DEFAULT_DRAIN;
+            end_other_version(&places, EndingCall::Restart, within).map_err(|why| cannot_end(&error, &why, &places))?;
+            let next = context.reconnect(None).map_err(|error| match is_other_version(&error) {
+                true => error.replace_hint(OTHER_PROGRAM),
+                false => error,
+            })?;
+            return print(true, next.server().clone(), 0, begun, context);
         }
         running => running?,
     };

@@ -7,12 +7,11 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, FAILED};
 use crate::cli::ui::{clean, lease, prompt};
-use crate::cli::{
-    context::Context,
-    error::{CliError, FAILED},
-};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, EndingCall, end_other_version};
+use crate::config::AppPaths;
 use crate::daemon::{LONGEST_END, find_process, lock};
 use crate::protocol::{ENDING, ErrorKind, LeaseRow};
 
@@ -73,49 +72,102 @@ impl DaemonUse {
 
 /// Stops the daemon and waits for its end; it is not an error if none is running.
 pub(in crate::cli::commands) fn stop(args: &StopArgs, context: &Context) -> Result<(), CliError> {
-    let (pid, used) = match running(context)? {
-        Some(client) => {
-            let (client, used) = confirmed(client, args.yes, context)?;
-            (Some(end(client, context)?), used)
+    let (stopped, pid, used) = match running(context) {
+        Err(error) if is_other_version(&error) => {
+            let unknown = format!("{}; which leases it has is not known", error.message());
+            confirm_stop(&unknown, args.yes, context)?;
+            (true, stop_other_version(&error, context)?, DaemonUse::default())
         }
-        None => (None, DaemonUse::default()),
+        running => match running? {
+            Some(client) => {
+                let (client, used) = confirmed(client, args.yes, context)?;
+                (true, Some(end(client, context)?), used)
+            }
+            None => (false, None, DaemonUse::default()),
+        },
     };
     let DaemonUse { leases, queued } = used;
-    context.output.result(&StopResult { stopped: pid.is_some(), pid, leases, queued }, || match pid {
+    context.output.result(&StopResult { stopped, pid, leases, queued }, || match pid {
         Some(pid) => format!("stopped (pid {pid})"),
+        None if stopped => "stopped".to_owned(),
         None => "no daemon is running".to_owned(),
     })
 }
 
 /// Says what a stop cuts; on a terminal, asks whether to stop all the same. A script is not asked.
 fn confirmed(mut client: Client, yes: bool, context: &Context) -> Result<(Client, DaemonUse), CliError> {
-    let output = &context.output;
     let used = DaemonUse::of(&mut client);
     if let Some(sentence) = used.sentence() {
-        output.note(&format!("lessor: {sentence}; none is served until a daemon runs again"));
-        if !yes && !output.json && prompt::can_ask() {
-            let answer = prompt::ask("Stop the daemon? [y/N]", output)?;
-            if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.as_str())) {
-                return Err(CliError::new(ErrorKind::NotAllowed, "not stopped")
-                    .exit(FAILED)
-                    .hint("to keep the agents running with a new daemon: lessor restart"));
-            }
-        }
+        confirm_stop(&format!("{sentence}; none is served until a daemon runs again"), yes, context)?;
     }
     Ok((client, used))
 }
 
+/// Says what speaks against a stop; on a terminal, asks.
+fn confirm_stop(sentence: &str, yes: bool, context: &Context) -> Result<(), CliError> {
+    let output = &context.output;
+    output.note(&format!("lessor: {sentence}"));
+    if !yes && !output.json && prompt::can_ask() {
+        let answer = prompt::ask("Stop the daemon? [y/N]", output)?;
+        if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.as_str())) {
+            return Err(CliError::new(ErrorKind::NotAllowed, "not stopped")
+                .exit(FAILED)
+                .hint("to keep the agents running with a new daemon: lessor restart"));
+        }
+    }
+    Ok(())
+}
+
 /// Asks as [`stop`] does, before a service manager stops the daemon.
 pub(in crate::cli::commands) fn confirm(yes: bool, context: &Context) -> Result<(), CliError> {
-    match running(context)? {
-        Some(client) => confirmed(client, yes, context).map(drop),
-        None => Ok(()),
+    match running(context) {
+        // the service manager stops that of another version as well
+        Err(error) if is_other_version(&error) => Ok(()),
+        running => running?.map_or(Ok(()), |client| confirmed(client, yes, context).map(drop)),
     }
 }
 
 /// Stops the daemon without a question and waits for its end; answers its process id, if one was running.
 pub(in crate::cli::commands) fn stop_running(context: &Context) -> Result<Option<u32>, CliError> {
-    running(context)?.map(|client| end(client, context)).transpose()
+    match running(context) {
+        Err(error) if is_other_version(&error) => stop_other_version(&error, context),
+        running => running?.map(|client| end(client, context)).transpose(),
+    }
+}
+
+pub(super) fn is_other_version(error: &CliError) -> bool {
+    *error.kind() == ErrorKind::UnsupportedVersion
+}
+
+/// Stops a daemon that speaks another version of the protocol, and waits for its end; answers its process id,
+/// if the lock file names it.
+fn stop_other_version(mismatch: &CliError, context: &Context) -> Result<Option<u32>, CliError> {
+    let places = context.places()?;
+    let deadline = Instant::now() + STOP;
+    let pid = lock::read(&places.lock).map(|holder| holder.pid);
+    end_other_version(&places, EndingCall::Stop, STOP).map_err(|why| cannot_end(mismatch, &why, &places))?;
+    while lock::is_held(&places.lock) {
+        if Instant::now() >= deadline {
+            let message = format!("the daemon has not ended after {} s", STOP.as_secs());
+            return Err(with_kill_hint(CliError::internal(message), &places));
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(pid)
+}
+
+/// The error for a daemon of another version that does not end when it is asked to.
+pub(super) fn cannot_end(mismatch: &CliError, why: &ClientError, places: &AppPaths) -> CliError {
+    let message = format!("{}, and does not end when it is asked to: {}", mismatch.message(), clean(&why.to_string()));
+    with_kill_hint(CliError::new(ErrorKind::UnsupportedVersion, message), places)
+}
+
+fn with_kill_hint(error: CliError, places: &AppPaths) -> CliError {
+    match lock::read(&places.lock) {
+        Some(holder) if cfg!(windows) => error.hint(format!("end its process: taskkill /PID {}", holder.pid)),
+        Some(holder) => error.hint(format!("end its process: kill {}", holder.pid)),
+        None => error.hint("end its process with the program that started it"),
+    }
 }
 
 /// A connection to the running daemon; none is started.
