@@ -285,6 +285,26 @@ async function openTimelines(page, name) {
   }
 }
 
+/** Readings of usage: in any order, bounded, none after a reset, averaged over the accounts that have some. */
+async function samples(page) {
+  const found = await page.evaluate(async () => {
+    const { Samples } = await import('/ui/charts.js');
+    const samples = new Samples();
+    const times = Array.from({ length: 5000 }, (_, at) => at * 1000).reverse();
+    times.forEach((at) => samples.add('many', '5h', at, at / 5000000, null));
+    samples.add('few', '5h', 2000, 0.8, 9000);
+    samples.add('few', '5h', 2000, 0.1, 9000);
+    samples.add('few', '7d', 2000, 0.3, null);
+    const points = samples.of('many').get('5h').map(([at]) => at);
+    return {
+      count: samples.count('many') <= 1000 && points.every((at, index) => index === 0 || at > points[index - 1]) && points.at(-1) === 4999000,
+      before: samples.shareAt(1999, ['few', 'none']), fullest: samples.shareAt(2000, ['few', 'none']), reset: samples.shareAt(9000, ['few']),
+      average: Math.round(samples.shareAt(4999000, ['few', 'many']) * 1000),
+    };
+  });
+  assert.deepEqual(found, { count: true, before: null, fullest: 0.8, reset: 0.3, average: Math.round((0.3 + 4999 / 5000) * 500) });
+}
+
 /** Each action, as a person does it: the button, the question, and what the socket says afterwards. */
 async function actions() {
   const of = await daemon();
@@ -296,6 +316,7 @@ async function actions() {
   const state = async (label) => (await of.socket.call('account.list')).find((account) => account.label === label);
   const shows = await opened(of, 1440, 'light');
   await shows.waitForSelector('.account');
+  await samples(shows);
   assert.equal(await shows.$('.account .actions'), null, 'a page without actions has no buttons');
   await shows.close();
   for (const width of [1440, 390]) {
@@ -438,6 +459,7 @@ try {
       const [{ page }] = pages;
       await page.bringToFront();
       const heap = [];
+      const notes = [];
       const resident = [memoryOf(of.process)];
       const begun = [Date.now(), of.load.events];
       for (let at = 0; at < 4; at += 1) {
@@ -445,15 +467,16 @@ try {
         await page.evaluate(() => globalThis.gc?.());
         heap.push(Math.round((await page.metrics()).JSHeapUsedSize / 1048576));
         resident.push(memoryOf(of.process));
+        notes.push(Number(/\d+/.exec(await page.$eval('#events .note', (element) => element.textContent))?.[0] ?? 0));
         const behind = await page.evaluate(() => Date.now() - Number(document.documentElement.dataset.readAt));
         if (behind > 3000) problems.push(`busy: the accounts were read ${behind} ms ago`);
       }
       const rate = Math.round((of.load.events - begun[1]) / ((Date.now() - begun[0]) / 1000));
       const nodes = (await page.metrics()).Nodes;
-      const note = await page.$eval('#events .note', (element) => element.textContent);
-      console.log(`busy: ${rate} events a second; the page says ${note}; its heap ${heap.join(', ')} MiB, ${nodes} nodes; the daemon ${resident.join(', ')} MiB`);
-      const seen = Number(/\d+/.exec(note)?.[0] ?? 0);
-      if (Math.abs(seen - rate) > rate / 4) problems.push(`busy: ${rate} events a second, and the page says ${note}`);
+      console.log(`busy: ${rate} events a second; the page says ${notes.join(', ')}; its heap ${heap.join(', ')} MiB, ${nodes} nodes; the daemon ${resident.join(', ')} MiB`);
+      // the first number counts from the beginning of the load; a busy machine may delay one look
+      const seen = notes.slice(1).sort((one, other) => one - other)[1];
+      if (Math.abs(seen - rate) > rate / 4) problems.push(`busy: ${rate} events a second, and the page says ${notes.join(', ')}`);
       if (resident.at(-1) - resident[1] > 20) problems.push(`busy: the daemon grows: ${resident.join(', ')} MiB`);
       if (Math.max(...heap) > 80) problems.push(`busy: the heap grows: ${heap.join(', ')} MiB`);
     }

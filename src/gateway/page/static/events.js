@@ -5,6 +5,8 @@ import { el, section, setText, show } from './dom.js';
 import { holderOf, nameOf, quotaName, seconds, until, words } from './format.js';
 
 const MOST = 100;
+/** The time over which they are counted, in ms. */
+const SPAN = 4000;
 const HIDDEN = new Set(['request.ended', 'usage.updated', 'queue.changed', 'replay.end']);
 
 export function makeEvents() {
@@ -37,8 +39,8 @@ export function makeEvents() {
     /** How many come; `null` when it is not known. */
     rate(now) {
       if (now === null) counts = [];
-      counts = counts.filter(([at]) => now - at < 2000);
-      const rate = Math.round(counts.reduce((sum, [, count]) => sum + count, 0) / 2);
+      counts = counts.filter(([at]) => now - at < SPAN);
+      const rate = Math.round(counts.reduce((sum, [, count]) => sum + count, 0) / (SPAN / 1000));
       setText(note, rate >= 5 ? fill(text.eventRate, { n: rate }) : '');
     },
     render,
