@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::agent::TURN;
 use super::home::{AgentKilled, AgentsEnded, DaemonKilled};
 use super::upstream::{DemoKey, DemoUpstream};
-use crate::cli::ui::Output;
+use crate::cli::ui::{Output, format::count};
 use crate::protocol::AccountInfo;
 
 /// After a restart the daemon grants nothing for a while, so that agents can resume their leases.
@@ -183,8 +183,9 @@ pub(super) fn text(result: &DemoResult, output: &Output) -> String {
         ("share of the pooled quota used", quota),
     ]);
     text += &output.prose(&format!(
-        "\n{} agents (processes) sent {} requests through the gateway, {TURN} on each lease.\n",
-        f.agents, f.requests
+        "\n{} sent {} through the gateway, {TURN} on each lease.\n",
+        count(f.agents, "agent"),
+        count(usize::try_from(f.requests).unwrap_or(usize::MAX), "request"),
     ));
     if let (Some(held), Some(kept)) = (f.leases_held, f.leases_kept) {
         text += &output.prose(&format!(
