@@ -80,10 +80,22 @@ def typed(command):
 
 def click(text, button=0):
     """Clicks the first place that has this text."""
-    for row, line in enumerate(screen().splitlines()):
+    for row, line in enumerate(whole_screen()):
         if text in line:
             return mouse(button, line.index(text) + 1, row)
     raise AssertionError(f"nothing to click: {text!r}\n{screen()}")
+
+
+def whole_screen():
+    """The lines of the screen when it is not being drawn: a part of it may still be at its former place."""
+
+    def same_twice():
+        first = screen().splitlines()
+        time.sleep(0.05)
+        # but for the clock
+        return first if screen().splitlines()[1:] == first[1:] else None
+
+    return eventually("the screen is drawn", same_twice)
 
 
 def mouse(button, column, row):
