@@ -36,7 +36,8 @@ pub fn main() {
         Some(nginx) => proxies.push(nginx),
         None => println!("nginx is not installed: no comparison"),
     }
-    proxies.push(Proxy::lessor(port));
+    proxies.push(Proxy::lessor(port, false));
+    proxies.push(Proxy::lessor(port, true));
     for connections in [1, 32] {
         println!("\n{connections} connections, {REQUEST} bytes in, {RESPONSE} bytes out");
         let mut results: Vec<Vec<(f64, f64, f64, f64)>> = vec![Vec::new(); proxies.len()];
@@ -50,7 +51,7 @@ pub fn main() {
         for (proxy, results) in proxies.iter().zip(&results) {
             let of = |pick: fn(&(f64, f64, f64, f64)) -> f64| median(results.iter().map(pick).collect());
             println!(
-                "{:>7}: {:>7.0} requests/s, {:>7.0} per second of CPU time, first byte p50 {:>5.0} µs, p99 {:>6.0} µs",
+                "{:>10}: {:>7.0} requests/s, {:>7.0} per second of CPU time, first byte p50 {:>5.0} µs, p99 {:>6.0} µs",
                 proxy.name,
                 of(|r| r.0),
                 of(|r| r.1),
@@ -58,6 +59,9 @@ pub fn main() {
                 of(|r| r.3)
             );
         }
+        let [.., without, with] = results.as_slice() else { continue };
+        let ratios = with.iter().zip(without).map(|(with, without)| with.1 / without.1);
+        println!("with a history: {:.3} of the requests per second of CPU time", median(ratios.collect()));
     }
     let lessor = proxies.pop().unwrap();
     steady(&lessor);

@@ -54,10 +54,11 @@ impl Proxy {
         Some(proxy)
     }
 
-    /// lessor's daemon with ten accounts.
-    pub fn lessor(upstream: u16) -> Self {
+    /// lessor's daemon with ten accounts, with or without a history.
+    pub fn lessor(upstream: u16, has_history: bool) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = format!("[providers.anthropic]\nbase_url = \"http://127.0.0.1:{upstream}\"\n");
+        let history = if has_history { "" } else { "[history]\nmax_size = \"0\"\n" };
+        let config = format!("{history}[providers.anthropic]\nbase_url = \"http://127.0.0.1:{upstream}\"\n");
         std::fs::write(home.path().join("config.toml"), config).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lessor"))
             .arg("daemon")
@@ -77,7 +78,7 @@ impl Proxy {
         let port = access["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
         let key = access["key"].as_str().unwrap().to_owned();
         Self {
-            name: "lessor",
+            name: if has_history { "lessor" } else { "no history" },
             endpoint: Endpoint { port, prefix: "/anthropic", key },
             pids: vec![child.id()],
             child: Some(child),
