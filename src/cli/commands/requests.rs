@@ -13,8 +13,8 @@ use crate::visible::escape_json;
 
 /// The event that says that a request has ended.
 const ENDED: &str = "request.ended";
-/// The widths of the columns: time, sender, account, model, status, duration.
-const WIDTHS: [usize; 6] = [8, 15, 12, 18, 9, 7];
+/// The widths of the columns, in the order of the titles.
+const WIDTHS: [usize; 7] = [8, 15, 12, 18, 9, 7, 19];
 const TITLES: [&str; 7] = ["time", "sender", "account", "model", "status", "took", "tokens"];
 
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ pub(super) fn execute(options: &RequestsArgs, context: &Context) -> Result<(), C
         return output.document(&kept);
     }
     if !as_lines && (!kept.requests.is_empty() || options.follow) {
-        output.text(&(output.tint(Tint::Faint, &columns(&TITLES.map(str::to_owned))) + "\n"))?;
+        output.text(&(output.tint(Tint::Faint, &columns(&TITLES.map(str::to_owned), output.width)) + "\n"))?;
     }
     for row in kept.requests.iter().rev() {
         print(row, as_lines, output)?;
@@ -136,14 +136,17 @@ fn text(row: &RequestRow, now: u64, output: &Output, is_utf8: bool) -> String {
         took(row.duration_ms),
         tokens.into_iter().chain(cost).collect::<Vec<_>>().join(" "),
     ];
-    let line = cut(&columns(&cells.map(|cell| clean(&cell))), output.width.max(40));
+    let cells = cells.map(|cell| clean(&cell));
+    let line = cut(&columns(&cells, output.width), output.width);
     let tint = match row.outcome.as_str() {
         "ok" => None,
         "refused" | "broken" => Some(Tint::Bad),
         _ => Some(Tint::Faint),
     };
     let mut text = tint.map_or_else(|| line.clone(), |tint| output.tint(tint, &line)) + "\n";
-    if let Some(chain) = chain(row, now, is_utf8) {
+    // a name that is cut is shown in full below: two names may begin alike
+    let whole_name = || (cells[2].width() > WIDTHS[2]).then(|| cells[2].clone());
+    if let Some(chain) = chain(row, now, is_utf8).or_else(whole_name) {
         let indent = WIDTHS[0] + 2;
         let below = wrap_after(&" ".repeat(indent), &chain, output.width, indent + 2);
         text.extend(below.lines().map(|line| output.tint(Tint::Faint, &cut(line, output.width)) + "\n"));
@@ -195,15 +198,22 @@ fn took(ms: u64) -> String {
     }
 }
 
-/// Cells of fixed width, so that lines that come later are aligned, too; status and duration to the right.
-fn columns(cells: &[String; 7]) -> String {
-    let mut line = String::new();
-    for (nth, (cell, width)) in cells.iter().zip(WIDTHS).enumerate() {
-        let cell = cut(cell, width);
-        let padding = " ".repeat(width.saturating_sub(cell.width()));
-        line += &if nth >= 4 { format!("{padding}{cell}  ") } else { format!("{cell}{padding}  ") };
+/// Cells of fixed width, so that lines that come later are aligned, too; status and duration to the right. Where the
+/// terminal is too narrow, the tokens are left out first, then the model, then the duration.
+fn columns(cells: &[String; 7], width: usize) -> String {
+    let mut shown: Vec<usize> = (0..cells.len()).collect();
+    let needed = |shown: &[usize]| shown.iter().map(|nth| WIDTHS[*nth] + 2).sum::<usize>() - 2;
+    for left_out in [6, 3, 5] {
+        if needed(&shown) > width {
+            shown.retain(|nth| *nth != left_out);
+        }
     }
-    (line + &cells[6]).trim_end().to_owned()
+    let cell = |nth: &usize| {
+        let cell = cut(&cells[*nth], WIDTHS[*nth]);
+        let padding = " ".repeat(WIDTHS[*nth].saturating_sub(cell.width()));
+        if (4..6).contains(nth) { format!("{padding}{cell}") } else { format!("{cell}{padding}") }
+    };
+    shown.iter().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -239,8 +249,16 @@ mod tests {
     fn a_request_is_one_line_with_its_attempts_below() {
         let output = Output::plain(80);
         let line = "01:40:12  claude 4711      home          claude-sonnet-4-5         200    3.2 s  12.0k→1.1k\n";
-        let wide = Output::plain(100);
+        let wide = Output::plain(110);
         assert_eq!(text(&row(), 7_000_000, &wide, true), line);
+        // no cell is cut because the terminal is narrow
+        assert_eq!(text(&row(), 7_000_000, &output, true), line.replace("  12.0k→1.1k", ""));
+        assert_eq!(
+            text(&row(), 7_000_000, &Output::plain(60), true),
+            line.replace("  12.0k→1.1k", "").replace("claude-sonnet-4-5   ", "")
+        );
+        let titles = TITLES.map(str::to_owned);
+        assert!([60, 80, 100].iter().all(|width| columns(&titles, *width).width() <= *width));
         let limited = AttemptRow {
             reason: Some("quota_exhausted".into()),
             scope: Some("account".into()),
@@ -268,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn long_names_stay_distinct() {
+        let shown = |label: &str| {
+            text(&RequestRow { account: Some(account(label)), ..row() }, 7_000_000, &Output::plain(80), true)
+        };
+        assert_ne!(shown("christopher.montgomery@a.example"), shown("christopher.montgomery@b.example"));
+    }
+
+    #[test]
     fn names_from_outside_are_escaped_and_lines_fit() {
         let row = RequestRow {
             model: Some("m\u{1b}[31m\nodel".to_owned() + &"x".repeat(300)),
@@ -275,7 +301,7 @@ mod tests {
             reason: Some("\u{7}".repeat(200)),
             ..row()
         };
-        for width in [80, 120] {
+        for width in [60, 80, 120] {
             let shown = text(&row, 7_000_000, &Output::plain(width), true);
             assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
             assert!(shown.lines().all(|line| line.width() <= width), "{shown}");
