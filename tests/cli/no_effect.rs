@@ -45,6 +45,10 @@ fn settings_that_match_no_account_are_named_when_they_are_read() {
     home.run(&["config", "set", "selection.preferred_account", "wrok"]).ok().says("wrok");
     home.run(&["config", "set", "accounts.hmoe.priority", "3"]).ok().says("matches no account");
     home.run(&["reload"]).ok().says("matches no account");
+    home.run(&["config", "check"])
+        .ok()
+        .says("accounts.hmoe: no account")
+        .says("selection.preferred_account: no account");
     home.run(&["config", "set", "selection.preferred_account", "work"]).ok();
 }
 

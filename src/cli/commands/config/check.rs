@@ -8,7 +8,9 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::error::{self, CliError};
 use crate::cli::ui::{Tint, format};
-use crate::config::{Config, ConfigErrors, ConfigProblem, LoadState, MAX_FILE};
+use crate::client::Client;
+use crate::config::{AppPaths, Config, ConfigErrors, ConfigProblem, LoadState, MAX_FILE, format_key};
+use crate::protocol::{AccountInfo, ListAccountsParams};
 
 /// `config check --json`
 #[derive(Debug, Serialize, JsonSchema)]
@@ -39,7 +41,10 @@ pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, CliErr
         read => read,
     };
     let (errors, warnings, is_there) = match read {
-        Ok((config, is_there)) => (Vec::new(), config.check().to_vec(), is_there),
+        Ok((config, is_there)) => {
+            let unmatched = unmatched_accounts(&config, path, &places);
+            (Vec::new(), config.check().iter().cloned().chain(unmatched).collect(), is_there)
+        }
         Err(errors) => (errors.problems, Vec::new(), true),
     };
     let checked = ConfigCheckResult { ok: errors.is_empty(), path: path.display().to_string(), errors, warnings };
@@ -55,6 +60,36 @@ pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, CliErr
         context.output.labelled_note(Tint::Bad, "error:", &format!("{count} in {}", checked.path));
     }
     Ok(exit)
+}
+
+/// Sections and a preferred account that match none of the daemon's accounts. Without a daemon the accounts are not
+/// known, and nothing is said.
+fn unmatched_accounts(config: &Config, path: &Path, places: &AppPaths) -> Vec<ConfigProblem> {
+    let names =
+        config.pool.accounts.iter().map(|section| (section.name.as_str(), format_key(&["accounts", &section.name])));
+    let preferred = config.pool.selection.preferred_account.as_deref();
+    let preferred = preferred.map(|name| (name, "selection.preferred_account".to_owned()));
+    let mut names = names.chain(preferred).peekable();
+    if names.peek().is_none() {
+        return Vec::new();
+    }
+    let accounts = Client::connect(places).and_then(|mut client| client.accounts(ListAccountsParams::default()));
+    let Ok(accounts) = accounts else { return Vec::new() };
+    let is_named = |info: &AccountInfo, name: &str| {
+        // an address that two accounts have has their organisation behind it
+        let address = info.email.as_deref().map(|email| email.split(" (").next().unwrap_or(email));
+        info.id == name || info.label.as_deref() == Some(name) || address == Some(name)
+    };
+    let unmatched = names.filter(|(name, _)| !accounts.iter().any(|info| is_named(info, name)));
+    let problems = unmatched.flat_map(|(name, key)| {
+        let message = format!("{key}: no account has the label, email address or id {name:?}");
+        let problems = ConfigErrors::of_file(path, message).problems.into_iter();
+        problems.map(move |mut problem| {
+            problem.key.clone_from(&key);
+            problem
+        })
+    });
+    problems.collect()
 }
 
 fn standard_input(path: &Path) -> Result<Result<Config, ConfigErrors>, CliError> {
