@@ -244,6 +244,39 @@ fn a_command_outlives_its_daemon() {
     assert_eq!(err.lines().filter(|line| line.starts_with("lessor: the daemon")).count(), 1, "{err}");
 }
 
+/// The helper process has the pipe, too: it must end with the command, after it has printed the switch.
+#[test]
+fn a_pipe_ends_with_the_command_and_gets_a_line_for_a_switch_unless_it_is_quiet() {
+    let home = Home::with_keys(&[("anthropic", "one"), ("anthropic", "two")]);
+    let out = home.path().join("out");
+    // if the test fails, its home is removed, and the command ends
+    let until = format!("until grep -q \"$1\" {0} || [ ! -e {0} ]; do sleep 0.02; done", out.display());
+    let script =
+        format!("{PROGRAM} move $$ >/dev/null || exit 1\nset -- \"$WAIT_FOR\"\n[ -z \"$1\" ] || {until}\necho done");
+    let agent = program(&home, "claude", &script);
+    let run = |option: &str, wait_for: &str| {
+        std::fs::write(&out, "").unwrap();
+        let pipeline = format!("{PROGRAM} run {option} -- {} -p hi 2>&1 | cat >{}", agent.display(), out.display());
+        let mut command = home.command(&[]);
+        let environment: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.map(Into::into))).collect();
+        command = std::process::Command::new("sh");
+        for (name, value) in environment {
+            let value: Option<std::ffi::OsString> = value;
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        assert!(command.args(["-c", &pipeline]).env("WAIT_FOR", wait_for).status().unwrap().success());
+        std::fs::read_to_string(&out).unwrap()
+    };
+    let said = run("", "moved from");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.starts_with("lessor: moved from ") && said.ends_with("\ndone\n"), "{said}");
+    assert_eq!(run("--quiet", ""), "done\n");
+}
+
 fn program(home: &Home, name: &str, script: &str) -> std::path::PathBuf {
     let path = home.path().join("bin").join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
