@@ -49,7 +49,7 @@ fn refusals_have_their_exit_codes() {
         .complains("no account");
     home.run(&["acquire", "anthropic", "--wait", "5"]).exits(2).complains("5s");
     home.run(&["acquire", "anthropic", "--ttl", "1h", "--exclusive"]).ok();
-    home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s"]).exits(4).complains("busy");
+    home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s"]).exits(4).complains("in use");
     let refused = home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s", "--json"]).exits(4);
     let error: Value = serde_json::from_str(&refused.err).unwrap();
     assert_eq!((&error["error"]["data"]["kind"], refused.out.as_str()), (&json!("no_capacity"), ""));

@@ -26,7 +26,7 @@ fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
     let id = moved["lease"]["lease"].as_str().unwrap();
 
     let explained = home.run(&["explain"]).ok();
-    let words = ["claude-sonnet-4-5 of anthropic", &format!("the lease moved from {first}: rate limit exceeded")];
+    let words = ["claude-sonnet-4-5 of anthropic", &format!("the lease moved from {first}: rate limit")];
     for word in words.into_iter().chain([", in 13 h", "retry-after: 46800", "You are over your limit."]) {
         assert!(explained.out.contains(word), "no {word:?} in {}", explained.out);
     }

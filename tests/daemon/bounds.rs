@@ -155,12 +155,12 @@ fn many_calls_in_one_write_use_bounded_memory_for_answers() {
 fn descriptors_of_ended_holders_are_reused() {
     let mut home = Home::new("");
     let mut command = Command::new("prlimit");
-    command.args(["--nofile=64", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
+    command.args(["--nofile=96", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
     home.start_as(command);
     home.client().add("a");
     // processes that go on after the release of their leases
     let socket = home.socket();
-    let idlers: Vec<Idler> = (0..80).map(|_| Idler::start(&socket)).collect();
+    let idlers: Vec<Idler> = (0..120).map(|_| Idler::start(&socket)).collect();
     let mut client = home.client();
     // refused holders take no descriptor
     let held = client.call("lease.acquire", json!({ "provider": "anthropic", "exclusive": true }));
@@ -180,7 +180,7 @@ fn descriptors_of_ended_holders_are_reused() {
             client
         })
         .collect();
-    assert!(descriptors(home.pid()) < 64);
+    assert!(descriptors(home.pid()) < 96);
     drop(many);
 }
 
@@ -384,7 +384,7 @@ fn a_limit_that_is_too_low_is_named_at_the_start() {
 
 #[test]
 fn the_lowest_limits_are_enough_to_serve() {
-    for limits in [&["--nofile=64"][..], &["--as=1073741824"], &["--nofile=64", "--as=1073741824"]] {
+    for limits in [&["--nofile=96"][..], &["--as=1073741824"], &["--nofile=96", "--as=1073741824"]] {
         let mut home = Home::new("");
         let mut command = Command::new("prlimit");
         command.args(limits).args([env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());

@@ -232,7 +232,7 @@ fn closed_connections_leave_no_descriptor() {
 fn with_few_descriptors_clients_are_served_without_busy_waiting() {
     let mut home = Home::new("");
     let mut command = Command::new("prlimit");
-    command.args(["--nofile=64", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
+    command.args(["--nofile=96", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
     home.start_as(command);
     let mut good = home.client();
     good.add("a");

@@ -20,13 +20,14 @@ type Scene = fn(&mut Fixture) -> String;
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 13] = [
     "agents.",
     "daemon.log",
     "daemon.idle_exit",
     "gateway.",
     "history.",
     "limits.max_attempts",
+    "notify.",
     "prices.",
     "providers.",
     "quota.poll",

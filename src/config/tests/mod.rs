@@ -84,6 +84,9 @@ allow_remote = false
 desktop = false
 command = []
 webhook = ""
+[telemetry]
+otlp = ""
+interval = "15s"
 [history]
 max_age = "30d"
 max_size = "64MiB"

@@ -4,12 +4,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 use super::MOST_CONNECTIONS;
 
-/// Descriptors that are not connections: lock, database, log, watched files, the threads' own.
-const OTHER_DESCRIPTORS: u64 = 44;
+/// Descriptors that are not connections: lock, databases, log, watched files, the threads' own.
+const OTHER_DESCRIPTORS: u64 = 64;
 /// The fewest connections, whatever the limit of descriptors is.
 const FEWEST_CONNECTIONS: u64 = 12;
 /// The lowest limit of descriptors with which the daemon starts.
-const LEAST_DESCRIPTORS: u64 = 64;
+const LEAST_DESCRIPTORS: u64 = 96;
 /// The lowest limit of the address space with which the daemon starts. Most of it is never used: the C library reserves
 /// 64 MiB for each thread.
 const LEAST_ADDRESS_SPACE: u64 = 1 << 30;
