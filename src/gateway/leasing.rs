@@ -85,9 +85,11 @@ impl Forward<'_> {
         mut held: Option<RequestLease>,
     ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
         let mut in_flight = self.request.in_flight.take();
+        let mut is_announced = false;
         self.request.record.waits();
         loop {
-            let response = match self.lease_step(held.take(), &mut in_flight).await.map_err(Box::new)? {
+            let step = self.lease_step(held.take(), &mut in_flight, &mut is_announced);
+            let response = match step.await.map_err(Box::new)? {
                 Ok(LeaseStep::Leased(lease, account)) => {
                     self.request.record.leased(&account);
                     self.is_bound = account.is_only;
@@ -95,6 +97,9 @@ impl Forward<'_> {
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
                     (held, in_flight) = (before, None);
+                    if after >= ARRIVAL && !std::mem::replace(&mut is_announced, true) {
+                        self.backend.handle.request_waits(self.client, &self.route_request(&[]));
+                    }
                     let over = tokio::select! {
                         () = self.pause(after) => continue,
                         over = self.wait_is_over() => over,
@@ -112,11 +117,13 @@ impl Forward<'_> {
         }
     }
 
-    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait.
+    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait,
+    /// which is announced once.
     async fn lease_step(
         &mut self,
         held: Option<RequestLease>,
         in_flight: &mut Option<InFlightGuard>,
+        is_announced: &mut bool,
     ) -> Result<Result<LeaseStep, NoLeaseReason>, Response<ClientBody>> {
         let over = {
             let request = self.route_request(&[]);
@@ -127,7 +134,10 @@ impl Forward<'_> {
                     biased;
                     step = &mut leasing => return Ok(step),
                     over = &mut over => break over,
-                    () = sleep(ARRIVAL), if in_flight.is_some() => *in_flight = None,
+                    () = sleep(ARRIVAL), if !*is_announced => {
+                        (*in_flight, *is_announced) = (None, true);
+                        self.backend.handle.request_waits(self.client, &request);
+                    }
                 }
             }
         };

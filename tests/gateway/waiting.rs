@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -34,6 +34,20 @@ fn seconds(response: &Message, name: &str) -> Option<u64> {
 fn comes_back(response: &Message) -> bool {
     assert_eq!(response.status(), 429, "{response:?}");
     response.header("x-should-retry").is_none()
+}
+
+#[test]
+fn a_request_that_waits_is_named_to_those_that_ask_for_it() {
+    let mut gateway = TestGateway::new("a", Upstream::by_key(|_| (429, "retry-after: 4\r\n", LIMITED)));
+    let (mut holder, mut watcher) = (gateway.home.client(), gateway.home.client());
+    gateway.key = gateway.lease(&mut holder).1;
+    watcher.call("events.subscribe", json!({ "kinds": ["request.waiting"] }));
+    let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert!(comes_back(&ask(&gateway, "s", 2, "claude-cli/2")));
+    let event = watcher.receive().expect("an event")["params"].clone();
+    assert_eq!((&event["kind"], &event["holder"]["pid"]), (&json!("request.waiting"), &json!(std::process::id())));
+    let until = event["until"].as_u64().unwrap();
+    assert!((sent + 3000..sent + 6000).contains(&until), "{event} after {sent}");
 }
 
 #[test]

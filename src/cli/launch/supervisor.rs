@@ -89,6 +89,8 @@ mod unix {
     /// The interval between attempts to reach the daemon, before and after [`PATIENCE`].
     const STEP: Duration = Duration::from_millis(25);
     const SLOW_STEP: Duration = Duration::from_secs(1);
+    /// The start of this process takes less, in ms: what happened to the command before is of another one.
+    const START_TAKES: u64 = 10_000;
 
     /// Starts the supervisor. It keeps standard error only if it prints messages: another program may wait until
     /// standard error is closed.
@@ -144,9 +146,9 @@ mod unix {
                     output.note(&format!("lessor: {}", text.replace("{program}", &clean(program))));
                 }
             };
-            let pid = args.pid;
+            let lines = switches::SwitchLines::of(args.pid);
             let print_switch = args.switches.then_some(move |event: &EventInfo| {
-                if let Some(line) = switches::line(event, pid, format::now()) {
+                if let Some(line) = lines.line(event, format::now()) {
                     output.note(&line);
                 }
             });
@@ -180,14 +182,19 @@ mod unix {
         print_switch: Option<&impl Fn(&EventInfo)>,
     ) {
         let mut client = Client::connect(places).ok();
+        // the command may be moved before this connection is there
+        let (begun, mut recent) = (format::now().saturating_sub(START_TAKES), true);
         loop {
             if let Some(mut client) = client {
                 match print_switch {
                     None => client.wait_for_end(),
                     Some(print) => {
-                        let kinds = vec![switches::MOVED.to_owned()];
-                        match client.subscribe(SubscribeParams { kinds, recent: false }) {
-                            Ok(events) => events.map_while(Result::ok).for_each(|event| print(&event)),
+                        let kinds = switches::PRINTED.map(str::to_owned).to_vec();
+                        match client.subscribe(SubscribeParams { kinds, recent: std::mem::take(&mut recent) }) {
+                            Ok(events) => {
+                                let events = events.map_while(Result::ok);
+                                events.filter(|event| event.at >= begun).for_each(|event| print(&event));
+                            }
                             // a daemon of another version may not have these events
                             Err(_) => drop(Client::connect(places).map(|mut client| client.wait_for_end())),
                         }

@@ -1,15 +1,21 @@
-//! What `run` prints while a program runs that does not draw a full screen: one line for each change of its account.
+//! What `run` prints while a program runs that does not draw a full screen: one line for each change of its account, and
+//! for each wait for one.
 
 // on Windows, `run` waits for its command itself, and prints no switches yet
 #![cfg_attr(windows, allow(dead_code))]
 
+use std::cell::Cell;
 use std::ffi::OsString;
 
 use crate::cli::ui::{clean, format};
 use crate::protocol::{AccountLabel, EventInfo};
 
-/// The event that is printed.
-pub(super) const MOVED: &str = "lease.moved";
+/// The events that are printed.
+pub(super) const PRINTED: [&str; 2] = [MOVED, WAITING];
+const MOVED: &str = "lease.moved";
+const WAITING: &str = "request.waiting";
+/// A wait is printed again after this time, in ms: agents send their requests again meanwhile.
+const WAIT_AGAIN: u64 = 60_000;
 
 /// Agents, and the arguments with which they print their answer and end, instead of drawing a full screen.
 const PRINTING: [(&str, &[&str]); 5] = [
@@ -30,7 +36,7 @@ pub(crate) fn is_printing(agent: Option<&str>, arguments: &[OsString]) -> bool {
 }
 
 /// The line for a change of the account of a lease that this process holds.
-pub(super) fn line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
+fn line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
     let is_its = event.kind == MOVED && event.holder.as_ref().is_some_and(|holder| holder.pid == pid);
     let (Some(from), Some(to)) = (event.from.as_ref().filter(|_| is_its), &event.account) else { return None };
     let (from, to) = (name(from), name(to));
@@ -44,6 +50,42 @@ pub(super) fn line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
         (None, None) => from,
     };
     Some(format!("lessor: {why}: now on {to}"))
+}
+
+/// The line for a request of this process that waits for an account.
+fn waiting_line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
+    let is_its = event.kind == WAITING && event.holder.as_ref().is_some_and(|holder| holder.pid == pid);
+    let first_free = event.until.map(|until| format!(", first free {}", format::clock_and_span(now, until)));
+    is_its.then(|| format!("lessor: waiting for an account{}", first_free.unwrap_or_default()))
+}
+
+/// The lines of a process: a wait is printed once, until the time changes at which it ends, or for a minute.
+#[derive(Debug)]
+pub(super) struct SwitchLines {
+    pid: u32,
+    /// When the last wait was printed, and until when it was.
+    waited: Cell<Option<(u64, Option<u64>)>>,
+}
+
+impl SwitchLines {
+    pub(super) fn of(pid: u32) -> Self {
+        Self { pid, waited: Cell::new(None) }
+    }
+
+    /// The line for an event, if it is to be printed.
+    pub(super) fn line(&self, event: &EventInfo, now: u64) -> Option<String> {
+        if let Some(line) = line(event, self.pid, now) {
+            self.waited.set(None);
+            return Some(line);
+        }
+        let line = waiting_line(event, self.pid, now)?;
+        let is_known = |(at, until): (u64, Option<u64>)| until == event.until && now.saturating_sub(at) < WAIT_AGAIN;
+        if self.waited.get().is_some_and(is_known) {
+            return None;
+        }
+        self.waited.set(Some((now, event.until)));
+        Some(line)
+    }
 }
 
 fn name(account: &AccountLabel) -> String {
@@ -100,5 +142,23 @@ mod tests {
         assert_eq!(text("server_error", None).unwrap(), "lessor: work: server error: now on ho\\u{1b}me");
         assert_eq!(text("turn", None), None);
         assert_eq!(line(&event("requested", None), 8, 0), None, "of another process");
+    }
+
+    #[test]
+    fn a_wait_is_printed_once() {
+        let lines = SwitchLines::of(7);
+        let waits = |pid, until| EventInfo {
+            kind: WAITING.to_owned(),
+            until,
+            holder: Some(HolderInfo { pid, program: None }),
+            ..EventInfo::default()
+        };
+        let first = lines.line(&waits(7, Some(1_076_000)), 1_000_000).unwrap();
+        assert!(first.starts_with("lessor: waiting for an account, first free "), "{first}");
+        assert!(first.ends_with(", in 76 s"), "{first}");
+        assert_eq!(lines.line(&waits(7, Some(1_076_000)), 1_030_000), None, "the agent has sent it again");
+        assert_eq!(lines.line(&waits(8, None), 1_030_000), None, "of another process");
+        assert_eq!(lines.line(&waits(7, None), 1_030_000).unwrap(), "lessor: waiting for an account");
+        assert!(lines.line(&waits(7, None), 1_090_000).is_some(), "after a minute");
     }
 }

@@ -1,11 +1,14 @@
-//! A request's place in the queue for a lease.
+//! A request that waits for a lease: its place in the queue, and the event that says so.
 
 use tokio::sync::oneshot;
 
 use super::GatewayHandle;
+use super::client::GatewayClient;
+use super::needs::RouteRequest;
 use crate::daemon::os::clock;
 use crate::daemon::state::{State, Unsaved, Waiter};
 use crate::pool::{Command, Fence, Now, Refusal, WaiterId};
+use crate::protocol::EventInfo;
 
 /// A place in the queue; it is left on drop.
 pub(super) struct QueuePlace {
@@ -40,6 +43,29 @@ impl Drop for QueuePlace {
             // granted at the moment when the client disconnected
             state.apply_internal(clock::now(), Command::Release(fence));
         }
+    }
+}
+
+impl GatewayHandle {
+    /// Says that a request waits for an account, and which is free first, to those that asked for it.
+    pub fn request_waits(&self, client: &GatewayClient, request: &RouteRequest<'_>) {
+        if !self.state().events.tells_of_waiting() {
+            return;
+        }
+        let Ok(found) = self.no_account(client, request) else { return };
+        let facts = self.key_holder_facts(client);
+        let until = found.accounts.iter().filter_map(|account| account.until).min();
+        let event = EventInfo {
+            at: clock::now().wall.0,
+            provider: Some(request.provider.to_owned()),
+            model: request.model.map(str::to_owned),
+            session: request.session.map(str::to_owned),
+            agent: facts.agent.as_deref().map(str::to_owned),
+            label: facts.label.as_deref().map(str::to_owned),
+            until: until.map(|until| until.0),
+            ..EventInfo::default()
+        };
+        self.state().events.request_waits(event, facts.process);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
 use crate::daemon::notification::policy::{self, NoticeEvent};
 use crate::history::{HistoryQueue, HistoryRecord};
-use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Wall};
+use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
 use recorded::RecordedEvent;
 
@@ -22,8 +22,10 @@ const REPLAYED_AT_ONCE: usize = 32;
 pub const REPLAY_END: &str = "replay.end";
 /// A request of the gateway has ended. Sent only to those that name this kind, and not kept in memory.
 pub const REQUEST_ENDED: &str = "request.ended";
+/// A request of the gateway waits for an account. Sent like [`REQUEST_ENDED`].
+pub const REQUEST_WAITING: &str = "request.waiting";
 /// Every kind there is.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 15] = [
     "lease.granted",
     "lease.moved",
     "lease.ended",
@@ -38,6 +40,7 @@ pub const KINDS: [&str; 14] = [
     "key.created",
     "key.revoked",
     REQUEST_ENDED,
+    REQUEST_WAITING,
 ];
 
 /// Subscribers, and the latest events.
@@ -103,6 +106,17 @@ impl Events {
             };
             self.queue.push(NamedEvent { event, holder: None }, to.clone());
         }
+    }
+
+    /// Whether someone asked for the requests that wait.
+    pub(crate) fn tells_of_waiting(&self) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.wants(REQUEST_WAITING))
+    }
+
+    /// Sends that a request of `holder` waits to those that asked for it.
+    pub(crate) fn request_waits(&self, event: EventInfo, holder: Option<Process>) {
+        let event = EventInfo { kind: REQUEST_WAITING.to_owned(), ..event };
+        self.queue.push(NamedEvent { event, holder }, self.subscribers_of(REQUEST_WAITING));
     }
 
     /// Sends `connection` every event from now on; returns those that were kept.
@@ -231,7 +245,7 @@ impl EventReplay {
 
 impl Subscriber {
     fn wants(&self, kind: &str) -> bool {
-        let takes_all = self.kinds.is_empty() && kind != REQUEST_ENDED;
+        let takes_all = self.kinds.is_empty() && ![REQUEST_ENDED, REQUEST_WAITING].contains(&kind);
         takes_all || self.kinds.iter().any(|wanted| wanted == kind)
     }
 }

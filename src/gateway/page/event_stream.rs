@@ -19,7 +19,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a page may leave a message unread; what comes meanwhile is bounded by its outbox.
 const UNREAD: Duration = Duration::from_secs(30);
 /// Sent only to those that ask for it by name.
-const REQUEST_ENDED: &str = "request.ended";
+const REQUEST_WAITING: &str = "request.waiting";
 
 /// Begins the stream of a page; it ends with its connection, its session and the daemon, or when the page does not read.
 pub(super) fn start(
@@ -30,10 +30,7 @@ pub(super) fn start(
 ) -> Response<ClientBody> {
     // a further message waits until the connection has taken this one
     let (sender, messages) = mpsc::channel(1);
-    let mut kinds: Vec<String> = KINDS.iter().map(ToString::to_string).collect();
-    if !KINDS.contains(&REQUEST_ENDED) {
-        kinds.push(REQUEST_ENDED.to_owned());
-    }
+    let kinds = KINDS.iter().filter(|kind| **kind != REQUEST_WAITING).map(ToString::to_string).collect();
     let events = handle.page_events(connection, kinds);
     tokio::spawn(async move {
         let _place = place;
