@@ -1,7 +1,5 @@
 //! `status`, `status --oneline` and `lessor` without a command.
 
-use std::process::Command;
-
 use super::support::Home;
 
 #[test]
@@ -45,7 +43,7 @@ fn removing_an_account_on_a_terminal_asks_first() {
     let home = Home::with_keys(&[("anthropic", "work"), ("openai", "other")]);
     let lessor = home.command(&[]).get_program().to_string_lossy().into_owned();
     let remove = |answer: &str, name: &str| {
-        let mut command = Command::new("script");
+        let mut command = std::process::Command::new("script");
         command.args(["-qec", &format!("'{lessor}' account remove {name}"), "/dev/null"]);
         let like = home.command(&[]);
         for (name, value) in like.get_envs() {

@@ -44,6 +44,8 @@ pub(super) struct SocketFigures {
 }
 
 impl SocketFigures {
+    /// Where there are Unix sockets; the pipe of Windows is not measured.
+    #[cfg(unix)]
     pub(super) fn new(
         encoding: &'static str,
         connections: usize,
