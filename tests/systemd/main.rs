@@ -302,7 +302,7 @@ fn an_invalid_configuration_is_reported_until_it_is_fixed() {
     let config = user.home().join(".config/lessor/config.toml");
     std::fs::write(&config, "[daemon]\nlgo = 1\n").unwrap();
     let refused = user.lessor(&["ping"]);
-    assert_eq!(refused.code, 3, "{refused:?}");
+    assert_eq!(refused.code, 6, "{refused:?}");
     assert!(refused.err.contains("config.toml:2") && refused.err.contains("lgo"), "{}", refused.err);
     assert!(user.status()["listening"].as_bool().unwrap());
     std::fs::write(&config, "").unwrap();
