@@ -242,7 +242,7 @@ fn clients_upstream_metrics_history_and_events_agree() {
 
 /// Run by `.ci/agree`.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: .ci/agree"]
 fn the_numbers_of_many_requests_agree() {
     let requests = std::env::var("REQUESTS").ok().and_then(|requests| requests.parse().ok()).unwrap_or(10_000);
     numbers_agree(requests);

@@ -111,7 +111,7 @@ fn a_clock_that_is_set_far_ahead_deletes_nothing_unless_it_goes_on() {
 
 /// `cargo test --release --lib -- --ignored --exact history::tests::budgets::what_recording_costs --nocapture`
 #[test]
-#[ignore = "measures"]
+#[ignore = "a measurement: see the command above"]
 fn what_recording_costs() {
     let directory = tempfile::tempdir().unwrap();
     let history = TestHistory::start(&directory.path().join("history.db"), settings(64 << 20));

@@ -332,7 +332,7 @@ fn after_a_change_of_the_key_a_crash_does_not_look_like_a_lost_log() {
 
 /// Prints what tags cost: `cargo test --release cost_of_tags -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: see the command above"]
 fn cost_of_tags() {
     let home = fast_home();
     let store = home.open().store;
