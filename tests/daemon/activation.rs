@@ -106,9 +106,7 @@ fn a_restart_keeps_the_managers_socket_and_process() {
     ear.until("READY=1");
     home.client().add("a");
     for _ in 0..3 {
-        let mut client = home.client();
-        client.call("daemon.restart", json!({}));
-        client.read_to_end();
+        home.client().restart(5000);
         let mut next = manager.connect();
         assert_eq!(pid(&mut next), u64::from(home.pid()));
         assert_eq!(next.call("account.list", json!({})).as_array().unwrap().len(), 1);

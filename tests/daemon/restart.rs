@@ -106,11 +106,9 @@ fn after_a_clean_stop_requests_are_served_immediately() {
     assert!(fence(&lease) > fence(&before));
 }
 
-/// Asks for a restart, and waits until the connection is closed: connections from then on belong to the next run.
-fn restart(mut client: Client) {
-    let answer = client.call("daemon.restart", json!({ "drain_ms": 5000 }));
+fn restart(client: Client) {
+    let answer = client.restart(5000);
     assert_eq!((&answer["comes_back"], &answer["in_flight"]), (&json!(true), &json!(0)));
-    client.read_to_end();
 }
 
 #[test]

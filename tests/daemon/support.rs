@@ -198,6 +198,14 @@ impl Client {
         answer["result"].clone()
     }
 
+    /// Restarts the daemon, and waits until this connection is closed: connections from then on belong to the next run.
+    /// Returns the answer.
+    pub fn restart(mut self, drain_ms: u64) -> Value {
+        let answer = self.call("daemon.restart", json!({ "drain_ms": drain_ms }));
+        self.read_to_end();
+        answer
+    }
+
     /// The error kind of a call that must fail.
     pub fn refused(&mut self, method: &str, params: Value) -> String {
         let answer = self.ask(method, &params);

@@ -260,9 +260,8 @@ fn a_request_that_the_restart_of_the_daemon_cuts_is_recorded() {
     let mut http = gateway.http_client();
     http.write(&ask("cut", &gateway.key));
     http.read_until("content_block_delta");
-    gateway.home.client().call("daemon.restart", json!({ "drain_ms": 10 }));
+    gateway.home.client().restart(10);
     while http.stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
-    wait_until("the next run answers", || crate::support::Client::try_connect(&gateway.home.socket()).is_ok());
     gateway.connect();
     check(&rows(&gateway, 1)[0], ("cut", "broken", 200, "the daemon was stopped or restarted", &["a"]));
 }
