@@ -1,11 +1,10 @@
-//! `login`: an OAuth login in the browser, by pasted code, or by device code.
+//! A login with an OAuth client: in the browser, by pasted code, or by device code.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::time::Duration;
 
-use clap::Args;
-
-use super::account::{done, new_account, note_obstacle};
+use super::super::account::{done, new_account, note_obstacle};
+use super::LoginArgs;
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
@@ -19,28 +18,7 @@ use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, SecretTex
 const PATIENCE: Duration = Duration::from_secs(900);
 const MAX_LINE: u64 = 64 * 1024;
 
-#[derive(Debug, Args)]
-pub(crate) struct LoginArgs {
-    /// The provider: anthropic, openai, google, or one from the configuration
-    #[arg(value_name = "PROVIDER")]
-    provider: String,
-    /// Show a code to be entered on any device
-    #[arg(long, conflicts_with = "paste")]
-    device: bool,
-    /// Paste the code, or the address of the last page: for a browser on another machine
-    #[arg(long)]
-    paste: bool,
-    /// Print the address without opening the browser
-    #[arg(long)]
-    no_browser: bool,
-    /// The OAuth client to log in with, by its name in [providers.PROVIDER.oauth.clients], or its id
-    #[arg(long, value_name = "NAME")]
-    client: Option<String>,
-    /// The label of the account, if it is new
-    #[arg(long, value_name = "L")]
-    label: Option<String>,
-}
-
+/// Logs in with the client that is configured, or that the options name.
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let provider = provider_name(&options.provider);
     let config = context.config()?;
