@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::support::{Home, PROGRAM, feed};
 
 /// No step takes longer, even on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `lessor logs --follow`, line by line.
 struct Follower {

@@ -127,7 +127,7 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
 /// Waits until a condition is true.
 #[cfg(unix)]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(std::time::Duration::from_millis(10));

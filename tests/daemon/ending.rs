@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::oauth_server::{Fail, OauthServer};
-use crate::support::{Client, Home, PATIENCE, signal, wait_until};
+use crate::support::{Client, Home, signal, wait_until};
 
 /// The time of day, epoch ms.
 fn now() -> u64 {
@@ -151,7 +151,7 @@ fn a_second_signal_forces_the_end_and_the_next_daemon_says_what_happened() {
     let begun = Instant::now();
     signal(home.pid(), Signal::TERM);
     assert_eq!(home.wait(), Some(0));
-    assert!(begun.elapsed() < PATIENCE / 4, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let said = home.output();
     assert!(said.contains("stopping immediately: the refresh of work was sent and its answer is given up"), "{said}");
     home.start();

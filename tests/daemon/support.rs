@@ -10,7 +10,7 @@ use lessor::store::{KeyBackend, OpenedStore, Store, StoreHealth, StorePaths};
 use serde_json::{Value, json};
 
 /// The longest wait, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// In memory where possible: a sync to a busy disk, and with it the end of a killed daemon, can take longer than a test
 /// waits.
