@@ -9,12 +9,14 @@ use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::database::COMPANIONS;
+use super::database::meta::MetaValues;
+use super::error::StoreError;
 use super::file::{self, ExposedFiles, beside};
 use super::health::wall_now;
-use super::key_location::{KeyCandidate, KeySlot, KeyStorage};
-use super::meta::MetaValues;
+use super::key::location::{KeyCandidate, KeySlot, KeyStorage};
+use super::key::{self, rekey};
 use super::reader::Reader;
-use super::{LoadedState, StorePaths, database, error::StoreError, key, load, random, rekey};
+use super::{LoadedState, StorePaths, database, load, random};
 use crate::credential::FingerprintKey;
 use crate::pool::Wall;
 

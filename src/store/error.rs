@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use rusqlite::ErrorCode;
 
-use super::keyring::KeyringError;
+use super::key::keyring::KeyringError;
 
 /// Why the store cannot be opened. No file is changed in any of these cases.
 #[expect(missing_docs, reason = "the names of the fields say what they are")]

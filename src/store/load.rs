@@ -5,10 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Row};
 
+use super::LoadedState;
+use super::database::meta::MetaValues;
+use super::database::row_tags;
 use super::gateway_key::GatewayKeyRecord;
-use super::meta::MetaValues;
+use super::key::seal::SealKey;
 use super::names::{self, UnknownText};
-use super::{LoadedState, row_tags, seal::SealKey};
 use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,

@@ -11,20 +11,12 @@ mod file;
 mod gateway_key;
 mod health;
 mod key;
-mod key_location;
-mod keyring;
 mod load;
-mod meta;
 mod names;
 mod reader;
-mod rekey;
-mod row_tags;
-mod schema;
-mod seal;
 #[cfg(test)]
 mod tests;
 mod write;
-mod write_ahead_log;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -43,19 +35,19 @@ pub use backup::{BackupSummary, RestoreSummary, back_up, copy_key, restore};
 pub use error::{StoreError, WriteError};
 pub use gateway_key::GatewayKeyRecord;
 pub use health::{StoreHealth, WriteFailure};
-pub use key_location::KeyBackend;
-pub use keyring::KeyringError;
-pub use rekey::Rekeyed;
+pub use key::keyring::KeyringError;
+pub use key::location::KeyBackend;
+pub use key::rekey::Rekeyed;
 pub use write::Write;
 
+use database::meta::MetaValues;
+use database::write_ahead_log::LogState;
 use file::ExposedFiles;
 use health::WriterStatus;
-use key_location::KeyStorage;
-use meta::MetaValues;
+use key::location::KeyStorage;
+use key::rekey::{self, KeyManager};
+use key::seal::{SealKey, SealPurpose};
 use reader::Reader;
-use rekey::KeyManager;
-use seal::{SealKey, SealPurpose};
-use write_ahead_log::LogState;
 use writer::{RunStart, WriteJob, WriteListener, Writer, WriterMessage, WriterTask};
 
 /// The maximum number of writes that may wait for the thread or the disk. Beyond it the oldest writes that need no

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::database::schema::{self, APPLICATION, STEPS, TAGS_SINCE};
+use super::database::{self, row_tags};
 use super::error::StoreError;
 use super::file::{self, ExposedFiles, beside};
-use super::schema::{self, APPLICATION, STEPS, TAGS_SINCE};
-use super::seal::{SealKey, SealPurpose};
-use super::{database, row_tags};
+use super::key::seal::{SealKey, SealPurpose};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The length of SQLite's header, and the offset of the application id in it.

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
+use super::error::WriteError;
 use super::gateway_key::GatewayKeyRecord;
-use super::{error::WriteError, names, seal::SealKey};
+use super::key::seal::SealKey;
+use super::names;
 use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
 use crate::limits::Scope;
 use crate::pool::{

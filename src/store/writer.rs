@@ -12,10 +12,13 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, sync::atomic::Orderin
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::row_tags::{self, RowTags};
+use super::database;
+use super::database::row_tags::{self, RowTags};
+use super::error::WriteError;
+use super::health::WriterStatus;
+use super::key::seal::SealKey;
 use super::write::{ApplyError, MOST_ROWS, RAISE_FENCE, Write, prune, prune_sessions};
 use super::{MOST_WAITING, WriteCallback, load::Repairs};
-use super::{database, error::WriteError, health::WriterStatus, seal::SealKey};
 
 /// The pause between retries when no new write arrives.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);

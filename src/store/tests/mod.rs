@@ -17,6 +17,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::database::{row_tags, schema};
 use super::writer::WriterMessage;
 use super::*;
 use crate::credential::{Credential, FormerCredential, FormerRole, Secret};

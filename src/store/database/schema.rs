@@ -5,10 +5,10 @@ use rusqlite::Connection;
 use super::row_tags;
 
 /// The application id in the header of every lessor database: "LSSR".
-pub(super) const APPLICATION: u32 = 0x4c53_5352;
+pub(in crate::store) const APPLICATION: u32 = 0x4c53_5352;
 
 /// Step n migrates schema n to schema n + 1. A released step is never changed.
-pub(super) const STEPS: &[&str] = &[
+pub(in crate::store) const STEPS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -19,22 +19,22 @@ pub(super) const STEPS: &[&str] = &[
 ];
 
 /// The schema since which rows have tags.
-pub(super) const TAGS_SINCE: i64 = 7;
+pub(in crate::store) const TAGS_SINCE: i64 = 7;
 
 /// The newest schema.
 #[must_use]
-pub(super) fn known(steps: &[&str]) -> i64 {
+pub(in crate::store) fn known(steps: &[&str]) -> i64 {
     // the number of steps is small
     i64::try_from(steps.len()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn version(database: &Connection) -> rusqlite::Result<i64> {
+pub(in crate::store) fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// Runs the missing steps, each in its own transaction. With `tagged`, the rows get their tags as soon as there are
 /// columns for them; `row_tag` is then defined.
-pub(super) fn migrate(database: &mut Connection, steps: &[&str], tagged: bool) -> rusqlite::Result<()> {
+pub(in crate::store) fn migrate(database: &mut Connection, steps: &[&str], tagged: bool) -> rusqlite::Result<()> {
     let from = usize::try_from(version(database)?).unwrap_or(usize::MAX);
     for (place, step) in steps.iter().enumerate().skip(from) {
         let step_taken = database.transaction()?;

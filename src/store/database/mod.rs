@@ -1,5 +1,10 @@
 //! The database file: created atomically, and opened for writing.
 
+pub(super) mod meta;
+pub(super) mod row_tags;
+pub(super) mod schema;
+pub(super) mod write_ahead_log;
+
 use std::fs::{self, OpenOptions};
 use std::{path::Path, time::Duration};
 
@@ -7,12 +12,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use zeroize::Zeroizing;
 
+use super::error::StoreError;
 use super::file::{self, beside};
-use super::meta::MetaValues;
-use super::row_tags::{self, RowTags};
-use super::schema::{self, APPLICATION, STEPS};
-use super::seal::{SealKey, SealPurpose};
-use super::{error::StoreError, write::ApplyError};
+use super::key::seal::{SealKey, SealPurpose};
+use super::write::ApplyError;
+use meta::MetaValues;
+use row_tags::RowTags;
+use schema::{APPLICATION, STEPS};
 
 /// How long to wait for another program that has the database locked.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);

@@ -1,13 +1,19 @@
 //! The key as text, and the key file, which is separate from the database. The file either contains the key or says
 //! that the key is in the keyring.
 
+pub(super) mod keyring;
+pub(super) mod location;
+pub(super) mod rekey;
+pub(super) mod seal;
+
 use std::io::{Read, Write};
 use std::{fs::File, path::Path};
 
 use zeroize::Zeroizing;
 
+use super::error::StoreError;
 use super::file::{self, ExposedFiles};
-use super::{error::StoreError, seal::SealKey};
+use seal::SealKey;
 
 /// The first word of the file; other versions use another word.
 const WORD: &[u8] = b"lessor-key-1 ";

@@ -11,7 +11,7 @@ const VERSION: u8 = 1;
 const NONCE: usize = 24;
 
 /// The key that seals everything.
-pub(super) struct SealKey {
+pub(in crate::store) struct SealKey {
     bytes: Zeroizing<[u8; 32]>,
     /// The fingerprint key, if it is not derived from this key: a new key keeps the old fingerprint key, so that known
     /// tokens are still recognised.
@@ -20,7 +20,7 @@ pub(super) struct SealKey {
 
 /// The purpose of a sealed value. It can be opened for this purpose only.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SealPurpose {
+pub(in crate::store) enum SealPurpose {
     /// An account's credential.
     Credential(AccountId),
     /// The value that proves that the key fits the database.
@@ -43,21 +43,21 @@ impl SealPurpose {
 }
 
 impl SealKey {
-    pub(super) fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+    pub(in crate::store) fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self { bytes, prints: None }
     }
 
-    pub(super) fn bytes(&self) -> &[u8; 32] {
+    pub(in crate::store) fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
 
     /// A deliberate copy of the key.
-    pub(super) fn duplicate(&self) -> Self {
+    pub(in crate::store) fn duplicate(&self) -> Self {
         Self { bytes: self.bytes.clone(), prints: self.prints.clone() }
     }
 
     /// Keeps the fingerprint key of another key.
-    pub(super) fn adopt_prints(&mut self, prints: Zeroizing<[u8; 16]>) {
+    pub(in crate::store) fn adopt_prints(&mut self, prints: Zeroizing<[u8; 16]>) {
         self.prints = Some(prints);
     }
 
@@ -66,7 +66,7 @@ impl SealKey {
     }
 
     /// Seals a value: version, nonce, ciphertext, tag.
-    pub(super) fn seal(&self, purpose: SealPurpose, plain: &[u8]) -> Result<Vec<u8>, String> {
+    pub(in crate::store) fn seal(&self, purpose: SealPurpose, plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0u8; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| format!("no random bytes: {error}"))?;
         let associated = purpose.associated();
@@ -80,7 +80,7 @@ impl SealKey {
     }
 
     /// Opens a value, if it is intact and was sealed for this purpose with this key.
-    pub(super) fn open(&self, purpose: SealPurpose, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(in crate::store) fn open(&self, purpose: SealPurpose, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (&version, rest) = blob.split_first()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
         if version != VERSION {
@@ -93,12 +93,12 @@ impl SealKey {
 
     /// The fingerprint key. It is derived with the cipher at a fixed nonce that is never drawn at random, so it reveals
     /// nothing about the key and needs no storage.
-    pub(super) fn fingerprints(&self) -> Result<FingerprintKey, &'static str> {
+    pub(in crate::store) fn fingerprints(&self) -> Result<FingerprintKey, &'static str> {
         self.prints().map(|bytes| FingerprintKey::new(*bytes))
     }
 
     /// The bytes of the fingerprint key.
-    pub(super) fn prints(&self) -> Result<Zeroizing<[u8; 16]>, &'static str> {
+    pub(in crate::store) fn prints(&self) -> Result<Zeroizing<[u8; 16]>, &'static str> {
         if let Some(prints) = &self.prints {
             return Ok(prints.clone());
         }
@@ -110,7 +110,7 @@ impl SealKey {
     }
 
     /// The key of the rows' tags, derived as [`Self::prints`] is.
-    pub(super) fn row_tags(&self) -> Result<Zeroizing<[u8; 32]>, &'static str> {
+    pub(in crate::store) fn row_tags(&self) -> Result<Zeroizing<[u8; 32]>, &'static str> {
         const NONCE_OF_ROW_TAGS: [u8; NONCE] = *b"lessor row tag mac key 1";
         let drawn = self.cipher().encrypt(&XNonce::from(NONCE_OF_ROW_TAGS), &[0u8; 32][..]);
         let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher failed")?);
@@ -118,10 +118,14 @@ impl SealKey {
         Ok(Zeroizing::new(*bytes))
     }
 
-    pub(super) fn seal_credential(&self, account: AccountId, credential: &Credential) -> Result<Vec<u8>, String> {
+    pub(in crate::store) fn seal_credential(
+        &self,
+        account: AccountId,
+        credential: &Credential,
+    ) -> Result<Vec<u8>, String> {
         self.seal(SealPurpose::Credential(account), &encode(credential)?)
     }
-    pub(super) fn open_credential(&self, account: AccountId, blob: &[u8]) -> Option<Credential> {
+    pub(in crate::store) fn open_credential(&self, account: AccountId, blob: &[u8]) -> Option<Credential> {
         decode(&self.open(SealPurpose::Credential(account), blob)?)
     }
 }

@@ -8,15 +8,15 @@ use rusqlite::types::{FromSql, Type, Value, ValueRef};
 use super::row_tags;
 
 /// All values that fit their tags.
-pub(super) struct MetaValues {
+pub(in crate::store) struct MetaValues {
     values: HashMap<String, Value>,
     /// The names of the rows that do not.
-    pub(super) damaged: Vec<String>,
+    pub(in crate::store) damaged: Vec<String>,
 }
 
 impl MetaValues {
     /// Reads the values; without a key they are not verified.
-    pub(super) fn read(database: &Connection, verified: bool) -> rusqlite::Result<Self> {
+    pub(in crate::store) fn read(database: &Connection, verified: bool) -> rusqlite::Result<Self> {
         let intact = if verified { row_tags::is_intact(database, "meta")? } else { "1".to_owned() };
         let mut statement = database.prepare(&format!("SELECT name, value, {intact} FROM meta"))?;
         let mut rows = statement.query([])?;
@@ -33,14 +33,14 @@ impl MetaValues {
     }
 
     /// A value, if it is stored.
-    pub(super) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
+    pub(in crate::store) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
         let Some(value) = self.values.get(name) else { return Ok(None) };
         let invalid = |error| rusqlite::Error::FromSqlConversionFailure(1, Type::Null, Box::new(error));
         T::column_result(ValueRef::from(value)).map(Some).map_err(invalid)
     }
 
     /// A value that every database has. It may be missing only where damage explains that.
-    pub(super) fn required<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
+    pub(in crate::store) fn required<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
         match self.get(name)? {
             None if self.damaged.is_empty() => Err(rusqlite::Error::QueryReturnedNoRows),
             value => Ok(value),
@@ -48,7 +48,7 @@ impl MetaValues {
     }
 
     /// What is lost, for the user.
-    pub(super) fn warning(&self) -> Option<String> {
+    pub(in crate::store) fn warning(&self) -> Option<String> {
         let names: Vec<String> =
             self.damaged.iter().map(|name| format!("{:?}", name.chars().take(40).collect::<String>())).collect();
         let is_lost = |name| self.damaged.iter().any(|damaged| damaged == name);

@@ -11,11 +11,11 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, ffi};
 
-use super::seal::SealKey;
+use crate::store::key::seal::SealKey;
 
 /// What happens to a row that does not fit its tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum OnDamage {
+pub(in crate::store) enum OnDamage {
     /// It is removed at the next start that can write, and a warning says so.
     Drop,
     /// It stays until it is replaced; how it is read is decided in `load`.
@@ -23,7 +23,7 @@ pub(super) enum OnDamage {
 }
 
 /// The tables whose rows have tags.
-pub(super) const TABLES: &[(&str, OnDamage)] = &[
+pub(in crate::store) const TABLES: &[(&str, OnDamage)] = &[
     ("meta", OnDamage::Drop),
     ("account", OnDamage::Keep),
     ("credential", OnDamage::Keep),
@@ -43,11 +43,11 @@ const LENGTH: usize = 16;
 
 /// Makes the tags on one connection. Clones share the key.
 #[derive(Clone)]
-pub(super) struct RowTags(Arc<Mutex<hmac::Key>>);
+pub(in crate::store) struct RowTags(Arc<Mutex<hmac::Key>>);
 
 impl RowTags {
     /// Defines `row_tag` on this connection.
-    pub(super) fn define(database: &Connection, key: &SealKey) -> rusqlite::Result<Self> {
+    pub(in crate::store) fn define(database: &Connection, key: &SealKey) -> rusqlite::Result<Self> {
         let tags = Self(Arc::new(Mutex::new(hmac_key(key)?)));
         let shared = tags.0.clone();
         // a database with triggers or views of its own is refused, so that nothing in it can call this
@@ -59,7 +59,7 @@ impl RowTags {
     }
 
     /// Makes tags with this key from now on.
-    pub(super) fn set_key(&self, key: &SealKey) -> rusqlite::Result<()> {
+    pub(in crate::store) fn set_key(&self, key: &SealKey) -> rusqlite::Result<()> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hmac_key(key)?;
         Ok(())
     }
@@ -126,13 +126,13 @@ impl Columns {
 }
 
 /// An expression: whether a row of this table fits its tag.
-pub(super) fn is_intact(database: &Connection, table: &str) -> rusqlite::Result<String> {
+pub(in crate::store) fn is_intact(database: &Connection, table: &str) -> rusqlite::Result<String> {
     Ok(format!("(tag IS {})", Columns::of(database, table)?.call(table, "")))
 }
 
 /// Keeps the tags up to date from now on. A row that does not fit its tag gets a new one only when all of it is
 /// replaced, which `tag = NULL` says: a change of one column must not hide the damage of another.
-pub(super) fn renew_with_writes(database: &Connection) -> rusqlite::Result<()> {
+pub(in crate::store) fn renew_with_writes(database: &Connection) -> rusqlite::Result<()> {
     for (table, _) in TABLES {
         let columns = Columns::of(database, table)?;
         let same_row: Vec<String> = columns.primary.iter().map(|name| format!("\"{name}\" = NEW.\"{name}\"")).collect();
@@ -153,7 +153,7 @@ pub(super) fn renew_with_writes(database: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Tags every row, when the tables have just got their tags.
-pub(super) fn tag_all(database: &Connection) -> rusqlite::Result<()> {
+pub(in crate::store) fn tag_all(database: &Connection) -> rusqlite::Result<()> {
     for (table, _) in TABLES {
         let call = Columns::of(database, table)?.call(table, "");
         database.execute(&format!("UPDATE {table} SET tag = {call}"), [])?;
@@ -162,7 +162,7 @@ pub(super) fn tag_all(database: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Tags every row again with another key. A row that did not fit its tag gets none.
-pub(super) fn tag_again(database: &Connection, tags: &RowTags, new: &SealKey) -> rusqlite::Result<()> {
+pub(in crate::store) fn tag_again(database: &Connection, tags: &RowTags, new: &SealKey) -> rusqlite::Result<()> {
     for (table, _) in TABLES {
         let intact = is_intact(database, table)?;
         database.execute(&format!("UPDATE {table} SET tag = NULL WHERE NOT {intact}"), [])?;
@@ -176,7 +176,7 @@ pub(super) fn tag_again(database: &Connection, tags: &RowTags, new: &SealKey) ->
 }
 
 /// Removes the damaged rows of the tables that are not read then.
-pub(super) fn drop_damaged(database: &Connection) -> rusqlite::Result<()> {
+pub(in crate::store) fn drop_damaged(database: &Connection) -> rusqlite::Result<()> {
     for (table, _) in TABLES.iter().filter(|(_, on_damage)| *on_damage == OnDamage::Drop) {
         let intact = is_intact(database, table)?;
         database.execute(&format!("DELETE FROM {table} WHERE NOT {intact}"), [])?;
@@ -185,7 +185,7 @@ pub(super) fn drop_damaged(database: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Whether any value of `meta` was tagged with the key in use.
-pub(super) fn any_fits(database: &Connection) -> rusqlite::Result<bool> {
+pub(in crate::store) fn any_fits(database: &Connection) -> rusqlite::Result<bool> {
     let intact = is_intact(database, "meta")?;
     let found = database.query_row(&format!("SELECT 1 FROM meta WHERE {intact} LIMIT 1"), [], |_| Ok(()));
     Ok(found.optional()?.is_some())

@@ -3,9 +3,13 @@
 
 use std::path::PathBuf;
 
-use super::file::{self, ExposedFiles};
-use super::key::{self, KeyFile};
-use super::{StorePaths, error::StoreError, keyring, seal::SealKey};
+use super::KeyFile;
+use super::keyring;
+use super::seal::SealKey;
+use crate::store::StorePaths;
+use crate::store::error::StoreError;
+use crate::store::file::{self, ExposedFiles};
+use crate::store::key;
 
 /// Where the key is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,33 +23,33 @@ pub enum KeyBackend {
 /// Which key: the current one; the next one, which replaces it once everything is sealed with it; or the one of a
 /// database that was set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum KeySlot {
+pub(in crate::store) enum KeySlot {
     Current,
     Next,
     Former,
 }
 
 /// A key that may fit the database.
-pub(super) struct KeyCandidate {
-    pub(super) key: SealKey,
-    pub(super) place: KeyBackend,
-    pub(super) slot: KeySlot,
+pub(in crate::store) struct KeyCandidate {
+    pub(in crate::store) key: SealKey,
+    pub(in crate::store) place: KeyBackend,
+    pub(in crate::store) slot: KeySlot,
 }
 
 /// The places where a key can be stored.
 #[derive(Clone, Debug)]
-pub(super) struct KeyStorage {
-    pub(super) file: PathBuf,
-    pub(super) database: PathBuf,
+pub(in crate::store) struct KeyStorage {
+    pub(in crate::store) file: PathBuf,
+    pub(in crate::store) database: PathBuf,
 }
 
 impl KeyStorage {
-    pub(super) fn new(paths: &StorePaths) -> Self {
+    pub(in crate::store) fn new(paths: &StorePaths) -> Self {
         Self { file: paths.key.clone(), database: paths.database.clone() }
     }
 
     /// The keys that may fit an existing database, the most likely first.
-    pub(super) fn candidates(
+    pub(in crate::store) fn candidates(
         &self,
         wanted: KeyBackend,
         exposed: &mut ExposedFiles,
@@ -77,7 +81,7 @@ impl KeyStorage {
 
     /// A key for a new database, and whether it existed: it is the key of a database that is missing, or the start that
     /// made it was interrupted.
-    pub(super) fn first(
+    pub(in crate::store) fn first(
         &self,
         wanted: KeyBackend,
         exposed: &mut ExposedFiles,
@@ -100,7 +104,7 @@ impl KeyStorage {
     }
 
     /// Stores the key at this place and verifies it.
-    pub(super) fn put(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+    pub(in crate::store) fn put(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
         match place {
             KeyBackend::File => key::put(&self.file, key),
             KeyBackend::Keyring => {
@@ -112,7 +116,7 @@ impl KeyStorage {
     }
 
     /// Stores the next key beside the current one.
-    pub(super) fn prepare(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+    pub(in crate::store) fn prepare(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
         match place {
             KeyBackend::File => key::put(&self.next_file(), key),
             KeyBackend::Keyring => self.to_keyring(KeySlot::Next, key),
@@ -120,7 +124,7 @@ impl KeyStorage {
     }
 
     /// Makes the next key the current one, after everything was sealed with it.
-    pub(super) fn promote(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+    pub(in crate::store) fn promote(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
         match place {
             KeyBackend::File => file::replace(&self.next_file(), &self.file),
             KeyBackend::Keyring => {
@@ -131,7 +135,7 @@ impl KeyStorage {
     }
 
     /// Keeps the current key beside the one that will replace it: the database that it fits is set aside as well.
-    pub(super) fn keep_former(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+    pub(in crate::store) fn keep_former(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
         match place {
             KeyBackend::File => key::put(&file::free_name(&self.file), key),
             KeyBackend::Keyring => self.to_keyring(KeySlot::Former, key),
@@ -139,7 +143,7 @@ impl KeyStorage {
     }
 
     /// Removes a prepared next key.
-    pub(super) fn discard(&self, place: KeyBackend) -> Result<(), StoreError> {
+    pub(in crate::store) fn discard(&self, place: KeyBackend) -> Result<(), StoreError> {
         match place {
             KeyBackend::File => file::clear(&self.next_file()),
             KeyBackend::Keyring => keyring::remove(&self.item(KeySlot::Next)).map_err(StoreError::Keyring),
@@ -147,7 +151,7 @@ impl KeyStorage {
     }
 
     /// Removes the keyring's copy after the key was moved back to its file.
-    pub(super) fn leave_keyring(&self) {
+    pub(in crate::store) fn leave_keyring(&self) {
         if let Err(trouble) = keyring::remove(&self.item(KeySlot::Current)) {
             tracing::warn!(
                 "the key was moved to its file, but its copy in the keyring could not be removed: {trouble}"
@@ -156,7 +160,7 @@ impl KeyStorage {
     }
 
     /// Describes the place for messages.
-    pub(super) fn describe(&self, place: KeyBackend) -> String {
+    pub(in crate::store) fn describe(&self, place: KeyBackend) -> String {
         match place {
             KeyBackend::File => self.file.display().to_string(),
             KeyBackend::Keyring => format!("the keyring (the key of {})", self.database.display()),

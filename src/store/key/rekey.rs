@@ -7,10 +7,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, thread};
 
-use super::error::{StoreError, WriteError};
-use super::key_location::{KeyBackend, KeyCandidate, KeySlot, KeyStorage};
-use super::{Store, key, keyring, reader::Reader, row_tags::RowTags};
-use super::{seal::SealKey, writer::WriterMessage};
+use super::keyring;
+use super::location::{KeyBackend, KeyCandidate, KeySlot, KeyStorage};
+use super::seal::SealKey;
+use crate::store::database::row_tags::RowTags;
+use crate::store::error::{StoreError, WriteError};
+use crate::store::reader::Reader;
+use crate::store::writer::WriterMessage;
+use crate::store::{Store, key};
 
 /// The result of replacing the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,7 +28,7 @@ pub struct Rekeyed {
 }
 
 /// Knows the key and where it is stored.
-pub(super) struct KeyManager {
+pub(in crate::store) struct KeyManager {
     storage: KeyStorage,
     state: Mutex<StoredKey>,
     /// Held during a change, so that there is one at a time.
@@ -45,7 +49,7 @@ impl fmt::Debug for KeyManager {
 }
 
 /// The first key that opens the database; `row_tag` uses it from then on.
-pub(super) fn fitting<'a>(
+pub(in crate::store) fn fitting<'a>(
     storage: &KeyStorage,
     candidates: &'a [KeyCandidate],
     reader: &Reader,
@@ -61,7 +65,7 @@ pub(super) fn fitting<'a>(
 }
 
 /// Completes a change of the key that was interrupted, once the database is accepted with this key.
-pub(super) fn settle(storage: &KeyStorage, candidates: &[KeyCandidate], fits: &KeyCandidate) {
+pub(in crate::store) fn settle(storage: &KeyStorage, candidates: &[KeyCandidate], fits: &KeyCandidate) {
     let settled = match fits.slot {
         KeySlot::Next => storage.promote(fits.place, &fits.key),
         KeySlot::Current if candidates.len() > 1 => storage.discard(fits.place),
@@ -74,7 +78,7 @@ pub(super) fn settle(storage: &KeyStorage, candidates: &[KeyCandidate], fits: &K
 }
 
 impl KeyManager {
-    pub(super) fn new(storage: KeyStorage, place: KeyBackend, key: &SealKey) -> Self {
+    pub(in crate::store) fn new(storage: KeyStorage, place: KeyBackend, key: &SealKey) -> Self {
         let state = StoredKey { key: key.duplicate(), place, trouble: None };
         Self { storage, state: Mutex::new(state), busy: Mutex::new(()) }
     }

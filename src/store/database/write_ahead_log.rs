@@ -10,7 +10,7 @@ const FRAME_HEADER: usize = 24;
 
 /// What a log looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum LogState {
+pub(in crate::store) enum LogState {
     /// There is none, or it has no content.
     Missing,
     /// Everything in it can be read, but for an end that was never completed.
@@ -21,7 +21,7 @@ pub(super) enum LogState {
 
 impl LogState {
     /// Looks at the log at `path`. One that cannot be read is left to SQLite, which reports why.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(in crate::store) fn of(path: &Path) -> Self {
         match fs::metadata(path) {
             Ok(facts) if facts.len() > LARGEST => Self::Whole,
             Ok(facts) if facts.is_file() => fs::read(path).map_or(Self::Whole, |bytes| Self::of_bytes(&bytes)),

@@ -6,7 +6,7 @@
 #[cfg_attr(windows, path = "windows.rs")]
 mod system;
 
-pub(super) use system::{ask_to_unlock, read, remove, write};
+pub(in crate::store) use system::{ask_to_unlock, read, remove, write};
 
 /// The service name of all items.
 const SERVICE: &str = "lessor";
