@@ -9,6 +9,7 @@ mod gateway_traits;
 mod models;
 mod oauth;
 mod owner;
+mod terms;
 mod upstream;
 
 pub use account_bound::{
@@ -29,6 +30,7 @@ pub use gateway_traits::{
 };
 pub use oauth::OauthServer;
 pub use owner::{learn_account_id, vendor_account_id};
+pub use terms::terms;
 pub use upstream::{BaseUrls, accepted_kinds, base_urls, path_for_kind};
 
 use crate::pool::{CredentialKind, Tier};
