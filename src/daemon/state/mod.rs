@@ -11,15 +11,11 @@ mod credentials;
 mod differences;
 pub(crate) mod events;
 pub(crate) mod gateway_keys;
-mod in_flight;
-mod key_holders;
-mod lasting_key;
 mod log_later;
 mod mailbox;
 pub(crate) mod outbox;
 mod processes;
-mod report;
-mod served;
+mod requests;
 mod waiters;
 
 use std::ops::{Deref, DerefMut};
@@ -55,18 +51,18 @@ pub use credentials::{CredentialUse, connect_options, oauth_given};
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use gateway_keys::GatewayKeys;
-use in_flight::InFlightCounts;
-pub use in_flight::{AccountInFlight, InFlightCounter};
+use requests::in_flight::InFlightCounts;
+pub use requests::in_flight::{AccountInFlight, InFlightCounter};
 
-pub(crate) use key_holders::KeyHolders;
-pub(crate) use lasting_key::LISTED_AFTER_END;
-pub use lasting_key::{KeyUse, LastingKey};
+pub(crate) use gateway_keys::key_holders::KeyHolders;
+pub(crate) use gateway_keys::lasting_key::LISTED_AFTER_END;
+pub use gateway_keys::lasting_key::{KeyUse, LastingKey};
 pub(crate) use log_later::LogLater;
 pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
 pub(crate) use outbox::Outbox;
 pub(crate) use processes::WatchedProcesses;
-pub use report::{ReportOutcome, UpstreamOutcome};
-pub(crate) use served::{Served, ServedBy};
+pub use requests::report::{ReportOutcome, UpstreamOutcome};
+pub(crate) use requests::served::{Served, ServedBy};
 pub(crate) use waiters::{Waiter, Waiters};
 
 /// The daemon, as every connection and worker sees it.

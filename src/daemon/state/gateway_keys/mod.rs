@@ -1,15 +1,18 @@
 //! The lasting keys of the gateway, by their hashes. They have a lock of their own, so that a request's key is checked
 //! without the state's.
 
+pub(super) mod key_holders;
+pub(super) mod lasting_key;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustc_hash::FxHashMap;
 
-use super::lasting_key::{LastingKey, LogPause};
 use crate::pool::{Fence, Process, Wall};
 use crate::protocol::{GatewayKey, GatewayKeySealer, KEY_ID_PREFIX, key_hash};
 use crate::store::{GatewayKeyRecord, Store, Write, WriteCallback};
+use lasting_key::{LastingKey, LogPause};
 
 /// The most keys. No further one is made, and none that an earlier version made is accepted for the first time.
 pub(crate) const MOST_KEYS: usize = 10_000;

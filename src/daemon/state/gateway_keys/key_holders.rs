@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::State;
+use crate::daemon::state::State;
 use crate::pool::{AccountId, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
 /// Most other providers that one holder uses.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Served, State, Unsaved};
 use crate::config::KindMix;
 use crate::daemon::os::clock;
+use crate::daemon::state::{Served, State, Unsaved};
 use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
     Account, AccountId, Action, Command, CredentialKind, Decision, Fence, Limit, Now, Refusal, RefusalDetails, Reply,
