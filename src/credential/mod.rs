@@ -3,6 +3,7 @@
 pub mod check;
 pub mod claims;
 mod fingerprint;
+mod home;
 pub mod import;
 mod link;
 pub mod oauth;
@@ -11,6 +12,7 @@ mod secret;
 pub mod share;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
+pub use home::{HomeRecord, LoginHome, LoginProgram};
 pub use link::{FormerCredential, FormerRole, Link, LinkMode, SETTLE, may_refresh};
 pub use secret::Secret;
 

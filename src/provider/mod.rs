@@ -18,7 +18,7 @@ pub use account_bound::{
 };
 pub use agents::{
     AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, Program,
-    StopSignal, agent_setup, agents_with_profile, is_interpreter, script_argument,
+    StopSignal, agent_setup, agents_with_profile, credential_variables, is_interpreter, script_argument,
 };
 pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};

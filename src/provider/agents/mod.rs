@@ -175,6 +175,12 @@ fn unset(provider: &str, recipe: &AgentRecipe, set: &[(String, String)]) -> Vec<
     unset
 }
 
+/// The variables from which the programs of a vendor read a credential or an endpoint.
+pub fn credential_variables(vendor: &str) -> impl Iterator<Item = &'static str> {
+    let of_vendor = table::CONFLICTING.iter().filter(move |(name, _)| *name == vendor);
+    of_vendor.flat_map(|(_, names)| names.split_whitespace())
+}
+
 /// The agents that support a profile.
 #[must_use]
 pub fn agents_with_profile() -> Vec<&'static str> {

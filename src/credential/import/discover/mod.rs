@@ -13,7 +13,7 @@ use crate::pool::Wall;
 use file::{MOST_FILES, file};
 
 pub use file::{DiscoveredFile, DiscoveryError, DiscoverySource, KEYCHAIN_PREFIX, LARGEST, RawFile, take};
-pub use paths::{DiscoveryPath, DiscoveryPathKind, HostEnvironment, Platform, beside, default_paths};
+pub use paths::{DiscoveryPath, DiscoveryPathKind, HostEnvironment, Platform, beside, default_paths, keychain_service};
 
 /// Reads the files at these paths; missing ones are left out.
 #[must_use]

@@ -154,12 +154,16 @@ pub(super) const KEYCHAIN_KEY: &str = "Claude Code";
 fn keychain_services(of: &HostEnvironment<'_>) -> Vec<String> {
     let named = |name: &str| (of.variable)(name);
     let directory = named("CLAUDE_SECURESTORAGE_CONFIG_DIR").or_else(|| named("CLAUDE_CONFIG_DIR"));
-    let own = directory.filter(|directory| !directory.is_empty()).map(|directory| {
-        let digest = ring::digest::digest(&ring::digest::SHA256, directory.as_bytes());
-        let start: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        format!("{KEYCHAIN_LOGIN}-{start}")
-    });
+    let own = directory.filter(|directory| !directory.is_empty()).map(|directory| keychain_service(&directory));
     own.into_iter().chain([KEYCHAIN_LOGIN.to_owned(), KEYCHAIN_KEY.to_owned()]).collect()
+}
+
+/// The keychain item of a configuration directory, which is given as the text of the variable that names it.
+#[must_use]
+pub fn keychain_service(directory: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, directory.as_bytes());
+    let start: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{KEYCHAIN_LOGIN}-{start}")
 }
 
 /// The file that names the owner of a keychain item.
