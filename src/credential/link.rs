@@ -34,6 +34,9 @@ named_enum! {
         TakeOver = "take-over",
         /// Both, under the tool's own locks.
         Share = "share",
+        /// The tool, which lessor starts in the login's home before the token ends; lessor itself where the OAuth client
+        /// that made the login is configured.
+        StartTool = "start-tool",
     }
 }
 

@@ -373,8 +373,8 @@ pub struct AddAccountParams {
 pub struct ImportAccountsParams {
     /// The logins and keys, imported in this order: later ones see the result of earlier ones.
     pub entries: Vec<ImportEntry>,
-    /// The mode for logins with rotating refresh tokens: `link`, `take-over` or `share` [default: as the entry says,
-    /// else `link`].
+    /// The mode for logins with rotating refresh tokens: `link`, `take-over`, `share` or `start-tool` [default: as the
+    /// entry says, else `link`].
     pub mode: Option<String>,
     /// Reports what would happen, without changes.
     #[serde(default)]
@@ -438,7 +438,8 @@ pub struct ImportEntry {
     pub priority: Option<i32>,
     /// When this state was saved, epoch ms.
     pub as_of: Option<u64>,
-    /// Which side refreshes it, if already known: `link`, `take-over` or `share`; the call's `mode` overrides it.
+    /// Which side refreshes it, if already known: `link`, `take-over`, `share` or `start-tool`; the call's `mode`
+    /// overrides it.
     pub mode: Option<String>,
     /// The id of the OAuth client that made the login.
     pub client_id: Option<String>,

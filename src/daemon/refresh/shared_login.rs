@@ -44,7 +44,7 @@ pub(super) async fn prepare(daemon: &Arc<Daemon>, id: AccountId, link: &Link) ->
             Ok(locks) => Some(locks),
             Err(why) => return Preparation::Busy(why),
         },
-        LinkMode::Link | LinkMode::TakeOver => None,
+        LinkMode::Link | LinkMode::TakeOver | LinkMode::StartTool => None,
     };
     if adopt_newer(daemon, id, link).await { Preparation::Adopted } else { Preparation::Ready(locks) }
 }

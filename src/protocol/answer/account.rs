@@ -135,7 +135,8 @@ pub struct LinkInfo {
     pub tool: String,
     /// Its file.
     pub path: String,
-    /// `link` (the tool refreshes it), `take-over` (lessor does) or `share` (both do).
+    /// `link` (the tool refreshes it), `take-over` (lessor does), `share` (both do) or `start-tool` (the tool does, when
+    /// lessor starts it).
     pub mode: String,
     /// Why its file cannot be read now.
     pub trouble: Option<String>,

@@ -114,7 +114,8 @@ pub struct ExportedLink {
     pub path: String,
     /// The login's name within the file.
     pub item: String,
-    /// Which side refreshes it: `link` (the tool), `take-over` (lessor) or `share` (both).
+    /// Which side refreshes it: `link` (the tool), `take-over` (lessor), `share` (both) or `start-tool` (the tool, when
+    /// lessor starts it).
     pub mode: String,
 }
 

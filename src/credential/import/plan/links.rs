@@ -8,10 +8,11 @@ use crate::credential::{Link, LinkMode};
 impl ImportPlan {
     /// The link for the login, if it needs one.
     pub(super) fn link_of(&self, entry: &DiscoveredAccount) -> Result<Option<Link>, String> {
-        if !entry.rotates {
+        let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
+        // a copy of a login that does not rotate can be refreshed by itself, unless only its tool can do it
+        if !entry.rotates && mode != LinkMode::StartTool {
             return Ok(None);
         }
-        let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
         if mode == LinkMode::Share && !entry.tool.has_locks() {
             return Err(format!(
                 "{} has no locks that lessor can share, so two refreshes would invalidate each other; leave --share \
@@ -74,5 +75,8 @@ pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
             format!("taken over: lessor refreshes this login, so {tool} must no longer use it directly")
         }
         LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
+        LinkMode::StartTool => {
+            format!("kept by {tool}: lessor starts it in the login's home when the token is about to end")
+        }
     }
 }

@@ -223,6 +223,33 @@ fn rotating_logins_are_linked_taken_over_or_shared() {
 }
 
 #[test]
+fn a_login_whose_tool_lessor_starts_follows_its_file_although_it_does_not_rotate() {
+    let at = |home: &str, refresh: &str, mode| DiscoveredAccount {
+        tool: Tool::GeminiCli,
+        file: Some(format!("/state/logins/{home}/oauth_creds.json")),
+        mode,
+        email: Some("a@b.c".into()),
+        ..google(refresh)
+    };
+    let link_of = |plan: &ImportPlan| {
+        let link = plan.known[0].link.as_ref();
+        link.map(|link| (link.path.clone(), link.mode))
+    };
+    let mut plan = plan(LinkMode::Link);
+    let entry = at("gemini-1", "r1", Some(LinkMode::StartTool));
+    let step = plan.next(&entry, print(&entry));
+    assert_eq!(step.outcome, ImportOutcome::Linked);
+    assert!(step.message.contains("lessor starts it"), "{}", step.message);
+    assert!(step.message.contains("the first refresh makes one"), "it is not left without a token: {}", step.message);
+    let first = Some(("/state/logins/gemini-1/oauth_creds.json".to_owned(), LinkMode::StartTool));
+    assert_eq!(link_of(&plan), first);
+    assert_eq!(take(&mut plan, &entry).0, ImportOutcome::Same);
+    // the user's own copy of the login changes nothing
+    take(&mut plan, &at("../elsewhere", "r1", None));
+    assert_eq!(link_of(&plan), first);
+}
+
+#[test]
 fn a_login_is_linked_to_one_place() {
     let at = |file: &str, refresh: &str, ends| DiscoveredAccount {
         email: Some("a@b.c".into()),

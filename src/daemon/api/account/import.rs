@@ -99,7 +99,7 @@ fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: O
 }
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
-    let unknown = |name| bad(format!("`mode` may be link, take-over or share; not {name:?}"));
+    let unknown = |name| bad(format!("`mode` may be link, take-over, share or start-tool; not {name:?}"));
     name.map(|name| LinkMode::from_name(name).ok_or_else(|| unknown(name))).transpose()
 }
 

@@ -323,7 +323,7 @@ impl State {
 /// Whether lessor refreshes a login that another tool has, too: it was taken over, or the tool has locks.
 pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
     match link.mode {
-        LinkMode::Link => false,
+        LinkMode::Link | LinkMode::StartTool => false,
         LinkMode::TakeOver => true,
         LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN_PREFIX),
     }
