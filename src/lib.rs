@@ -41,8 +41,8 @@
 //! # Where to begin
 //!
 //! - How an account is chosen: `pool/select/choose.rs`, then `pool/select/strategy.rs`.
-//! - How an upstream response is handled: `limits/classify.rs`, then `daemon/state/report.rs`, then `pool/report/mod.rs`.
-//! - What ends a lease: `pool/lease/grant.rs`; who reports the end: `daemon/state/processes.rs`, `daemon/api/connection.rs`.
+//! - How an upstream response is handled: `limits/classify.rs`, then `daemon/state/requests/report.rs`, then `pool/report/mod.rs`.
+//! - What ends a lease: `pool/lease/grant.rs`; who reports the end: `daemon/state/processes.rs`, `daemon/api/connection/mod.rs`.
 //! - When a login is refreshed: `credential/refresh/`; who refreshes it: `daemon/refresh/`.
 //! - How a call changes the state: `daemon/api/dispatch.rs`, then `daemon/state/apply.rs`.
 //! - What must be on disk before an answer is sent: `daemon/state/commit.rs`, then `daemon/api/reply.rs`.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use zeroize::Zeroize as _;
 
-use super::planner::let_others_lock;
+use super::connection::planner::let_others_lock;
 use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{

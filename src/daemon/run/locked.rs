@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Run, StartError, report_ready, system};
 use super::{restore::restore, serve::StopReason};
 use crate::config::LoadedConfig;
-use crate::daemon::api::planner::PlannerThread;
+use crate::daemon::api::connection::planner::PlannerThread;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
 use crate::daemon::{config::ConfigWatcher, os::clock};
 use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};

@@ -11,8 +11,8 @@ use std::{io::Write as _, path::PathBuf};
 
 use tokio::runtime::Runtime;
 
+use super::api::connection::planner::PlannerThread;
 use crate::config::{AppPaths, Config, LoadedConfig};
-use crate::daemon::api::planner::PlannerThread;
 use crate::daemon::config::{ConfigWatcher, LOG_VARIABLE, move_key};
 use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::log::{self, Log};

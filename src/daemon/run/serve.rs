@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::watchdog::Watchdog;
+use crate::daemon::api::connection::planner::{Planner, PlannerThread};
 use crate::daemon::api::connection::{self, SharedLimits};
-use crate::daemon::api::planner::{Planner, PlannerThread};
 use crate::daemon::os::lock::{self, Lock};
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};

@@ -10,8 +10,8 @@ pub mod replace;
 pub mod usage;
 
 use self::add::{check_account_texts, check_agents};
+use super::connection::planner::let_others_lock;
 use crate::config::format_key;
-use crate::daemon::api::planner::let_others_lock;
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
 use crate::daemon::state::{Daemon, State};

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use super::planner::PlannerThread;
 use super::*;
-use crate::daemon::api::planner::PlannerThread;
 use crate::daemon::api::reply::tests::{TestDaemon, key};
 use crate::protocol::MAX_MESSAGE;
 

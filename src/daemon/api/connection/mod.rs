@@ -1,5 +1,8 @@
 //! One connection: reads messages and writes answers, with bounds on time and size.
 
+pub(crate) mod planner;
+mod turn;
+
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
@@ -8,14 +11,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
-use super::planner::Planner;
 use super::reply::{PlannedAnswer, Responder};
 use super::session::{Session, overloaded, shutting_down};
-use super::turn::{AdmittedTurn, Gate, Turn};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
 use crate::protocol::{Call, Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
+use planner::Planner;
+use turn::{AdmittedTurn, Gate, Turn};
 
 #[cfg(test)]
 #[cfg(unix)]
