@@ -6,14 +6,14 @@
 //!
 //! | file | its part |
 //! |---|---|
-//! | `listeners.rs`, `server.rs`, `lingering.rs` | accepts connections; HTTP/1.1 with a client; closes a connection |
+//! | `server/` | accepts connections; HTTP/1.1 with a client; closes a connection |
 //! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
-//! | `forward.rs`, `leasing.rs`, `attempt.rs`, `failover.rs` | leases an account, sends the request, decides after a refusal |
+//! | `forward/` | leases an account, sends the request, decides after a refusal |
 //! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
 //! | `auth.rs` | replaces the credential, the only thing in a request that changes |
-//! | `upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
+//! | `forward/upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
 //! | `response/first_bytes.rs`, `response/sse.rs` | whether a response that begins like a success is one |
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |
 //! | `memory.rs`, `content_decoder/` | what is held and decoded, within bounds |
@@ -27,16 +27,11 @@
 //! runtime of its own, so that forwarding bytes never delays a grant.
 
 mod admission;
-mod attempt;
 mod auth;
 mod content_decoder;
-mod failover;
 mod forward;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod leasing;
-mod lingering;
-mod listeners;
 mod memory;
 mod metrics;
 mod page;
@@ -49,7 +44,6 @@ mod running_key;
 mod server;
 mod service;
 mod telemetry;
-mod upstream;
 mod waiting;
 
 #[cfg(any(fuzzing, test))]

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::admission::ConnectionWatch;
+use super::forward::upstream::UpstreamClients;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsFormat, MetricsRecorder};
 use super::page::{self, PageService};
@@ -19,10 +20,11 @@ use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
 use super::response::{self, ClientBody};
+use super::route::UpstreamRoute;
 use super::running_key::RunningKey;
 use super::telemetry::{SpanBuffer, TelemetryExporter};
 use super::waiting::{KeptAnswers, WaitingSessions};
-use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
+use super::{auth, refusal};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
 use crate::{pool::ConnectionId, provider};
 

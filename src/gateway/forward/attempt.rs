@@ -8,13 +8,13 @@ use hyper::header::HeaderValue;
 use hyper::http::response::Parts;
 use tokio::time::timeout;
 
-use super::auth::{self, UpstreamCredential};
-use super::memory::PoolShare;
-use super::request::{BodyTooLarge, CannotSend, RequestParts};
-use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
 use super::upstream::UpstreamClients;
 use crate::credential::Secret;
 use crate::daemon::{LeasedAccount, UpstreamOutcome};
+use crate::gateway::auth::{self, UpstreamCredential};
+use crate::gateway::memory::PoolShare;
+use crate::gateway::request::{BodyTooLarge, CannotSend, RequestParts};
+use crate::gateway::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
 use crate::limits::Headers;
 
 /// How long the head of a response may take; agents that wait longer use streams.

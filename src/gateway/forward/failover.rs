@@ -6,12 +6,12 @@ use hyper::{Response, StatusCode};
 use tokio::time::sleep;
 
 use super::attempt::UpstreamRefusal;
-use super::forward::{DENIED_WAIT, Forward, NextStep, limit_headers, signed};
-use super::record::AttemptFailure;
-use super::refusal::NextRequest;
-use super::response::{self, ClientBody, ResponseObserver};
-use super::waiting::now;
+use super::{DENIED_WAIT, Forward, NextStep, limit_headers, signed};
 use crate::daemon::{LeasedAccount, ReportOutcome, RequestLease, UnreportedRefusal, UpstreamOutcome};
+use crate::gateway::record::AttemptFailure;
+use crate::gateway::refusal::NextRequest;
+use crate::gateway::response::{self, ClientBody, ResponseObserver};
+use crate::gateway::waiting::now;
 use crate::limits::{Reason, Scope};
 use crate::pool::{AccountId, Action, CredentialKind};
 

@@ -6,14 +6,14 @@ use std::{pin::pin, time::Duration};
 use hyper::{Response, StatusCode};
 use tokio::time::{sleep, sleep_until};
 
-use super::forward::{DENIED_WAIT, Forward, NextStep};
-use super::metrics::InFlightGuard;
-use super::refusal::NextRequest;
-use super::response::ClientBody;
-use super::waiting::now;
+use super::{DENIED_WAIT, Forward, NextStep};
 use crate::daemon::{
     KeyRevoked, KeyUse, LeaseStep, LeasedAccount, NoAccount, NoLeaseReason, RequestLease, RouteRequest,
 };
+use crate::gateway::metrics::InFlightGuard;
+use crate::gateway::refusal::NextRequest;
+use crate::gateway::response::ClientBody;
+use crate::gateway::waiting::now;
 use crate::pool::AccountId;
 use crate::provider;
 

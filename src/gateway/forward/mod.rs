@@ -1,6 +1,11 @@
 //! Forwards one request: leases an account, sends the request, and after a refusal tries the next account, until a
 //! response can go to the client.
 
+mod attempt;
+mod failover;
+mod leasing;
+pub(super) mod upstream;
+
 use std::{sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
@@ -9,18 +14,19 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
 use super::metrics::MetricsRecorder;
 use super::record::{AttemptFailure, RequestRecorder};
 use super::refusal::{self, NextRequest};
+use super::request::RequestParts;
 use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
-use super::{request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, LeasedAccount, NoAccount, RequestLease, clock};
 use crate::limits::Headers;
 use crate::pool::{AccountId, Wall};
 use crate::provider;
+use attempt::{AttemptOutcome, UpstreamRefusal};
+use upstream::UpstreamClients;
 
 /// How long a request waits when its provider has refused every account.
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
@@ -57,7 +63,7 @@ pub(super) struct Forward<'a> {
     pub(super) is_bound: bool,
 }
 
-pub(super) enum NextStep {
+enum NextStep {
     /// Another attempt; with the lease that the request has.
     Retry(Option<RequestLease>),
     /// Another attempt, with this account.

@@ -19,7 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{BodyError, request::BodyTooLarge, request::UpstreamBody};
+use crate::gateway::BodyError;
+use crate::gateway::request::{BodyTooLarge, UpstreamBody};
 use crate::http::{ConnectOptions, HttpError, tls};
 
 /// A server that does not accept the connection within this time is unreachable.
@@ -39,17 +40,17 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// All clients, by how their upstreams are reached and whether with TLS.
 #[derive(Debug, Default)]
-pub(super) struct UpstreamClients(Mutex<HashMap<(ConnectOptions, bool), UpstreamClient>>);
+pub(in crate::gateway) struct UpstreamClients(Mutex<HashMap<(ConnectOptions, bool), UpstreamClient>>);
 
 /// A client for all upstreams that are reached the same way. It keeps connections open.
 #[derive(Clone, Debug)]
-pub(super) struct UpstreamClient {
+pub(in crate::gateway) struct UpstreamClient {
     client: Client<HttpsConnector<ProxyConnector>, UpstreamBody>,
     proxies: Arc<ProxyRules>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UpstreamError {
+pub(in crate::gateway) enum UpstreamError {
     /// TLS or the proxy is not set up correctly.
     #[error(transparent)]
     Setup(#[from] HttpError),
@@ -60,7 +61,7 @@ pub(super) enum UpstreamError {
 
 impl UpstreamError {
     /// Whether the request was not sent in full because it is too large.
-    pub(super) fn is_too_large(&self) -> bool {
+    pub(in crate::gateway) fn is_too_large(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if error.is::<BodyTooLarge>() {
@@ -73,7 +74,11 @@ impl UpstreamError {
 }
 
 impl UpstreamClients {
-    pub(super) async fn client_for(&self, reach: &ConnectOptions, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
+    pub(in crate::gateway) async fn client_for(
+        &self,
+        reach: &ConnectOptions,
+        uri: &Uri,
+    ) -> Result<UpstreamClient, UpstreamError> {
         let is_secure = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
         let secure = is_secure(uri) || ProxyRules::of(reach).intercept(uri).is_some_and(|proxy| is_secure(proxy.uri()));
         let key = (reach.clone(), secure);
@@ -93,7 +98,7 @@ impl UpstreamClients {
     }
 
     /// Drops all clients, because certificates and proxies may have changed. Requests in flight go on.
-    pub(super) fn clear(&self) {
+    pub(in crate::gateway) fn clear(&self) {
         self.known().clear();
     }
 
@@ -137,7 +142,10 @@ impl UpstreamClient {
     }
 
     /// Sends a request; its URL is absolute.
-    pub(super) async fn send(&self, mut request: Request<UpstreamBody>) -> Result<Response<Incoming>, UpstreamError> {
+    pub(in crate::gateway) async fn send(
+        &self,
+        mut request: Request<UpstreamBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         if request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(auth) = self.proxies.intercept(request.uri()).and_then(|proxy| proxy.basic_auth().cloned())
         {
@@ -192,7 +200,7 @@ impl ProxyRules {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct ProxyConnector {
+pub(in crate::gateway) struct ProxyConnector {
     direct: HttpConnector,
     /// To an HTTP proxy, which may be reached with TLS.
     to_proxy: HttpsConnector<HttpConnector>,
@@ -201,7 +209,7 @@ pub(super) struct ProxyConnector {
 
 /// A connection, possibly through a proxy.
 #[derive(Debug)]
-pub(super) struct ProxiedStream {
+pub(in crate::gateway) struct ProxiedStream {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// The other end is a proxy that expects absolute URLs.
     proxied: bool,

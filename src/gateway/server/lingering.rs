@@ -10,7 +10,7 @@ use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
-use super::admission::ConnectionWatch;
+use crate::gateway::admission::ConnectionWatch;
 
 /// How long a client may be silent before its connection is closed all the same.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::admission::PeerClass;
 use crate::config::GatewaySocket;
 use crate::daemon::{GatewayHandle, GatewayListeners, GatewayState};
+use crate::gateway::admission::PeerClass;
 
 #[cfg(unix)]
 use crate::daemon::{LocalStream, Socket, admit, prepare_directory};

@@ -1,5 +1,8 @@
 //! The gateway's thread: it accepts connections and serves HTTP/1.1 on each until the daemon stops.
 
+mod lingering;
+mod listeners;
+
 use std::sync::{Arc, atomic::Ordering, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
@@ -15,13 +18,13 @@ use tokio::task::JoinSet;
 use super::admission::{
     self, AdmittedConnection, ConnectionAdmission, ConnectionEnd, ConnectionWatch, MAX_HEAD, WatchedBody,
 };
-use super::lingering::LingeringStream;
-use super::listeners::{AcceptedStream, Listeners};
 use super::record::{CutReason, CutWatch};
 use super::request::ConnectionOrigin;
 use super::running_key::RunningKey;
 use super::service::{GatewayService, RequestConnection};
 use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
+use lingering::LingeringStream;
+use listeners::{AcceptedStream, Listeners};
 
 /// How long requests in flight may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(8);
