@@ -101,6 +101,7 @@ fn calls() -> Vec<Call> {
             secret: Some(SecretText("key".into())),
             kind: Some(CredentialKind::ApiKey),
             client_id: text("c"),
+            expires_at: Some(4_070_908_800_000),
         })),
         Call::EnableAccount(AccountRef { account: "work".into() }),
         Call::DisableAccount(DisableAccountParams { account: "work".into(), reason: text("holiday") }),

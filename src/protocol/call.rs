@@ -565,6 +565,8 @@ pub struct SetAccountParams {
     /// The OAuth client that made the account's login, by its id or its name in the configuration; empty for the
     /// provider's default.
     pub client_id: Option<String>,
+    /// When the new secret expires, epoch ms [default: it does not].
+    pub expires_at: Option<u64>,
 }
 
 /// `account.disable`

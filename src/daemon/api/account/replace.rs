@@ -10,20 +10,25 @@ use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, find_account, refused, secret};
 use crate::daemon::state::{Daemon, State, oauth_given, save};
 use crate::daemon::{os::clock, view};
-use crate::pool::{Account, AccountId, Command, CredentialKind, LoginState};
+use crate::pool::{Account, AccountId, Command, CredentialKind, LoginState, Wall};
 use crate::protocol::{ErrorInfo, ErrorKind, SecretText, SetAccountParams};
 use crate::{provider, store::Write};
 
 /// Whether a call replaces a credential.
 pub fn is_wanted(params: &SetAccountParams) -> bool {
-    params.secret.is_some() || params.kind.is_some() || params.client_id.is_some()
+    params.secret.is_some() || params.kind.is_some() || params.client_id.is_some() || params.expires_at.is_some()
 }
 
 /// Replaces the credential of an account, and changes its settings.
 pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> UnsavedAnswer {
     let _lock = daemon.account_writes.lock().await;
-    let new = (params.secret.take(), params.kind.take(), params.client_id.take());
-    let is_new_secret = new.0.is_some();
+    let new = NewSecret {
+        secret: params.secret.take(),
+        kind: params.kind.take(),
+        client_id: params.client_id.take(),
+        expires_at: params.expires_at.take().map(Wall),
+    };
+    let is_new_secret = new.secret.is_some();
     let (id, record, credential, command) = {
         let state = &*daemon.state();
         let id = find_account(state, &params.account)?;
@@ -64,19 +69,23 @@ fn with_login_state(command: Command, state: &State, account: &Account, credenti
     }
 }
 
-type NewSecret = (Option<SecretText<'static>>, Option<CredentialKind>, Option<String>);
+/// What a call says about the new credential of an account.
+struct NewSecret {
+    secret: Option<SecretText<'static>>,
+    kind: Option<CredentialKind>,
+    client_id: Option<String>,
+    expires_at: Option<Wall>,
+}
 
-fn new_credential(
-    state: &State,
-    account: &Account,
-    (new_secret, kind, client): NewSecret,
-) -> Result<Credential, ErrorInfo> {
+fn new_credential(state: &State, account: &Account, new: NewSecret) -> Result<Credential, ErrorInfo> {
+    let NewSecret { secret: new_secret, kind, client_id: client, expires_at } = new;
     let (record, name) = (&account.record, state.account_name(account.record.id));
     let none = || ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("{name} has no credential"));
     let known = state.credentials.get(record.id);
     check_account_texts(&[("client_id", client.as_deref())])?;
     match new_secret {
         None if kind.is_some() => Err(bad("`kind` says what a new `secret` is, and there is none")),
+        None if expires_at.is_some() => Err(bad("`expires_at` says when a new `secret` expires, and there is none")),
         None => {
             let known = known.ok_or_else(none)?;
             if known.kind != CredentialKind::Oauth {
@@ -91,7 +100,7 @@ fn new_credential(
         Some(text) => {
             check_secret(&text.0)?;
             check_kind(account, kind, &text.0)?;
-            let credential = Credential::new(record.kind, secret(text));
+            let credential = Credential { expires_at, ..Credential::new(record.kind, secret(text)) };
             refuse_known(state, record.id, &record.provider, &credential)?;
             Ok(credential)
         }
