@@ -45,5 +45,6 @@ pub use state::events::{KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
     AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
-    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
+    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, credential_check, oauth_given,
 };
+pub use view::renewal_command;

@@ -29,6 +29,7 @@ mod report;
 mod restart;
 #[cfg(unix)]
 mod run;
+mod setup_token;
 mod small;
 mod status;
 mod support;

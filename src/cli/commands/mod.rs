@@ -90,7 +90,8 @@ pub(crate) enum CliCommand {
     ///
     /// Opens the provider's page in the browser and waits for the login. With --paste or --device the browser may be on
     /// another machine. The daemon keeps the login and refreshes its tokens.
-    #[command(after_help = "Examples:\n  lessor login anthropic --label work\n  lessor login openai --device")]
+    #[command(after_help = "Examples:\n  lessor login anthropic --label work\n  lessor login openai --device\n  \
+                            lessor login claude --token")]
     Login(login::LoginArgs),
     /// Change the key that encrypts all secrets
     #[command(subcommand, after_help = "Example: lessor secrets rekey")]

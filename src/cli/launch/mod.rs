@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod caller_process;
 mod directory;
+mod foreground;
 mod prepared;
 mod settings;
 mod supervisor;
@@ -22,6 +23,7 @@ use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 use agent::LeasePurpose;
 use directory::PrivateDirectory;
 pub(crate) use directory::{create_private_directory, is_abandoned};
+pub(crate) use foreground::run_in_foreground;
 pub(crate) use prepared::{PreparedLaunch, quoted};
 pub(crate) use supervisor::{Messages, SuperviseArgs, supervise};
 pub(crate) use switches::is_printing;

@@ -29,11 +29,16 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks a question; the answer is trimmed and in lower case, `None` at the end of the input.
 pub(crate) fn ask(question: &str, output: &Output) -> Result<Option<String>, CliError> {
+    Ok(ask_text(question, output)?.map(|answer| answer.to_ascii_lowercase()))
+}
+
+/// Asks for a text; the answer is trimmed, `None` at the end of the input.
+pub(crate) fn ask_text(question: &str, output: &Output) -> Result<Option<String>, CliError> {
     output.note(question);
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     let read = read.map_err(|error| CliError::bad_request(format!("reading the answer: {error}")))?;
-    Ok((read > 0).then(|| answer.trim().to_ascii_lowercase()))
+    Ok((read > 0).then(|| answer.trim().to_owned()))
 }
 
 /// Reads one key or token: a single line.
@@ -52,6 +57,16 @@ pub(crate) fn secret_document(what: &str, output: &Output) -> Result<Zeroizing<S
         output.note(&format!("Paste the {what}, then press Enter and Ctrl-D."));
     }
     all_of_stdin(what)
+}
+
+/// Reads a secret as it was pasted, which a terminal may have wrapped: on a terminal one line that is not shown, else
+/// all of standard input.
+pub(crate) fn pasted_secret(what: &str, output: &Output) -> Result<Zeroizing<String>, CliError> {
+    if !io::stdin().is_terminal() {
+        return all_of_stdin(what);
+    }
+    output.note(&format!("Paste the {what}, then press Enter; it is not shown."));
+    hidden_line().map_err(|error| CliError::bad_request(format!("reading the {what}: {error}")))
 }
 
 /// Reads a line from the terminal without showing it.

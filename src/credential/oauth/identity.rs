@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{fetch::send, server::AuthorizationServer, token::TokenSet};
-use crate::{credential::claims::LoginClaims, pool::Tier, provider::plan_tier};
+use crate::credential::{Secret, claims::LoginClaims};
+use crate::http::{self, ConnectOptions};
+use crate::pool::Tier;
+use crate::provider::{base_for_path, built_in, plan_tier};
 
 /// The longest text that is accepted, in bytes.
 const LONGEST: usize = 256;
@@ -36,6 +39,24 @@ pub async fn identify(server: &AuthorizationServer, tokens: &TokenSet) -> LoginI
         Ok(Value::Object(about)) if response.status == 200 => known.or(read(&about)),
         _ => known,
     }
+}
+
+/// Whose token it is, by the provider's identity endpoint, below `base` if there is one; `None` if the provider has
+/// no such endpoint or does not let this token ask.
+pub async fn identify_token(
+    provider: &str,
+    base: Option<&str>,
+    token: &Secret,
+    reach: &ConnectOptions,
+) -> Option<LoginIdentity> {
+    let vendor_url = built_in(provider)?.oauth.identity_url?;
+    let path = url::Url::parse(vendor_url).ok()?.path().to_owned();
+    let own = base.map(|base| format!("{}{path}", base_for_path(provider, base.trim_end_matches('/'), &path)));
+    let url = own.unwrap_or_else(|| vendor_url.to_owned());
+    let request = http::client(reach).ok()?.get(url).bearer_auth(token.expose()).header("accept", "application/json");
+    let response = send(request).await.ok().filter(|response| response.status == 200)?;
+    let about = serde_json::from_slice::<Map<String, Value>>(&response.body).ok()?;
+    Some(read(&about)).filter(|identity| *identity != LoginIdentity::default())
 }
 
 impl LoginIdentity {

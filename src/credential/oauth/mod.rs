@@ -23,7 +23,7 @@ pub use attempt::{RefreshResult, TokenRotation, refresh};
 pub use code::{AuthorizationRequest, AuthorizationResponse, PasteError, parse_pasted_code};
 pub use device::{DeviceCode, poll as poll_device, request_device_code};
 pub use fetch::REQUEST_TIMEOUT;
-pub use identity::{LoginIdentity, identify};
+pub use identity::{LoginIdentity, identify, identify_token};
 pub use loopback::{Loopback, Redirect};
 pub use server::{AuthorizationServer, ServerError};
 pub use settings::{MissingSettings, OauthClient, OauthConfig, OauthSettings};

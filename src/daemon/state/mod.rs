@@ -47,7 +47,7 @@ pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
     imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
 };
-pub use credentials::{CredentialUse, connect_options, oauth_given};
+pub use credentials::{CredentialUse, connect_options, credential_check, oauth_given};
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use gateway_keys::GatewayKeys;

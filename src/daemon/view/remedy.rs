@@ -40,10 +40,19 @@ pub(super) fn enabling_command(state: &State, account: &Account) -> Option<Strin
 
 /// How the user gives an account a credential that works: what to do, and the command for it.
 pub(super) fn credential_remedy(state: &State, account: &Account) -> (&'static str, String) {
-    let (name, provider) = (state.account_reference(account.record.id), &account.record.provider);
-    match account.record.kind {
+    let (name, record) = (state.account_reference(account.record.id), &account.record);
+    renewal_command(&record.provider, record.kind, &name)
+}
+
+/// What to do for a new credential in place of an account's own, and the command for it.
+#[must_use]
+pub fn renewal_command(provider: &str, kind: CredentialKind, name: &str) -> (&'static str, String) {
+    match kind {
         CredentialKind::Oauth => ("log in again", format!("lessor login {provider}")),
         CredentialKind::ApiKey => ("replace the key", format!("lessor account set {name} --api-key-stdin")),
+        CredentialKind::Token if provider == "anthropic" => {
+            ("replace the token", format!("lessor login claude --token --label {name}"))
+        }
         CredentialKind::Token => ("replace the token", format!("lessor account set {name} --token-stdin")),
     }
 }

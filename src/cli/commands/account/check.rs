@@ -2,6 +2,7 @@
 
 use crate::cli::ui::{account, clean};
 use crate::cli::{context::Context, error::CliError};
+use crate::daemon::renewal_command;
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, AccountRef, CheckInfo, ErrorKind};
 
@@ -24,14 +25,12 @@ pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliEr
 
 /// What replaces a credential that the provider goes on refusing.
 fn remedy(of: &AccountInfo) -> String {
-    let (id, provider) = (account::reference(of), &of.provider);
-    match (of.kind, of.link.as_ref().filter(|link| link.mode == "link")) {
-        (CredentialKind::ApiKey, _) => format!("another key: lessor account set {id} --api-key-stdin"),
-        (CredentialKind::Token, _) => format!("another token: lessor account set {id} --token-stdin"),
-        (CredentialKind::Oauth, Some(link)) => {
-            format!("log in with {} again; lessor reads its file", clean(&link.tool))
+    match of.link.as_ref().filter(|link| link.mode == "link" && of.kind == CredentialKind::Oauth) {
+        Some(link) => format!("log in with {} again; lessor reads its file", clean(&link.tool)),
+        None => {
+            let (what, command) = renewal_command(&of.provider, of.kind, &account::reference(of));
+            format!("{what}: {command}")
         }
-        (CredentialKind::Oauth, None) => format!("log in again: lessor login {provider}"),
     }
 }
 

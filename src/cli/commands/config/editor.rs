@@ -3,6 +3,8 @@
 use std::process::{Command, ExitStatus};
 use std::{ffi::OsString, io, path::Path};
 
+use crate::cli::launch::run_in_foreground;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Editor {
     /// A program, perhaps with arguments.
@@ -18,11 +20,7 @@ impl Editor {
     }
 
     pub(super) fn open(&self, file: &Path) -> io::Result<ExitStatus> {
-        let mut command = self.command(file);
-        // Ctrl-C is for the editor, and must not end this process
-        #[cfg(unix)]
-        let _restored_when_dropped = IgnoredSignals::begin()?;
-        command.status()
+        run_in_foreground(&mut self.command(file))
     }
 
     pub(super) fn name(&self) -> String {
@@ -69,29 +67,6 @@ fn installed() -> Option<&'static str> {
 #[cfg(not(unix))]
 fn installed() -> Option<&'static str> {
     Some("notepad")
-}
-
-/// While it exists, Ctrl-C and Ctrl-\ do not end this process.
-#[cfg(unix)]
-struct IgnoredSignals(std::sync::Arc<std::sync::atomic::AtomicBool>);
-
-#[cfg(unix)]
-impl IgnoredSignals {
-    fn begin() -> io::Result<Self> {
-        use signal_hook::consts::{SIGINT, SIGQUIT};
-        let ends = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        for signal in [SIGINT, SIGQUIT] {
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, ends.clone())?;
-        }
-        Ok(Self(ends))
-    }
-}
-
-#[cfg(unix)]
-impl Drop for IgnoredSignals {
-    fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
-    }
 }
 
 #[cfg(all(test, unix))]

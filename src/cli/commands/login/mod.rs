@@ -1,6 +1,7 @@
 //! `login`: adds or renews a login.
 
 mod browser;
+mod token;
 
 use clap::Args;
 
@@ -26,8 +27,16 @@ pub(crate) struct LoginArgs {
     /// The label of the account, if it is new
     #[arg(long, value_name = "L")]
     label: Option<String>,
+    /// Add a long-lived token of a Claude subscription: runs `claude setup-token`, then asks for the token
+    ///
+    /// With --paste, or without a terminal, only reads the token. A token of the same name is replaced.
+    #[arg(long, conflicts_with_all = ["device", "no_browser", "client"])]
+    token: bool,
 }
 
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
+    if options.token {
+        return token::execute(options, context);
+    }
     browser::execute(options, context)
 }

@@ -6,14 +6,12 @@ use super::refresh::refresh as refresh_account;
 use crate::credential::check::{CheckResult, CredentialCheck, check as check_credential};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::find_account;
-use crate::daemon::state::{Daemon, State, Unsaved, connect_options, login_state_of, set_login_state};
+use crate::daemon::state::{Daemon, State, Unsaved, credential_check, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
 use crate::limits::{Reason, Scope, Verdict};
-use crate::pool::{
-    AccountId, Command, CredentialKind, DenialsEnd, LoginProblem, LoginState, Now, RefusalDetails, Verification,
-};
+use crate::pool::{AccountId, Command, DenialsEnd, LoginProblem, LoginState, Now, RefusalDetails, Verification};
 use crate::protocol::{AccountRef, Answer, CheckInfo, ErrorInfo, ErrorKind};
-use crate::provider::{base_urls, vendor_account_id};
+use crate::provider::vendor_account_id;
 
 /// Tries the credential, and answers what the provider said. A login is refreshed first if its token has ended, and
 /// once if the token is refused.
@@ -76,22 +74,9 @@ fn what_to_check(state: &State, id: AccountId, now: Now) -> Result<CredentialChe
         let message = why.map_or_else(|| message.clone(), |why| format!("{message}: {why}"));
         return Err(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(view::renewal_hint(state, account)));
     };
-    let section = state.config.config.providers.get(&record.provider);
-    let vendors = base_urls(&record.provider);
-    let is_key = credential.kind == CredentialKind::ApiKey;
-    let set = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
-    let keys = section.and_then(|section| set(&section.base_url));
-    let logins = section.and_then(|section| set(&section.oauth.base_url));
-    let base = if is_key && (keys.is_some() || vendors.is_some()) { keys } else { logins.or(keys) };
-    Ok(CredentialCheck {
-        provider: record.provider.clone(),
-        kind: credential.kind,
-        secret: credential.access.duplicate(),
-        base,
-        vendor_base: vendors.map(|urls| if is_key { urls.keys } else { urls.logins }),
-        vendor_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
-        reach: connect_options(section),
-    })
+    let secret = credential.access.duplicate();
+    let vendor_id = vendor_account_id(&record.provider, &record.owner).map(str::to_owned);
+    Ok(credential_check(&state.config.config, &record.provider, credential.kind, secret, vendor_id))
 }
 
 /// The provider accepts the credential.

@@ -25,7 +25,7 @@ pub(crate) use leased_credential::{CredentialProblem, CredentialResult, Credenti
 pub(crate) use links::Links;
 pub(crate) use login_refresh::{LoginRefresh, is_ours_to_refresh};
 pub(crate) use oauth_settings::oauth_settings;
-pub use oauth_settings::{connect_options, oauth_given};
+pub use oauth_settings::{connect_options, credential_check, oauth_given};
 
 /// The current credential of each account, the fingerprints of all it had, and when the next one ends.
 #[derive(Debug)]

@@ -2,9 +2,10 @@
 
 use crate::config::{Config, OauthClientSection, ProviderSection};
 use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
-use crate::credential::{Credential, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules};
+use crate::credential::{Credential, Secret, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules};
 use crate::daemon::state::State;
-use crate::{http::ConnectOptions, pool::CredentialKind};
+use crate::provider::base_urls;
+use crate::{credential::check::CredentialCheck, http::ConnectOptions, pool::CredentialKind};
 
 /// How everything of a provider is reached: its API, its usage and its OAuth server.
 #[must_use]
@@ -28,6 +29,32 @@ pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
         scopes: oauth.scopes,
         redirect_port: oauth.redirect_port,
         clients: oauth.clients.into_iter().filter_map(|(name, client)| named_client(name, client)).collect(),
+        reach: connect_options(section),
+    }
+}
+
+/// What to try a credential with: where its kind is sent, and how that is reached.
+#[must_use]
+pub fn credential_check(
+    config: &Config,
+    provider: &str,
+    kind: CredentialKind,
+    secret: Secret,
+    vendor_id: Option<String>,
+) -> CredentialCheck {
+    let section = config.providers.get(provider);
+    let vendors = base_urls(provider);
+    let is_key = kind == CredentialKind::ApiKey;
+    let set = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
+    let keys = section.and_then(|section| set(&section.base_url));
+    let logins = section.and_then(|section| set(&section.oauth.base_url));
+    CredentialCheck {
+        provider: provider.to_owned(),
+        kind,
+        secret,
+        base: if is_key && (keys.is_some() || vendors.is_some()) { keys } else { logins.or(keys) },
+        vendor_base: vendors.map(|urls| if is_key { urls.keys } else { urls.logins }),
+        vendor_id,
         reach: connect_options(section),
     }
 }
