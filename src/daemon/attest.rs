@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::{FxHashSet, FxHasher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::os::peer_process::{Ancestry, ancestry_until, resolved};
-use super::os::{clock, process};
-use super::state::Daemon;
-use crate::pool::{AccountId, AttestPolicy, Attestation, ConnectionId, PoolSettings, Process};
+use super::os::peer_process::Ancestry;
+use super::os::process;
+use crate::pool::{AttestPolicy, Attestation, ConnectionId, PoolSettings, Process};
 use crate::provider::Program;
 
 /// More comparisons are not remembered: they are made again.
@@ -84,7 +83,7 @@ impl AttestState {
     }
 
     /// Begins a comparison for a warning: once for each connection and agent, and while there is room.
-    fn begin(&self, connection: ConnectionId, stated: &StatedAgent) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn begin(&self, connection: ConnectionId, stated: &StatedAgent) -> Option<OwnedSemaphorePermit> {
         let mut hasher = FxHasher::default();
         (connection, &stated.agent, stated.process).hash(&mut hasher);
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,72 +124,6 @@ pub(crate) fn compare(ancestry: &Ancestry, stated: &StatedAgent, programs: &[Str
         None => {
             let pid = nearest.process.pid;
             Attestation::Unknown(format!("the system does not tell the program of process {pid}").into())
-        }
-    }
-}
-
-impl Daemon {
-    /// The programs that the configuration adds to an agent, with their links followed.
-    pub(crate) fn configured_programs(&self, agent: &str) -> Vec<String> {
-        let configured = self.state().config.config.agents.get(agent).map(|section| section.programs.clone());
-        configured.map(|programs| resolved(&programs)).unwrap_or_default()
-    }
-
-    /// How the process at the other end of a socket connection compares; for a lease of another process, that process
-    /// counts, too.
-    pub(crate) fn attest_process(&self, pid: Option<u32>, stated: &StatedAgent) -> Attestation {
-        let programs = self.configured_programs(&stated.agent);
-        let unknown = || Err("the system does not tell which process made the connection".into());
-        let nearest = |pid| ancestry_until(pid, |process| stated.process.is_none_or(|last| process == last));
-        let attested = compare(&pid.map_or_else(unknown, nearest), stated, &programs);
-        let other = stated.process.filter(|other| attested != Attestation::Matches && Some(other.pid) != pid);
-        let other = other.map(|other| (other, nearest(other.pid)));
-        match other {
-            Some((other, Ok(all))) if all.first().is_some_and(|first| first.process == other) => {
-                match compare(&Ok(all), stated, &programs) {
-                    Attestation::Matches => Attestation::Matches,
-                    _ => attested,
-                }
-            }
-            _ => attested,
-        }
-    }
-
-    /// Compares on another thread and notes a difference, once for each connection and agent.
-    pub(crate) fn attest_later(
-        self: &Arc<Self>,
-        connection: ConnectionId,
-        pid: Option<u32>,
-        stated: StatedAgent,
-        provider: &str,
-    ) {
-        let Some(room) = pid.and_then(|_| self.attest.begin(connection, &stated)) else { return };
-        let (daemon, provider) = (self.clone(), provider.to_owned());
-        self.runtime.spawn_blocking(move || {
-            let _room = room;
-            if let Attestation::Differs(program) = daemon.attest_process(pid, &stated) {
-                daemon.note_difference(&stated, &program, &provider);
-            }
-        });
-    }
-
-    /// Notes that a program is not the agent that it states, if accounts of the provider believe it.
-    fn note_difference(&self, stated: &StatedAgent, program: &Arc<str>, provider: &str) {
-        let state = &mut *self.state();
-        let believes = |id: &AccountId| {
-            state.pool.account(*id).is_some_and(|account| {
-                account.attest() == Some(AttestPolicy::Declared) && account.allows(Some(&stated.agent))
-            })
-        };
-        let leased = state.pool.leases().filter(|lease| lease.agent.as_deref() == Some(&stated.agent));
-        let leased = leased.filter(|lease| lease.holder.process == stated.process && stated.process.is_some());
-        let of_provider = state.pool.accounts().iter().filter(|account| account.record.provider == provider);
-        let account = leased
-            .map(|lease| lease.account)
-            .find(believes)
-            .or_else(|| of_provider.map(|account| account.record.id).find(believes));
-        if let Some(account) = account {
-            state.note_difference(clock::now().wall, account, &stated.agent, program);
         }
     }
 }

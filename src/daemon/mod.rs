@@ -22,15 +22,15 @@ mod view;
 mod worker;
 
 pub use handle::AccountNames;
-pub use handle::attest::GatewayPeer;
 pub use handle::client::GatewayClient;
 pub(crate) use handle::client::KeyRevoked;
 pub use handle::lease::LeaseStep;
 pub use handle::needs::RouteRequest;
 pub use handle::no_account::{NoAccount, UnavailableAccount};
 pub use handle::page::PageEvents;
+pub use handle::peer::{GatewayPeer, RequestSender};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, UnreportedRefusal};
-pub use handle::sender::{KeyHolderFacts, RequestSender, SenderLookup};
+pub use handle::sender::{KeyHolderFacts, SenderLookup};
 pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
 pub(crate) use os::handover::GatewayListeners;
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};

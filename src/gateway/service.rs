@@ -14,7 +14,7 @@ use super::admission::ConnectionWatch;
 use super::forward::upstream::UpstreamClients;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsFormat, MetricsRecorder};
-use super::page::{self, PageService};
+use super::page::{self, PageConnection, PageService};
 use super::record::{CutReason, RecordedSource, RequestRecord, RequestRecorder};
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
@@ -100,7 +100,8 @@ impl GatewayService {
         let (head, body) = request.into_parts();
         let config = self.config();
         if page::is_page(head.uri.path()) {
-            return self.page.respond(connection, (head, body), config.gateway.allow_remote).await;
+            let connection = PageConnection { id: connection.id, peer: &connection.peer, watch: &connection.watch };
+            return self.page.respond(&connection, (head, body), config.gateway.allow_remote).await;
         }
         if let Err((status, message)) =
             access::check(connection.origin, &head.uri, &head.headers, config.gateway.allow_remote)

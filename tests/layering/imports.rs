@@ -174,9 +174,8 @@ pub fn graph_of(files: &[SourceFile]) -> BTreeMap<&str, BTreeSet<&str>> {
     shipped.map(|file| (file.path.as_str(), imports(file))).collect()
 }
 
-/// Groups of more than `most` files that import each other in a circle. A module and its own child module may import
-/// each other.
-pub fn circles(files: &[SourceFile], most: usize) -> Vec<Vec<String>> {
+/// Groups of files that import each other in a circle. A module and its own child module may import each other.
+pub fn circles(files: &[SourceFile]) -> Vec<Vec<String>> {
     let mut graph = graph_of(files);
     let modules: BTreeMap<&str, Vec<&str>> = files.iter().map(|file| (file.path.as_str(), file.module())).collect();
     let is_family = |a: &str, b: &str| modules[a].starts_with(&modules[b]) || modules[b].starts_with(&modules[a]);
@@ -190,7 +189,7 @@ pub fn circles(files: &[SourceFile], most: usize) -> Vec<Vec<String>> {
         let is_in_circle = |other: &&&str| reachable[start].contains(**other) && reachable[**other].contains(start);
         let circle: Vec<&str> = left.iter().filter(is_in_circle).copied().collect();
         left.retain(|file| !circle.contains(file));
-        if circle.len() + 1 > most {
+        if !circle.is_empty() {
             found.push([start].into_iter().chain(circle).map(str::to_owned).collect());
         }
     }
@@ -253,22 +252,21 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_three_is_seen() {
+    fn a_circle_of_three_files_or_of_two_is_seen() {
         let three =
             files(&[("a/x.rs", "use super::y;"), ("a/y.rs", "use crate::b;"), ("b.rs", "fn f() { crate::a::x::f() }")]);
-        assert_eq!(circles(&three, 2), [["a/x.rs", "a/y.rs", "b.rs"]]);
+        assert_eq!(circles(&three), [["a/x.rs", "a/y.rs", "b.rs"]]);
+        let two = files(&[("a/x.rs", "use super::y;"), ("a/y.rs", "use super::x;"), ("a/z.rs", "use super::x;")]);
+        assert_eq!(circles(&two), [["a/x.rs", "a/y.rs"]]);
     }
 
     #[test]
-    fn two_files_and_a_parent_with_its_children_are_no_circle() {
-        let two = files(&[("a/x.rs", "use super::y;"), ("a/y.rs", "use super::x;")]);
-        assert!(circles(&two, 2).is_empty());
-        assert_eq!(circles(&two, 1).len(), 1);
+    fn a_parent_with_its_children_is_no_circle() {
         let family = files(&[
             ("a/mod.rs", "use self::x::X; use self::y::Y;"),
             ("a/x.rs", "use super::Z;"),
             ("a/y.rs", "use super::Z;"),
         ]);
-        assert!(circles(&family, 1).is_empty());
+        assert!(circles(&family).is_empty());
     }
 }

@@ -1,15 +1,13 @@
-//! `page.open`: codes for the gateway's page; and the calls that the page makes, with the same answers as on the socket.
+//! `page.open`: codes for the gateway's page.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dispatch::dispatch_planned;
-use super::lease;
-use super::reply::{AnswerResult, CallReply, CallResult, PlannedAnswer, Responder};
+use super::reply::AnswerResult;
 use crate::daemon::os::clock;
 use crate::daemon::page_sessions::CodeState;
 use crate::daemon::state::{Daemon, GatewayState};
-use crate::protocol::{Answer, Call, ErrorInfo, ErrorKind, OpenPageParams, PageAccess, SecretText};
+use crate::protocol::{Answer, ErrorInfo, ErrorKind, OpenPageParams, PageAccess, SecretText};
 
 /// How long an answer waits until the code is used; a client asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -50,41 +48,4 @@ pub async fn open(daemon: Arc<Daemon>, params: OpenPageParams) -> AnswerResult {
     };
     let access = PageAccess { url, trouble, code: None, expires_at: None, state: state.to_owned() };
     Ok(Answer::PageAccess(Box::new(access)))
-}
-
-/// What a page may do with a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PageCall {
-    /// It changes nothing.
-    View,
-    /// It needs a session that may change something.
-    Action,
-    /// It is not for a page: it hands out secrets, or changes what the page does not show.
-    NotForPages,
-}
-
-/// What a page may do with this call.
-pub fn page_call(call: &Call) -> PageCall {
-    match call {
-        Call::Status(_) | Call::ListAccounts(_) | Call::ListLeases(_) | Call::QueryHistory(_) => PageCall::View,
-        Call::EnableAccount(_)
-        | Call::DisableAccount(_)
-        | Call::ClearLimits(_)
-        | Call::RefreshAccount(_)
-        | Call::Release(_)
-        | Call::MoveLease(_) => PageCall::Action,
-        _ => PageCall::NotForPages,
-    }
-}
-
-/// Serves a call of the page; the answer may come later, through the responder's outbox.
-pub fn serve(daemon: &Arc<Daemon>, responder: &Responder, call: Call) -> PlannedAnswer {
-    PlannedAnswer::of(daemon, responder, |reply| dispatch(daemon, reply, call))
-}
-
-fn dispatch(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
-    match call {
-        Call::Release(params) => lease::release(daemon, reply, &params),
-        call => dispatch_planned(daemon, reply, call, None),
-    }
 }

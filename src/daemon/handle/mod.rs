@@ -6,6 +6,7 @@ pub(crate) mod lease;
 pub(crate) mod needs;
 pub(crate) mod no_account;
 pub(crate) mod page;
+pub(crate) mod peer;
 mod queue_place;
 pub(crate) mod request_lease;
 pub(crate) mod sender;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::attest::GatewayPeer;
 use super::client::GatewayClient;
+use super::peer::GatewayPeer;
 use crate::config::KindMix;
 use crate::daemon::state::{Served, State};
 use crate::pool::{

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::GatewayHandle;
 use crate::daemon::api::connection::planner::let_others_lock;
-use crate::daemon::api::page::{PageCall, page_call, serve};
+use crate::daemon::api::page_calls::{PageCall, page_call, serve};
 use crate::daemon::api::reply::Responder;
 use crate::daemon::memory::MemoryBudget;
 use crate::daemon::os::clock;

@@ -6,29 +6,11 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 use super::GatewayHandle;
-use super::attest::{GatewayPeer, PeerEnd};
 use super::client::GatewayClient;
+use super::peer::{GatewayPeer, PeerEnd, RequestSender};
 use crate::daemon::os::{peer_process, process};
 use crate::pool::Process;
 use crate::protocol::HolderInfo;
-
-/// The process that sends requests, as far as it is known.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RequestSender {
-    /// The process and its program.
-    pub holder: Option<HolderInfo>,
-    /// The directory that it works in.
-    pub directory: Option<String>,
-}
-
-/// What a connection knows of its sender.
-#[derive(Debug, Default)]
-pub(super) struct KnownSender {
-    /// The process of the lease that it was looked up for, and what was found.
-    last: Option<(Option<Process>, Arc<RequestSender>)>,
-    /// Gets the result of a lookup on another thread.
-    awaited: Option<watch::Receiver<Option<Arc<RequestSender>>>>,
-}
 
 /// The sender of a request.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::remedy::{credential_hint, enabling_command, remedy};
 use crate::daemon::log::login_words;
 use crate::daemon::state::{AccountState, State};
-use crate::pool::{Account, AccountId, AccountRecord, Limit, LimitSource, LoginState, Now, spoken};
+use crate::pool::{Account, AccountId, AccountRecord, LimitSource, LoginState, Now, spoken};
 use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// After so long it is unlikely that the refusals end without the user.
@@ -13,7 +13,7 @@ const LIKELY_FINAL: Duration = Duration::from_secs(6 * 3600);
 
 /// That the provider refuses the account, and since when; after hours, with what the user can do.
 pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option<String> {
-    let limit = denied(account)?;
+    let limit = account.denial()?;
     let provider = &account.record.provider;
     let reason = limit.reason.name().replace('_', " ");
     let words = limit.evidence.as_deref().unwrap_or(&reason);
@@ -30,14 +30,9 @@ pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option
 
 /// What the user can do about an account that its provider refuses now.
 pub(crate) fn denial_remedy(state: &State, account: &Account) -> Option<String> {
-    denied(account)?;
+    account.denial()?;
     let (provider, remedy) = (&account.record.provider, credential_hint(state, account));
     Some(format!("{provider} refuses it now; if that goes on, {remedy}"))
-}
-
-/// The limit of an account that its provider refuses.
-pub(super) fn denied(account: &Account) -> Option<&Limit> {
-    account.limits().iter().find(|limit| limit.is_denial() && !limit.is_recovering())
 }
 
 /// The refusals that have lasted for hours, with what the user can do.

@@ -22,7 +22,7 @@ pub(crate) fn remedy(state: &State, now: Now, account: &Account) -> Option<Strin
                 None => Some(credential_remedy(state, account).1),
             }
         }
-        AccountState::Limited => super::denial::denied(account).map(|_| format!("lessor account check {name}")),
+        AccountState::Limited => account.denial().map(|_| format!("lessor account check {name}")),
         AccountState::Ready | AccountState::PartlyLimited | AccountState::WaitingForToken => None,
     }
 }

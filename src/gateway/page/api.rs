@@ -4,15 +4,14 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{BODY_TIMEOUT, PageRefusal, PageResult, PageService, event_stream};
+use super::{BODY_TIMEOUT, PageConnection, PageRefusal, PageResult, PageService, event_stream};
 use crate::daemon::{CodeRefused, PageSession};
-use crate::gateway::response::{self, ClientBody};
-use crate::gateway::service::RequestConnection;
+use crate::gateway::response;
 
 /// The header with the key of the session.
 const SESSION: &str = "x-lessor-session";
@@ -29,7 +28,7 @@ struct CodeBody {
 impl PageService {
     pub(super) async fn call(
         &self,
-        connection: &RequestConnection,
+        connection: &PageConnection<'_>,
         head: &Parts,
         body: Incoming,
         name: &str,
@@ -65,7 +64,7 @@ impl PageService {
     }
 
     /// Exchanges a code for the key of a session.
-    async fn open_session(&self, connection: &RequestConnection, headers: &HeaderMap, body: Incoming) -> PageResult {
+    async fn open_session(&self, connection: &PageConnection<'_>, headers: &HeaderMap, body: Incoming) -> PageResult {
         let body = read(headers, body).await?;
         let bad = |_| PageRefusal::new(StatusCode::BAD_REQUEST, "a code was expected: {\"code\": \"...\"}");
         let CodeBody { code } = serde_json::from_slice(&body).map_err(bad)?;
@@ -106,12 +105,4 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Zeroizing<Vec<u8>>,
         }
         Ok(Err(_)) | Err(_) => Err(PageRefusal::new(StatusCode::REQUEST_TIMEOUT, "the body is incomplete")),
     }
-}
-
-/// A stream of events as a response.
-pub(super) fn stream(body: ClientBody) -> Response<ClientBody> {
-    let mut response = Response::new(body);
-    let kind = hyper::header::HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }

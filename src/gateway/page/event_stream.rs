@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::api::stream;
 use crate::daemon::{GatewayHandle, KINDS, PageEvents, PageSession};
 use crate::gateway::response::ClientBody;
 use crate::pool::ConnectionId;
@@ -50,7 +50,9 @@ pub(super) fn start(
             () = feed => {}
         }
     });
-    stream(ClientBody::Messages(messages))
+    let mut response = Response::new(ClientBody::Messages(messages));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
 }
 
 /// Sends what comes, until the page does not read or its session ends.

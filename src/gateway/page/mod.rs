@@ -23,10 +23,11 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use super::admission::ConnectionWatch;
 use super::request::access;
 use super::response::{self, ClientBody};
-use super::service::RequestConnection;
-use crate::daemon::GatewayHandle;
+use crate::daemon::{GatewayHandle, GatewayPeer};
+use crate::pool::ConnectionId;
 
 /// Nothing from elsewhere is loaded or run, and no other page may show this one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -46,6 +47,15 @@ pub(super) struct PageService {
     handle: GatewayHandle,
     requests: AtomicUsize,
     streams: Arc<Semaphore>,
+}
+
+/// The connection that a request for the page comes on.
+pub(super) struct PageConnection<'a> {
+    pub(super) id: ConnectionId,
+    /// The program at its other end.
+    pub(super) peer: &'a GatewayPeer,
+    /// Its place and its times.
+    pub(super) watch: &'a ConnectionWatch,
 }
 
 /// Why a request for the page is refused.
@@ -88,7 +98,7 @@ impl PageService {
     /// Answers a request whose path belongs to the page.
     pub(super) async fn respond(
         &self,
-        connection: &RequestConnection,
+        connection: &PageConnection<'_>,
         (head, body): (Parts, Incoming),
         allow_remote: bool,
     ) -> Response<ClientBody> {
@@ -109,7 +119,7 @@ impl PageService {
 
     async fn answer(
         &self,
-        connection: &RequestConnection,
+        connection: &PageConnection<'_>,
         head: &Parts,
         body: Incoming,
         allow_remote: bool,

@@ -149,6 +149,12 @@ impl Account {
         self.failures.denied.filter(|_| stands).map(|denied| denied.since)
     }
 
+    /// The limit by which its provider refuses it altogether, while that is not being tried again.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.is_denial() && !limit.is_recovering())
+    }
+
     /// Whether it is enabled, its login works and its token is valid.
     pub fn can_serve(&self) -> bool {
         self.policy.enabled && self.record.login_state == LoginState::Ready && self.renewing.is_none()

@@ -4,6 +4,7 @@ mod account;
 mod explanation;
 mod history;
 mod lease;
+mod request;
 mod status;
 mod transfer;
 
@@ -17,8 +18,9 @@ pub use explanation::{
     CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, PassedInfo, RequestInfo,
     VerdictInfo,
 };
-pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, RequestSums, TokenSums};
+pub use history::{HistoryGroup, HistoryInfo, PastLease, RequestSums};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
+pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{
     ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, HistoryStatus,
     PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::account::{AccountLabel, AccountTotals, UsageInfo};
-use super::history::RequestRow;
 use super::lease::{HolderInfo, QueueRow, SecretText};
+use super::request::RequestRow;
 
 /// How the warning of a daemon begins that ends, or is restarted, and waits for something before.
 pub const ENDING: &str = "stopping: ";

@@ -1,7 +1,5 @@
 //! Interpreters, and which of their arguments is the script that they run.
 
-use super::programs::parts;
-
 /// Programs that run scripts; a version may follow the name.
 const INTERPRETERS: &[&str] = &[
     "node",
@@ -42,8 +40,16 @@ pub fn is_interpreter(executable: &str) -> bool {
 
 /// The file name without a version, and without the mark of a login shell.
 fn interpreter_name(executable: &str) -> String {
-    let name = parts(executable).pop().unwrap_or_default();
+    let name = parts_of_path(executable).pop().unwrap_or_default();
     name.trim_start_matches('-').trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-').to_owned()
+}
+
+/// The parts of a path, in small letters, without the ending of executables on Windows.
+pub(super) fn parts_of_path(path: &str) -> Vec<String> {
+    let path = path.to_lowercase();
+    let path = path.strip_suffix(".exe").unwrap_or(&path);
+    let separators: &[char] = if path.starts_with('/') { &['/'] } else { &['/', '\\'] };
+    path.split(separators).filter(|part| !part.is_empty() && *part != "?").map(str::to_owned).collect()
 }
 
 /// The options of an interpreter that decide which argument is the script.

@@ -1,7 +1,7 @@
 //! Which programs are which agent: by the path where an executable is installed and, for interpreters, by that of the
 //! script that they run. All paths are resolved: links have been followed.
 
-use super::interpreters::is_interpreter;
+use super::interpreters::{is_interpreter, parts_of_path};
 
 /// A program as the system shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -114,7 +114,7 @@ impl Program {
     /// Whether it is a command of lessor.
     #[must_use]
     pub fn is_lessor(&self) -> bool {
-        parts(&self.executable).last().is_some_and(|name| name == "lessor")
+        parts_of_path(&self.executable).last().is_some_and(|name| name == "lessor")
     }
 
     /// Whether it is this agent; `more` are the paths of further programs of the agent, from the configuration.
@@ -127,9 +127,9 @@ impl Program {
             None if interprets => return false,
             _ => &self.executable,
         };
-        let path = parts(path);
+        let path = parts_of_path(path);
         let row = TABLE.iter().find(|row| row.agent == agent);
-        more.iter().any(|known| parts(known) == path) || row.is_some_and(|row| row.is_at(&path, interprets))
+        more.iter().any(|known| parts_of_path(known) == path) || row.is_some_and(|row| row.is_at(&path, interprets))
     }
 }
 
@@ -141,7 +141,7 @@ impl AgentPrograms {
         if in_package && (is_script || self.is_named(file)) {
             return true;
         }
-        let ends_like = |pattern: &&str| ends_with(path, &parts(pattern));
+        let ends_like = |pattern: &&str| ends_with(path, &parts_of_path(pattern));
         !is_script && self.directories.iter().any(ends_like) || self.is_named(file) && is_for_programs(directory)
     }
 
@@ -159,7 +159,7 @@ impl AgentPrograms {
 
 /// Whether a directory is the one of an npm package, or below it.
 fn is_in_package(directory: &[String], package: &str, is_script: bool) -> bool {
-    let package = parts(package);
+    let package = parts_of_path(package);
     let Some((name, scope)) = package.split_last() else { return false };
     let is_name = |part: &str| {
         let rest = part.strip_prefix(name.as_str());
@@ -175,7 +175,7 @@ fn is_in_package(directory: &[String], package: &str, is_script: bool) -> bool {
 /// Whether programs are installed in this directory.
 fn is_for_programs(directory: &[String]) -> bool {
     PROGRAM_DIRECTORIES.iter().any(|pattern| {
-        let (is_whole, pattern) = (pattern.starts_with('/'), parts(pattern));
+        let (is_whole, pattern) = (pattern.starts_with('/'), parts_of_path(pattern));
         (!is_whole || pattern.len() == directory.len()) && ends_with(directory, &pattern)
     })
 }
@@ -188,14 +188,6 @@ fn ends_with(path: &[String], pattern: &[String]) -> bool {
         None => part == pattern,
     };
     path[from..].iter().zip(pattern).all(fits)
-}
-
-/// The parts of a path, in small letters, without the ending of executables on Windows.
-pub(super) fn parts(path: &str) -> Vec<String> {
-    let path = path.to_lowercase();
-    let path = path.strip_suffix(".exe").unwrap_or(&path);
-    let separators: &[char] = if path.starts_with('/') { &['/'] } else { &['/', '\\'] };
-    path.split(separators).filter(|part| !part.is_empty() && *part != "?").map(str::to_owned).collect()
 }
 
 /// A path for messages: on one line, and not too long.
