@@ -1,0 +1,142 @@
+//! Parameters of the calls about leases, and about what could be leased.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::Reason;
+use crate::protocol::upstream_response::{BodyText, HeaderList, ObjectText};
+
+/// `lease.acquire`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcquireParams {
+    /// The upstream.
+    pub provider: String,
+    /// The model that the lease is for.
+    pub model: Option<String>,
+    /// Requires this quota pool.
+    pub pool: Option<String>,
+    /// The session that should stay on one account.
+    pub session: Option<String>,
+    /// A label for people.
+    pub label: Option<String>,
+    /// Requires this account.
+    pub account: Option<String>,
+    /// Excludes these accounts.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// From -10 to 10; higher is served first.
+    #[serde(default)]
+    pub priority: i8,
+    /// How long to wait, in ms; 0 does not wait, `None` waits as configured.
+    pub wait_ms: Option<u64>,
+    /// The TTL of the lease, in ms.
+    pub ttl_ms: Option<u64>,
+    /// What ends the lease.
+    #[serde(default)]
+    pub bind: BindTo,
+    /// Whether the answer carries the credential.
+    #[serde(default = "yes")]
+    pub credential: bool,
+    /// The agent's name, for the `use` policy.
+    pub agent: Option<String>,
+    /// Whether the account must have no other lease meanwhile.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// Calls with the same id get the same answer for 60 s.
+    pub request_id: Option<String>,
+}
+
+/// What ends a lease, besides a release and its TTL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BindTo {
+    /// The end of this connection.
+    #[default]
+    Connection,
+    /// The end of this process.
+    Pid(u32),
+    /// Its TTL only.
+    Ttl,
+}
+
+/// A lease, and optionally its fencing token.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRef {
+    /// The id.
+    pub lease: String,
+    /// The fencing token it was granted with.
+    pub fence: Option<u64>,
+}
+
+/// `lease.credential`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialParams {
+    /// The id.
+    pub lease: String,
+    /// Forces a refresh, because the upstream refused the credential.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `lease.report`: one of `ok` (with `usage` and `headers`), `status` (with `headers` and `body`), or a `reason` (with
+/// `retry_after_ms`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportParams {
+    /// The id.
+    pub lease: String,
+    /// Whether the request succeeded.
+    pub ok: Option<bool>,
+    /// Why the upstream refused.
+    pub reason: Option<Reason>,
+    /// The wait the upstream stated, in ms.
+    pub retry_after_ms: Option<u64>,
+    /// The account's usage: one window in the form of `account.list`, or several by name.
+    pub usage: Option<ObjectText>,
+    /// The HTTP status of the upstream's response.
+    pub status: Option<u16>,
+    /// Its headers.
+    pub headers: Option<HeaderList>,
+    /// Its body or the beginning of it.
+    pub body: Option<BodyText>,
+}
+
+/// `forecast`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastParams {
+    /// The upstream.
+    pub provider: String,
+    /// The model that the leases are for.
+    pub model: Option<String>,
+    /// How many leases are wanted.
+    pub count: Option<u32>,
+}
+
+/// `explain`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExplainParams {
+    /// A lease or a prefix of its id, an account, or `LAST` for the last decision; default: `LAST`.
+    pub what: Option<String>,
+    /// For an account: the model to explain it for.
+    pub model: Option<String>,
+}
+
+/// `lease.move`: one of `lease` and `pid`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MoveLeaseParams {
+    /// The lease, or a unique prefix of its id.
+    pub lease: Option<String>,
+    /// The holder's process, if it holds one lease.
+    pub pid: Option<u32>,
+    /// The account to move to [default: the best other one].
+    pub to: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
