@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,12 @@ impl LoginProgram {
             Self::Codex => "openai",
             Self::Gemini | Self::Agy => "google",
         }
+    }
+
+    /// The first program that makes logins of a provider.
+    #[must_use]
+    pub fn of_provider(provider: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|program| program.provider() == provider)
     }
 
     /// The program's name for people.
@@ -104,8 +110,8 @@ impl LoginProgram {
             ),
             // with a session bus it would store the login in the keyring of the desktop
             Self::Agy => (
-                &["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "DBUS_SESSION_BUS_ADDRESS"],
-                &["AGY_", "GNOME_KEYRING_"],
+                &["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"],
+                &["AGY_", "DBUS_SESSION_BUS_", "GNOME_KEYRING_"],
             ),
         };
         names.contains(&variable)
@@ -226,6 +232,19 @@ impl LoginHome {
     #[must_use]
     pub fn keychain_item(&self) -> Option<String> {
         (self.program == LoginProgram::Claude).then(|| keychain_service(&self.tool_home().to_string_lossy()))
+    }
+
+    /// Removes the login from the macOS keychain, because lessor has it now: a program that still finds it there could
+    /// refresh it, too.
+    pub fn forget_keychain_item(&self) {
+        if cfg!(target_os = "macos")
+            && let Some(item) = self.keychain_item()
+        {
+            let mut security = Command::new("/usr/bin/security");
+            security.args(["delete-generic-password", "-s", &item]).stdin(Stdio::null());
+            // there is none if the login is in the file
+            let _no_item = security.output();
+        }
     }
 
     /// What lessor knows about it.

@@ -1,7 +1,8 @@
-//! Sharing a login with Claude Code: lessor holds Claude Code's locks during a refresh and writes the new login to its
-//! file.
+//! Sharing a login with its tool: lessor refreshes it, and writes the new login to the tool's file. Claude Code takes
+//! locks around its own refresh, which lessor holds meanwhile. Codex takes none that other programs can share, so only a
+//! login in a login home is shared with it: there lessor alone refreshes.
 //!
-//! The locks are directories, created by their holder and touched regularly. Both are taken, in this order: one in
+//! Claude Code's locks are directories, created by their holder and touched regularly. Both are taken, in this order: one in
 //! Claude Code's directory, one beside it. A lock that was not touched for a minute is stale.
 
 use std::fs::{self, File};
@@ -12,16 +13,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::import::discover::{DiscoveryError, take};
-use super::import::{parse, wipe};
-use super::{Credential, Secret};
+use super::import::discover::{DiscoveryError, KEYCHAIN_PREFIX, take};
+use super::import::{Tool, parse, wipe};
+use super::{Credential, LoginHome, Secret};
 
 /// How often the holder touches its locks.
 pub const TOUCH: Duration = Duration::from_secs(5);
 /// The age at which a lock that was not touched is stale.
 const STALE: Duration = Duration::from_secs(60);
-/// The key of the login in the file.
-const LOGIN: &str = "claudeAiOauth";
 
 /// Claude Code's locks; released when dropped.
 #[derive(Debug)]
@@ -44,7 +43,31 @@ pub enum WriteBackError {
     Unwritable(io::Error),
 }
 
-/// Takes the locks that protect the tool's file; `None` if another process holds one.
+/// A file with a login that a tool and lessor share, and that lessor can write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SharedDocument {
+    /// Claude Code's `.credentials.json`.
+    ClaudeCode,
+    /// Codex's `auth.json`.
+    Codex,
+}
+
+/// Whether lessor may refresh a login in this file, and give the tool the new one.
+#[must_use]
+pub fn can_be_shared(tool: Tool, file: &str) -> bool {
+    let is_file = !file.starts_with(KEYCHAIN_PREFIX);
+    let is_in_home = || LoginHome::program_of(Path::new(file)).is_some();
+    is_file && SharedDocument::of(tool).is_some() && (tool.has_locks() || is_in_home())
+}
+
+/// Whether the directory of a file does not exist: then no tool has a login there, and none refreshes it.
+#[must_use]
+pub fn is_directory_missing(file: &Path) -> bool {
+    let directory = file.parent().map(fs::metadata);
+    matches!(directory, Some(Err(error)) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Takes the locks that protect Claude Code's file; `None` if another process holds one.
 ///
 /// # Errors
 /// When they cannot be created.
@@ -107,46 +130,80 @@ fn make(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Replaces the login in the tool's file by a renewed one, if `is_ours` accepts the refresh token there; everything
-/// else in the file stays. The caller must hold the locks.
-///
-/// # Errors
-/// When the file contains another login, or cannot be written.
-pub fn write_back(
-    file: &Path,
-    credential: &Credential,
-    is_ours: impl Fn(&Secret) -> bool,
-) -> Result<(), WriteBackError> {
-    // a symbolic link stays a symbolic link
-    let file = fs::canonicalize(file).map_err(WriteBackError::Unwritable)?;
-    let taken = take(&file).map_err(WriteBackError::Unreadable)?;
-    let unreadable = |error| WriteBackError::Unreadable(DiscoveryError::Content(error));
-    let mut document = parse(&taken.bytes).map_err(unreadable)?;
-    let given = put(&mut document, credential, is_ours);
-    let text = given.map(|()| Zeroizing::new(serde_json::to_string(&document).unwrap_or_default()));
-    wipe(&mut document);
-    replace(&file, text?.as_bytes()).map_err(WriteBackError::Unwritable)
-}
-
-fn put(document: &mut Value, credential: &Credential, is_ours: impl Fn(&Secret) -> bool) -> Result<(), WriteBackError> {
-    let login = document.get_mut(LOGIN).and_then(Value::as_object_mut).ok_or(WriteBackError::NoLogin)?;
-    let before = login.get("refreshToken").and_then(Value::as_str).ok_or(WriteBackError::NoLogin)?;
-    if !is_ours(&Secret::new(before.to_owned())) {
-        return Err(WriteBackError::Another);
-    }
-    let mut set = |name: &str, value: Value| {
-        if let Some(mut before) = login.insert(name.to_owned(), value) {
-            wipe(&mut before);
+impl SharedDocument {
+    /// The file of this tool, if lessor can write it.
+    #[must_use]
+    pub fn of(tool: Tool) -> Option<Self> {
+        match tool {
+            Tool::ClaudeCode => Some(Self::ClaudeCode),
+            Tool::Codex => Some(Self::Codex),
+            _ => None,
         }
-    };
-    set("accessToken", credential.access.expose().into());
-    if let Some(refresh) = &credential.refresh {
-        set("refreshToken", refresh.expose().into());
     }
-    if let Some(end) = credential.expires_at {
-        set("expiresAt", end.0.into());
+
+    /// The key of the login in the document, and those of its access token, its refresh token and the end of the former.
+    fn keys(self) -> (&'static str, &'static str, &'static str, Option<&'static str>) {
+        match self {
+            Self::ClaudeCode => ("claudeAiOauth", "accessToken", "refreshToken", Some("expiresAt")),
+            // the access token says itself when it ends
+            Self::Codex => ("tokens", "access_token", "refresh_token", None),
+        }
     }
-    Ok(())
+
+    /// Replaces the login in the tool's file by a renewed one, if `is_ours` accepts the refresh token there; everything
+    /// else in the file stays. The caller must hold the tool's locks, if it has any.
+    ///
+    /// # Errors
+    /// When the file contains another login, or cannot be written.
+    pub fn write_back(
+        self,
+        file: &Path,
+        credential: &Credential,
+        is_ours: impl Fn(&Secret) -> bool,
+    ) -> Result<(), WriteBackError> {
+        // a symbolic link stays a symbolic link
+        let file = fs::canonicalize(file).map_err(WriteBackError::Unwritable)?;
+        let taken = take(&file).map_err(WriteBackError::Unreadable)?;
+        let unreadable = |error| WriteBackError::Unreadable(DiscoveryError::Content(error));
+        let mut document = parse(&taken.bytes).map_err(unreadable)?;
+        let given = self.put(&mut document, credential, is_ours);
+        let text = given.map(|()| Zeroizing::new(serde_json::to_string(&document).unwrap_or_default()));
+        wipe(&mut document);
+        replace(&file, text?.as_bytes()).map_err(WriteBackError::Unwritable)
+    }
+
+    fn put(
+        self,
+        document: &mut Value,
+        credential: &Credential,
+        is_ours: impl Fn(&Secret) -> bool,
+    ) -> Result<(), WriteBackError> {
+        let (login, access, refresh, end) = self.keys();
+        let login = document.get_mut(login).and_then(Value::as_object_mut).ok_or(WriteBackError::NoLogin)?;
+        let before = login.get(refresh).and_then(Value::as_str).ok_or(WriteBackError::NoLogin)?;
+        if !is_ours(&Secret::new(before.to_owned())) {
+            return Err(WriteBackError::Another);
+        }
+        let mut set = |name: &str, value: Value| {
+            if let Some(mut before) = login.insert(name.to_owned(), value) {
+                wipe(&mut before);
+            }
+        };
+        set(access, credential.access.expose().into());
+        if let Some(token) = &credential.refresh {
+            set(refresh, token.expose().into());
+        }
+        if let (Some(name), Some(at)) = (end, credential.expires_at) {
+            set(name, at.0.into());
+        }
+        if self == Self::Codex
+            && let Ok(now) = jiff::Timestamp::try_from(SystemTime::now())
+        {
+            // when Codex would refresh a token whose end it cannot read
+            document["last_refresh"] = now.to_string().into();
+        }
+        Ok(())
+    }
 }
 
 /// Replaces the content of a file atomically; only its owner can read it.
@@ -222,7 +279,8 @@ mod tests {
     #[test]
     fn the_new_login_is_written_and_everything_else_stays() {
         let (_directory, file) = home();
-        write_back(&file, &credential(), |before| before.expose() == "rt0").unwrap();
+        let document = SharedDocument::ClaudeCode;
+        document.write_back(&file, &credential(), |before| before.expose() == "rt0").unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let expected = serde_json::json!({ "mcpOAuth": { "x": [1, "two"] }, "trustedDeviceToken": "t",
             "claudeAiOauth": { "accessToken": "at1", "refreshToken": "rt1", "expiresAt": 99,
@@ -231,10 +289,44 @@ mod tests {
         #[cfg(unix)]
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777, 0o600);
         // a new login of the user is not overwritten
-        let refused = write_back(&file, &credential(), |before| before.expose() == "rt0");
+        let refused = document.write_back(&file, &credential(), |before| before.expose() == "rt0");
         assert!(matches!(refused, Err(WriteBackError::Another)));
         fs::write(&file, "{\"half").unwrap();
-        assert!(matches!(write_back(&file, &credential(), |_| true), Err(WriteBackError::Unreadable(_))));
+        assert!(matches!(document.write_back(&file, &credential(), |_| true), Err(WriteBackError::Unreadable(_))));
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"half");
+    }
+
+    #[test]
+    fn the_new_tokens_of_codex_are_written_beside_its_identity_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("auth.json");
+        let content = r#"{"OPENAI_API_KEY":null,"auth_mode":"chatgpt","last_refresh":"2026-01-01T00:00:00Z",
+            "tokens":{"id_token":"it","access_token":"at0","refresh_token":"rt0","account_id":"ws"}}"#;
+        fs::write(&file, content).unwrap();
+        let document = SharedDocument::of(Tool::Codex).unwrap();
+        document.write_back(&file, &credential(), |before| before.expose() == "rt0").unwrap();
+        let mut written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let refreshed = written["last_refresh"].take();
+        assert!(refreshed.as_str().unwrap().parse::<jiff::Timestamp>().is_ok() && refreshed != "2026-01-01T00:00:00Z");
+        let tokens =
+            serde_json::json!({ "id_token": "it", "access_token": "at1", "refresh_token": "rt1", "account_id": "ws" });
+        assert_eq!((&written["tokens"], &written["auth_mode"]), (&tokens, &"chatgpt".into()));
+        assert_eq!(written["OPENAI_API_KEY"], Value::Null);
+    }
+
+    #[test]
+    fn a_login_is_shared_where_both_can_know_the_current_one() {
+        for (tool, file, expected) in [
+            (Tool::ClaudeCode, "/home/me/.claude/.credentials.json", true),
+            (Tool::ClaudeCode, "keychain:Claude Code-credentials", false),
+            (Tool::Codex, "/home/me/.codex/auth.json", false),
+            (Tool::Codex, "/home/me/.local/state/lessor/logins/codex-1/home/auth.json", true),
+            (Tool::GeminiCli, "/home/me/.local/state/lessor/logins/gemini-1/home/.gemini/oauth_creds.json", false),
+        ] {
+            assert_eq!(can_be_shared(tool, file), expected, "{file}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_directory_missing(&directory.path().join("auth.json")));
+        assert!(is_directory_missing(&directory.path().join("gone/auth.json")));
     }
 }

@@ -28,7 +28,7 @@ pub use gateway_traits::{
     is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key, uses_quota,
     versioned_path,
 };
-pub use oauth::OauthServer;
+pub use oauth::{OauthServer, client_of_program};
 pub use owner::{learn_account_id, vendor_account_id};
 pub use terms::terms;
 pub use upstream::{BaseUrls, accepted_kinds, base_urls, path_for_kind};

@@ -1,4 +1,4 @@
-//! The vendors' OAuth servers. The user configures the client.
+//! The vendors' OAuth servers. To log in, the user configures the client.
 
 /// A vendor's OAuth server, as far as known without configuration.
 #[derive(PartialEq, Eq, Debug)]
@@ -65,3 +65,13 @@ pub(super) static GOOGLE: OauthServer = OauthServer {
     json: false,
     wants_secret: true,
 };
+
+/// The public OAuth clients of vendors' programs whose tokens do not name their client. They only refresh logins that
+/// the program has made; lessor never logs in with them.
+static PROGRAM_CLIENTS: [(&str, &str); 1] = [("claude-code", "9d1c250a-e61b-44d9-88ed-5944d1962f5e")];
+
+/// The OAuth client of a vendor's program, by the program's stable name: it refreshes logins that the program has made.
+#[must_use]
+pub fn client_of_program(tool: &str) -> Option<&'static str> {
+    PROGRAM_CLIENTS.iter().find(|(known, _)| *known == tool).map(|(_, client)| *client)
+}

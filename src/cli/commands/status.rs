@@ -95,7 +95,7 @@ fn overview(context: &Context) -> Result<(), CliError> {
 /// What to do while there is no account.
 const FIRST_STEPS: [(&str, &str); 5] = [
     ("lessor import", "take the logins and keys that Claude Code, Codex, Gemini CLI and others have"),
-    ("lessor login anthropic", "log in with the browser; openai and google work too"),
+    ("lessor login claude", "log in to a subscription with its own program; codex, gemini and agy work too"),
     ("lessor account add anthropic --api-key-stdin", "add an API key; it is read from standard input"),
     ("lessor demo", "see how it works, offline, with simulated accounts"),
     ("lessor doctor", "check the installation"),

@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::{context::Context, error::CliError};
 use crate::client::Client;
+use crate::credential::LoginProgram;
 use crate::pool::{CredentialKind, Process, millis};
 use crate::protocol::{AcquireParams, BindTo, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
 use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
@@ -148,8 +149,9 @@ fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
         return error;
     }
     let provider = &purpose.provider;
+    let program = LoginProgram::of_provider(provider).map_or(provider.as_str(), |program| program.name());
     error.replace_hint(format!(
-        "import the accounts of your other tools: lessor import; log in: lessor login {provider}; \
+        "import the accounts of your other tools: lessor import; log in: lessor login {program}; \
          or add a key: lessor account add {provider} --api-key-stdin"
     ))
 }

@@ -11,7 +11,7 @@ use crate::visible::shell_word;
 
 /// What to do while there is no account.
 const NO_ACCOUNTS: &str =
-    "no accounts yet: lessor import; or: lessor login anthropic; or: lessor account add anthropic --api-key-stdin\n";
+    "no accounts yet: lessor import; or: lessor login claude; or: lessor account add anthropic --api-key-stdin\n";
 
 pub(crate) fn none(output: &Output) -> String {
     output.prose(NO_ACCOUNTS)

@@ -51,6 +51,8 @@ pub struct DiscoveredAccount {
     pub file: Option<String>,
     /// Who refreshes it, if the file says so; the user's choice overrides this.
     pub mode: Option<LinkMode>,
+    /// Whether it was just made, in a directory of its own, to be the login of its account.
+    pub is_new_login: bool,
     /// When this state of the login was written.
     pub as_of: Option<Wall>,
 }
@@ -94,6 +96,7 @@ impl DiscoveredAccount {
             priority: None,
             file: None,
             mode: None,
+            is_new_login: false,
             as_of: None,
         }
     }

@@ -233,6 +233,12 @@ impl OauthConfig {
         Some((id, secret_env.map(|name| (name, section))))
     }
 
+    /// Whether there is a client for logins that name none.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.client("", None).is_some()
+    }
+
     /// Whether a client with this id is configured.
     fn is_configured(&self, id: &str) -> bool {
         self.client_id.as_deref() == Some(id) || self.clients.iter().any(|client| client.client_id == id)

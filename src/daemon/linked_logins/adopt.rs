@@ -1,11 +1,14 @@
 //! Adopts a login that another tool has written to the file that an account is linked to.
 
-use std::{collections::BTreeMap, sync::mpsc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::mpsc, time::Duration};
 
 use tokio::sync::MutexGuard;
 
 use super::decide::{FollowDecision, FollowingAccount, KnownFormer, Observation, SeenLogin, decide};
-use crate::credential::{Credential, FormerCredential, FormerRole, Link, import::DiscoveredAccount};
+use crate::credential::share::is_directory_missing;
+use crate::credential::{
+    Credential, FormerCredential, FormerRole, Link, LinkMode, LoginHome, LoginProgram, import::DiscoveredAccount,
+};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, IdentityMatch, LoginState, Now};
@@ -70,7 +73,7 @@ pub(super) fn adopt(
             }
             (Finding::Decided(_), _) => None,
         };
-        let problem = problem.filter(|_| link.is_followed());
+        let problem = problem.filter(|_| link.is_followed() && !is_only_lessors(&link));
         let state = &mut *daemon.state();
         if let Some(why) = problem.as_ref().filter(|why| state.links.problem(id) != Some(why)) {
             let (name, why, path) = (state.account_name(id), why.clone(), path.to_owned());
@@ -79,6 +82,11 @@ pub(super) fn adopt(
         state.links.set_problem(id, problem);
     }
     again
+}
+
+/// Whether a shared login has no directory on this machine, as after a restore on another one: no tool has it there.
+fn is_only_lessors(link: &Link) -> bool {
+    link.mode == LinkMode::Share && is_directory_missing(Path::new(&link.path))
 }
 
 /// Carries out a decision; returns why the account cannot follow its file, if it cannot.
@@ -99,10 +107,12 @@ fn carry_out(
             let known = account.record.login_identity();
             known.is_some_and(|known| known.compare(&entry.identity()) == IdentityMatch::Agrees)
         });
-        let remedy = if has_account {
-            format!("to renew this account, log in to it with {} again", entry.tool.title())
-        } else {
-            "add that account, too: lessor import".to_owned()
+        let program = LoginHome::program_of(Path::new(path)).map(LoginProgram::name);
+        let remedy = match (has_account, program) {
+            (true, Some(program)) => format!("to renew this account: lessor login {program}"),
+            (true, None) => format!("to renew this account, log in to it with {} again", entry.tool.title()),
+            (false, Some(program)) => format!("add that account, too: lessor login {program}"),
+            (false, None) => "add that account, too: lessor import".to_owned(),
         };
         Some(format!("{other}{organization} is logged in there now; {remedy}"))
     };
@@ -170,7 +180,8 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
         if keeps_former {
             state.keep_former(clock::now(), id);
         }
-        entry.credential.duplicate().with_refresh_of(state.credentials.get(id))
+        let credential = entry.credential.duplicate().with_refresh_of(state.credentials.get(id));
+        Credential { client_id: credential.client_id.clone().or_else(|| state.client_of_imported(entry)), ..credential }
     };
     let (sender, saved) = mpsc::channel();
     let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };

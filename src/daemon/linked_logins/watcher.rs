@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use super::adopt::{FileSight, Observations, adopt};
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
-use crate::credential::{Link, LinkMode};
+use crate::credential::{Link, LinkMode, LoginHome};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
@@ -53,9 +53,13 @@ impl LinkedLoginsWatcher {
         loop {
             let next = self.files.values().map(Debounce::next_read).chain(self.unsettled.values().copied()).min();
             let mail = mailbox.next(next.map_or(IDLE, |next| next.saturating_sub(since_boot()))).await;
-            let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
+            let Some(daemon) = daemon.upgrade() else { return };
+            if mail.stop {
+                return remove_left_homes(&daemon).await;
+            }
             if mail.messages.contains(&LinkedLoginsMessage::LinksChanged) {
                 self.update_files(&daemon);
+                remove_left_homes(&daemon).await;
             } else if mail.messages.contains(&LinkedLoginsMessage::FileChanged) {
                 let now = since_boot();
                 self.files.values_mut().for_each(|file| file.on_event(now));
@@ -111,6 +115,33 @@ impl LinkedLoginsWatcher {
                     Some(at) => self.unsettled.insert(path.clone(), at),
                     None => self.unsettled.remove(path),
                 };
+            }
+        }
+    }
+}
+
+/// Removes the homes of logins that no account has any more.
+async fn remove_left_homes(daemon: &Daemon) {
+    let left = daemon.state().links.take_left();
+    let state = &daemon.run.state_directory;
+    let mut homes: Vec<LoginHome> =
+        left.iter().filter_map(|path| LoginHome::containing(state, Path::new(path))).collect();
+    if homes.is_empty() {
+        return;
+    }
+    // the accounts do without their homes on disk, too
+    daemon.all_saved().await;
+    homes.retain(|home| {
+        let state = &*daemon.state();
+        let is_of_home = |link: &Link| Path::new(&link.path).starts_with(home.root());
+        !state.links.iter().any(|(_, link)| is_of_home(link))
+    });
+    for home in homes {
+        let path = home.root().display();
+        match home.remove() {
+            Ok(()) => tracing::info!(%path, "removed the directory of a login that no account has any more"),
+            Err(error) => {
+                tracing::warn!(%path, "the directory of a login that no account has cannot be removed: {error}")
             }
         }
     }

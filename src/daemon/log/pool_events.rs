@@ -204,7 +204,7 @@ fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
 pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
     match &record.login_state {
         LoginState::Ready => None,
-        LoginState::NeedsLogin(problem) => Some(problem_words(problem, &record.provider, now)),
+        LoginState::NeedsLogin(problem) => Some(problem_words(problem, now)),
         LoginState::NeedsVerification(verification) => Some(match &verification.text {
             Some(text) => text.clone(),
             None => with_link("the account must be confirmed with the provider", verification.link.as_deref()),
@@ -213,7 +213,7 @@ pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
 }
 
 /// A login problem, for people.
-fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
+fn problem_words(problem: &LoginProblem, now: Wall) -> String {
     match problem {
         LoginProblem::AccessTokenEnded => "its access token has ended".to_owned(),
         LoginProblem::RefreshRejected { code, answer_lost_at } => {
@@ -225,7 +225,7 @@ fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
                 )
             });
             let lost = lost.unwrap_or_default();
-            format!("the provider rejected its refresh token ({code}){lost}; log in again: lessor login {provider}")
+            format!("the provider rejected its refresh token ({code}){lost}; log in again")
         }
         LoginProblem::RejectedByProvider { link } => with_link("the provider rejected the credential", link.as_deref()),
         LoginProblem::Described(text) => text.clone(),

@@ -1,12 +1,13 @@
 //! Logins that another tool uses, too: a token that the tool has rotated is adopted. A shared login is refreshed under the
 //! tool's own locks, and the new token is written to the tool's file.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::{Path, PathBuf};
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::credential::share::{self, ClaudeCodeLocks, TOUCH};
-use crate::credential::{Credential, Link, LinkMode};
+use crate::credential::share::{self, ClaudeCodeLocks, SharedDocument, TOUCH, WriteBackError};
+use crate::credential::{Credential, Link, LinkMode, import::Tool};
 use crate::daemon::linked_logins::{adopt_for_refresh, is_tool_behind};
 use crate::daemon::state::{Daemon, is_ours_to_refresh};
 use crate::pool::AccountId;
@@ -40,13 +41,18 @@ impl Drop for ToolLocks {
 /// Prepares a refresh: takes the tool's locks if the login is shared, and reads the tool's file.
 pub(super) async fn prepare(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> Preparation {
     let locks = match link.mode {
-        LinkMode::Share => match take_locks(link).await {
+        LinkMode::Share if has_locks(link) => match take_locks(link).await {
             Ok(locks) => Some(locks),
             Err(why) => return Preparation::Busy(why),
         },
-        LinkMode::Link | LinkMode::TakeOver | LinkMode::StartTool => None,
+        LinkMode::Share | LinkMode::Link | LinkMode::TakeOver | LinkMode::StartTool => None,
     };
     if adopt_newer(daemon, id, link).await { Preparation::Adopted } else { Preparation::Ready(locks) }
+}
+
+/// Whether the tool takes locks around its own refresh; where its directory is missing, no tool refreshes.
+fn has_locks(link: &Link) -> bool {
+    Tool::named(&link.tool).is_some_and(Tool::has_locks) && !share::is_directory_missing(Path::new(&link.path))
 }
 
 async fn take_locks(link: &Link) -> Result<ToolLocks, String> {
@@ -88,14 +94,15 @@ pub(super) async fn adopt_newer(daemon: &Arc<Daemon>, id: AccountId, link: &Link
 
 /// Writes a refreshed login to the tool's file, if the login is shared. To be called with the tool's locks held.
 pub(super) async fn write_back(daemon: &Arc<Daemon>, id: AccountId, link: Link, credential: Credential) {
-    if link.mode != LinkMode::Share {
+    if link.mode != LinkMode::Share || share::is_directory_missing(Path::new(&link.path)) {
         return;
     }
     let daemon_of = daemon.clone();
-    let file = PathBuf::from(&link.path);
+    let (file, tool) = (PathBuf::from(&link.path), Tool::named(&link.tool));
     let written = spawn_blocking(move || {
+        let document = tool.and_then(SharedDocument::of).ok_or(WriteBackError::NoLogin)?;
         // an earlier token of this account may be replaced; any other belongs to another login
-        share::write_back(&file, &credential, |before| {
+        document.write_back(&file, &credential, |before| {
             let prints = &daemon_of.state().credentials.fingerprints;
             prints.known_since(id, prints.of_refresh(before)).is_some()
         })
@@ -120,7 +127,7 @@ pub(super) async fn catch_up(daemon: Arc<Daemon>, id: AccountId) {
     };
     let Some((link, credential)) = shared else { return };
     let prepared = tokio::time::timeout(Duration::from_secs(30), prepare(&daemon, id, &link)).await;
-    let Ok(Preparation::Ready(Some(_locks))) = prepared else { return };
+    let Ok(Preparation::Ready(_locks)) = prepared else { return };
     let daemon_of = daemon.clone();
     let path = link.path.clone();
     let is_behind = spawn_blocking(move || is_tool_behind(&daemon_of, id, &path)).await.unwrap_or_default();

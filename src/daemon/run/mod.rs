@@ -172,6 +172,7 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
     let info = RunInfo {
         started: clock::now(),
         socket: paths.socket.display().to_string(),
+        state_directory: paths.state.clone(),
         warnings: Vec::new(),
         most_connections,
         gateway_port: None,

@@ -19,6 +19,7 @@ mod requests;
 mod waiters;
 
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
@@ -124,6 +125,8 @@ pub struct Shared {
 pub struct RunInfo {
     pub(crate) started: Now,
     pub(crate) socket: String,
+    /// The directory of the login homes, among others.
+    pub(crate) state_directory: PathBuf,
     /// What was found at the start.
     pub(crate) warnings: Vec<String>,
     pub(crate) log_level: LogLevelHandle,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::denial::needs_login_words;
-use super::remedy::remedy;
+use super::remedy::{login_command, remedy};
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, State};
 use crate::pool::{Account, AccountId, Fence, Mono, millis};
@@ -77,7 +77,7 @@ fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
     let Some(account) = state.pool.account(id) else {
         return ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("account {id} was removed meanwhile"));
     };
-    let remedy = remedy(state, now, account).unwrap_or_else(|| format!("lessor login {}", account.record.provider));
+    let remedy = remedy(state, now, account).unwrap_or_else(|| login_command(state, account));
     ErrorInfo::new(ErrorKind::CredentialUnavailable, needs_login_words(state, now, account))
         .hint(format!("{remedy}; report `auth_failed` to get another account"))
 }

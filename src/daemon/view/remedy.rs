@@ -1,8 +1,10 @@
 //! What the user can do about an account that does not serve.
 
+use std::path::Path;
+
 use crate::config::format_key;
-use crate::credential::LinkMode;
-use crate::daemon::state::{AccountState, State, is_ours_to_refresh};
+use crate::credential::{LinkMode, LoginHome, LoginProgram};
+use crate::daemon::state::{AccountState, State, is_ours_to_refresh, oauth_given};
 use crate::pool::{Account, CredentialKind, LoginProblem, LoginState, Now};
 use crate::visible::shell_word;
 
@@ -41,7 +43,10 @@ pub(super) fn enabling_command(state: &State, account: &Account) -> Option<Strin
 /// How the user gives an account a credential that works: what to do, and the command for it.
 pub(super) fn credential_remedy(state: &State, account: &Account) -> (&'static str, String) {
     let (name, record) = (state.account_reference(account.record.id), &account.record);
-    renewal_command(&record.provider, record.kind, &name)
+    match record.kind {
+        CredentialKind::Oauth => ("log in again", login_command(state, account)),
+        kind => renewal_command(&record.provider, kind, &name),
+    }
 }
 
 /// What to do for a new credential in place of an account's own, and the command for it.
@@ -55,6 +60,25 @@ pub fn renewal_command(provider: &str, kind: CredentialKind, name: &str) -> (&'s
         }
         CredentialKind::Token => ("replace the token", format!("lessor account set {name} --token-stdin")),
     }
+}
+
+/// The command that logs in to an account in the way in which it was made: with its vendor's program, or with an OAuth
+/// client of the user's.
+pub(crate) fn login_command(state: &State, account: &Account) -> String {
+    let (record, link) = (&account.record, state.links.get(account.record.id));
+    let provider = &record.provider;
+    if let Some(program) = link.and_then(|link| LoginHome::program_of(Path::new(&link.path))) {
+        return format!("lessor login {}", program.name());
+    }
+    let given = oauth_given(&state.config.config, provider);
+    let client = state.credentials.get(record.id).and_then(|credential| credential.client_id.as_deref());
+    if let Some(client) = given.clients.iter().find(|known| Some(known.client_id.as_str()) == client) {
+        let name = shell_word(&client.name).unwrap_or_else(|| client.client_id.clone());
+        return format!("lessor login {provider} --client {name}");
+    }
+    // without a client of the user's, only the vendor's program can log in
+    let program = LoginProgram::of_provider(provider).filter(|_| !given.has_default());
+    format!("lessor login {}", program.map_or(provider.as_str(), |program| program.name()))
 }
 
 /// The same as a sentence; a login that another tool has is renewed there.

@@ -1,7 +1,10 @@
 //! `account check`: whether the provider accepts an account's credential.
 
+use std::path::Path;
+
 use crate::cli::ui::{account, clean};
 use crate::cli::{context::Context, error::CliError};
+use crate::credential::LoginHome;
 use crate::daemon::renewal_command;
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, AccountRef, CheckInfo, ErrorKind};
@@ -25,9 +28,11 @@ pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliEr
 
 /// What replaces a credential that the provider goes on refusing.
 fn remedy(of: &AccountInfo) -> String {
-    match of.link.as_ref().filter(|link| link.mode == "link" && of.kind == CredentialKind::Oauth) {
-        Some(link) => format!("log in with {} again; lessor reads its file", clean(&link.tool)),
-        None => {
+    let home = of.link.as_ref().and_then(|link| LoginHome::program_of(Path::new(&link.path)));
+    match (home, of.link.as_ref().filter(|link| link.mode == "link" && of.kind == CredentialKind::Oauth)) {
+        (Some(program), _) => format!("log in again: lessor login {}", program.name()),
+        (None, Some(link)) => format!("log in with {} again; lessor reads its file", clean(&link.tool)),
+        (None, None) => {
             let (what, command) = renewal_command(&of.provider, of.kind, &account::reference(of));
             format!("{what}: {command}")
         }

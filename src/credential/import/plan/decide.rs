@@ -155,16 +155,24 @@ impl ImportPlan {
             Err(why) => return ImportStep::refused(why),
         };
         let known = &self.known[index];
-        let age = self.age(known, entry, print);
+        let is_new_login = entry.is_new_login && (wanted.is_none() || wanted != known.link);
+        let age = match self.age(known, entry, print) {
+            TokenAge::Older if is_new_login => TokenAge::Newer,
+            age => age,
+        };
         let elsewhere = known.link.as_ref().filter(|link| {
             link.is_followed()
+                && !is_new_login
                 && wanted.as_ref().is_none_or(|wanted| !wanted.same_place(link) && !link.is_replaced_by(wanted))
         });
         // a login is linked to one place; another one is better only when the current credential has ended
         let is_newer = age == TokenAge::Newer && (elsewhere.is_none() || known.ended);
         let settles = is_newer && self.owner_may_change(known, entry);
         let takes_token = is_newer && !settles;
-        let follow = self.follow(known, wanted, takes_token);
+        let follow = match wanted {
+            Some(wanted) if is_new_login => LinkChange::Set(wanted),
+            wanted => self.follow(known, wanted, takes_token),
+        };
         let learnt = self.learn(known, entry);
         let tries_again = known.rejected && age == TokenAge::Same && !self.has_expired(entry);
         let mut parts = Vec::new();
@@ -204,7 +212,11 @@ impl ImportPlan {
             },
             account: Some(index),
             takes_token,
-            keeps_former: takes_token && known.current.is_some() && entry.tool.names_owner_later() && entry.rotates,
+            keeps_former: takes_token
+                && !is_new_login
+                && known.current.is_some()
+                && entry.tool.names_owner_later()
+                && entry.rotates,
             tries_again,
             taken_from: None,
             link_change: follow,

@@ -1,9 +1,8 @@
 //! Decides whether an account is linked to the file that a login was found in, and how.
 
-use super::super::DiscoveredAccount;
-use super::super::discover::KEYCHAIN_PREFIX;
+use super::super::{DiscoveredAccount, discover::KEYCHAIN_PREFIX};
 use super::{ImportPlan, KnownAccount, LinkChange};
-use crate::credential::{Link, LinkMode};
+use crate::credential::{Link, LinkMode, share::can_be_shared};
 
 impl ImportPlan {
     /// The link for the login, if it needs one.
@@ -13,14 +12,16 @@ impl ImportPlan {
         if !entry.rotates && mode != LinkMode::StartTool {
             return Ok(None);
         }
-        if mode == LinkMode::Share && !entry.tool.has_locks() {
+        let is_in_keychain = entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN_PREFIX));
+        let file = entry.file.as_deref().unwrap_or_default();
+        if mode == LinkMode::Share && !is_in_keychain && !can_be_shared(entry.tool, file) {
             return Err(format!(
                 "{} has no locks that lessor can share, so two refreshes would invalidate each other; leave --share \
                  out to follow its file, or let lessor own the login: --take-over",
                 entry.tool.title()
             ));
         }
-        if mode == LinkMode::Share && entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN_PREFIX)) {
+        if mode == LinkMode::Share && is_in_keychain {
             return Err(format!(
                 "lessor does not write into the keychain of {}; leave --share out to watch it, or let lessor own the \
                  login: --take-over",

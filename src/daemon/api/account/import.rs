@@ -1,6 +1,6 @@
 //! `account.import`: imports the accounts of other tools. Each is on disk before it is used; one import at a time.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::add::{
     NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
@@ -9,7 +9,7 @@ use super::of_each_account;
 use super::remedy::{login_remedy, other_remedy};
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
-use crate::credential::{Credential, FormerRole, Link, LinkMode, may_refresh};
+use crate::credential::{Credential, FormerRole, Link, LinkMode, LoginHome, may_refresh};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
@@ -46,6 +46,11 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         let fingerprint = {
             let state = &*daemon.state();
             entry.credential.client_id = state.client_of_imported(&entry);
+            let home = entry
+                .file
+                .as_ref()
+                .and_then(|file| LoginHome::containing(&daemon.run.state_directory, Path::new(file)));
+            entry.is_new_login = home.is_some_and(|home| home.root().is_dir());
             let target = state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary);
             target.ok().map(|_| state.credentials.fingerprints.of(&entry.credential))
         };
@@ -185,6 +190,8 @@ fn put_in_use(
     if let Some(credential) = credential {
         if step.keeps_former {
             state.keep_former(now, id);
+        } else if entry.is_new_login {
+            state.forget_former(id);
         }
         state.keep_credential(id, credential);
     }

@@ -14,8 +14,8 @@ pub(super) fn login_remedy(state: &State, account: &Account) -> Option<String> {
         Some(link) if *problem == LoginProblem::AccessTokenEnded => {
             return Some(format!("it serves once {} has refreshed its login", link.tool));
         }
-        Some(link) => format!("with {}, or: lessor login {}", link.tool, record.provider),
-        None => format!("lessor login {}", record.provider),
+        Some(link) => format!("with {}, or: {}", link.tool, view::login_command(state, account)),
+        None => view::login_command(state, account),
     };
     Some(format!("its login has ended; log in again: {remedy}"))
 }

@@ -99,7 +99,7 @@ fn new_credential(state: &State, account: &Account, new: NewSecret) -> Result<Cr
         Some(_) if client.is_some() => Err(bad("a key or token has no OAuth client: give `secret` or `client_id`")),
         Some(text) => {
             check_secret(&text.0)?;
-            check_kind(account, kind, &text.0)?;
+            check_kind(state, account, kind, &text.0)?;
             let credential = Credential { expires_at, ..Credential::new(record.kind, secret(text)) };
             refuse_known(state, record.id, &record.provider, &credential)?;
             Ok(credential)
@@ -107,12 +107,14 @@ fn new_credential(state: &State, account: &Account, new: NewSecret) -> Result<Cr
     }
 }
 
-fn check_kind(account: &Account, kind: Option<CredentialKind>, text: &str) -> Result<(), ErrorInfo> {
+fn check_kind(state: &State, account: &Account, kind: Option<CredentialKind>, text: &str) -> Result<(), ErrorInfo> {
     let (record, name) = (&account.record, account.display_name());
     let provider = &record.provider;
     if record.kind == CredentialKind::Oauth {
-        return Err(bad(format!("{name} is a login, which has no key"))
-            .hint(format!("log in again: lessor login {provider}; or: lessor account add {provider} --oauth-stdin")));
+        return Err(bad(format!("{name} is a login, which has no key")).hint(format!(
+            "log in again: {}; or: lessor account add {provider} --oauth-stdin",
+            view::login_command(state, account)
+        )));
     }
     if let Some(kind) = kind.filter(|kind| *kind != record.kind) {
         let word = |kind| if kind == CredentialKind::ApiKey { "an API key" } else { "a token" };

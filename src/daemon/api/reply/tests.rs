@@ -53,6 +53,7 @@ impl TestDaemon {
         let run = RunInfo {
             started: clock::now(),
             socket: String::new(),
+            state_directory: home.path().into(),
             warnings: Vec::new(),
             log_level: LogLevelHandle::new(),
             may_idle_exit: false,

@@ -17,6 +17,8 @@ pub(crate) struct Links {
     links: FxHashMap<AccountId, Link>,
     problems: FxHashMap<AccountId, String>,
     formers: FxHashMap<AccountId, FormerCredential>,
+    /// The files of links that have ended or were replaced.
+    left: Vec<String>,
     watcher: Mailbox<LinkedLoginsMessage>,
 }
 
@@ -27,7 +29,7 @@ impl Links {
         watcher: Mailbox<LinkedLoginsMessage>,
     ) -> Self {
         let (links, formers) = (links.into_iter().collect(), formers.into_iter().collect());
-        Self { links, problems: FxHashMap::default(), formers, watcher }
+        Self { links, problems: FxHashMap::default(), formers, left: Vec::new(), watcher }
     }
 
     pub(crate) fn get(&self, id: AccountId) -> Option<&Link> {
@@ -39,7 +41,8 @@ impl Links {
     }
 
     pub(crate) fn insert(&mut self, id: AccountId, link: Link) {
-        self.links.insert(id, link);
+        let before = self.links.insert(id, link);
+        self.left.extend(before.map(|before| before.path));
         self.problems.remove(&id);
         self.watcher.send(LinkedLoginsMessage::LinksChanged);
     }
@@ -48,7 +51,8 @@ impl Links {
     pub(in crate::daemon::state) fn remove(&mut self, id: AccountId) {
         self.problems.remove(&id);
         self.formers.remove(&id);
-        if self.links.remove(&id).is_some() {
+        if let Some(before) = self.links.remove(&id) {
+            self.left.push(before.path);
             self.watcher.send(LinkedLoginsMessage::LinksChanged);
         }
     }
@@ -77,6 +81,13 @@ impl Links {
         };
     }
 
+    /// The files that accounts were linked to, and no account is any more since the last call.
+    pub(crate) fn take_left(&mut self) -> Vec<String> {
+        let mut left = std::mem::take(&mut self.left);
+        left.retain(|path| self.links.values().all(|link| link.path != *path));
+        left
+    }
+
     /// The files of all logins that are followed.
     pub(crate) fn followed_files(&self) -> BTreeSet<String> {
         self.links.values().filter(|link| link.is_followed()).map(|link| link.path.clone()).collect()
@@ -93,6 +104,13 @@ impl State {
             self.shared.write(Write::SaveFormer(id, None));
         }
         self.links.remove(id);
+    }
+
+    /// The login of an account is certainly its own.
+    pub(crate) fn forget_former(&mut self, id: AccountId) {
+        if self.links.former(id).is_some() {
+            self.set_former(id, None);
+        }
     }
 
     /// Removes the other credentials that are not needed any more.

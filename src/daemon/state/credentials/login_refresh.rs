@@ -14,8 +14,7 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::daemon::state::{Mailbox, State};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
 use crate::{
-    config::Config, credential::import::Tool, credential::import::discover::KEYCHAIN_PREFIX,
-    credential::oauth::MissingSettings,
+    config::Config, credential::import::Tool, credential::oauth::MissingSettings, credential::share::can_be_shared,
 };
 
 /// What is known of all logins, beside the credentials themselves.
@@ -320,12 +319,12 @@ impl State {
     }
 }
 
-/// Whether lessor refreshes a login that another tool has, too: it was taken over, or the tool has locks.
+/// Whether lessor refreshes a login that another tool has, too: it was taken over, or lessor can give it the new one.
 pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
     match link.mode {
         LinkMode::Link | LinkMode::StartTool => false,
         LinkMode::TakeOver => true,
-        LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN_PREFIX),
+        LinkMode::Share => Tool::named(&link.tool).is_some_and(|tool| can_be_shared(tool, &link.path)),
     }
 }
 

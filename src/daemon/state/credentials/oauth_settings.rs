@@ -1,10 +1,14 @@
 //! The configuration as OAuth clients read it.
 
+use std::path::Path;
+
 use crate::config::{Config, OauthClientSection, ProviderSection};
 use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
-use crate::credential::{Credential, Secret, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules};
+use crate::credential::{
+    Credential, LoginHome, Secret, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules,
+};
 use crate::daemon::state::State;
-use crate::provider::base_urls;
+use crate::provider::{base_urls, client_of_program};
 use crate::{credential::check::CredentialCheck, http::ConnectOptions, pool::CredentialKind};
 
 /// How everything of a provider is reached: its API, its usage and its OAuth server.
@@ -74,13 +78,19 @@ pub(crate) fn oauth_settings(
 }
 
 impl State {
-    /// The client that made an imported login: what its token names, or the client named after its tool.
+    /// The client that made an imported login: what its token names, or the client named after its tool, else the tool's
+    /// own. For a login that its tool did not make for lessor, the provider's default client has priority over the latter:
+    /// the user may have configured that of the tool.
     pub(crate) fn client_of_imported(&self, entry: &DiscoveredAccount) -> Option<String> {
         if entry.credential.kind != CredentialKind::Oauth {
             return None;
         }
         let given = oauth_given(&self.config.config, &entry.provider);
-        client_of(&entry.credential).or_else(|| given.client_of_tool(entry.tool.name()).map(str::to_owned))
+        let tool = entry.tool.name();
+        let is_in_home = entry.file.as_ref().is_some_and(|file| LoginHome::program_of(Path::new(file)).is_some());
+        let program = || client_of_program(tool).filter(|_| is_in_home || !given.has_default());
+        let of_tool = || given.client_of_tool(tool).or_else(program).map(str::to_owned);
+        client_of(&entry.credential).or_else(of_tool)
     }
 }
 

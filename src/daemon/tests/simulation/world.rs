@@ -305,6 +305,7 @@ impl World {
         let info = RunInfo {
             started: self.now,
             socket: String::new(),
+            state_directory: self.paths.key.with_file_name("state"),
             warnings: Vec::new(),
             log_level: LogLevelHandle::new(),
             may_idle_exit: false,
