@@ -28,5 +28,6 @@ mod stop;
 mod support;
 mod upstream;
 mod usage;
+mod vendor_login;
 mod ways_out;
 mod wire;

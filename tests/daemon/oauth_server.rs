@@ -403,7 +403,7 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, String,
     Some((method, target, agent, String::from_utf8(body).ok()?))
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
     let letter = |six: &[u8]| {

@@ -88,10 +88,13 @@ pub(crate) enum CliCommand {
     Account(account::AccountSubcommand),
     /// Log in at a provider, or renew a login
     ///
-    /// Opens the provider's page in the browser and waits for the login. With --paste or --device the browser may be on
-    /// another machine. The daemon keeps the login and refreshes its tokens.
-    #[command(after_help = "Examples:\n  lessor login anthropic --label work\n  lessor login openai --device\n  \
-                            lessor login claude --token")]
+    /// With the name of a vendor's program, runs the program's own login in a directory of its own: claude, codex, gemini
+    /// or agy. Nothing has to be configured. Once more adds the next account; the same person again renews one.
+    ///
+    /// With the name of a provider, logs in with an OAuth client of yours, in the browser or with --paste or --device.
+    #[command(after_help = "Examples:\n  lessor login claude\n  lessor login claude --label work\n  \
+                            lessor login codex --device\n  lessor login claude --token\n  \
+                            lessor login anthropic --client mine")]
     Login(login::LoginArgs),
     /// Change the key that encrypts all secrets
     #[command(subcommand, after_help = "Example: lessor secrets rekey")]

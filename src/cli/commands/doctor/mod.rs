@@ -86,7 +86,7 @@ pub(super) fn execute(args: &DoctorArgs, context: &Context) -> Result<u8, CliErr
     let mut findings = Vec::new();
     // before the checks, which may start a daemon
     repairs::all(&context.places()?, args.fix, &mut findings);
-    findings.extend(checks::all(context));
+    findings.extend(checks::all(context, args.fix));
     findings.sort_by_key(|finding| finding.level);
     let healthy = findings.iter().all(|finding| finding.level != FindingLevel::Broken);
     let diagnosis = Diagnosis { healthy, findings };

@@ -2,15 +2,20 @@
 
 mod browser;
 mod token;
+mod vendor;
+mod vendor_program;
 
 use clap::Args;
 
 use crate::cli::{context::Context, error::CliError};
 
+pub(super) use vendor::{is_abandoned_home, unused_homes};
+
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// The provider: anthropic, openai, google, or one from the configuration
-    #[arg(value_name = "PROVIDER")]
+    /// The vendor's program that logs in: claude, codex, gemini or agy. Or the provider, for a login with an OAuth client:
+    /// anthropic, openai, google, or one from the configuration
+    #[arg(value_name = "PROGRAM|PROVIDER")]
     provider: String,
     /// Show a code to be entered on any device
     #[arg(long, conflicts_with = "paste")]
@@ -38,5 +43,8 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     if options.token {
         return token::execute(options, context);
     }
-    browser::execute(options, context)
+    match vendor::program_of(&options) {
+        Some(program) => vendor::execute(program, options, context),
+        None => browser::execute(options, context),
+    }
 }
