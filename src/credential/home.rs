@@ -63,6 +63,24 @@ impl LoginProgram {
         }
     }
 
+    /// The program of a tool whose logins can be imported, by the tool's stable name.
+    #[must_use]
+    pub fn of_tool(tool: &str) -> Option<Self> {
+        let tool = Tool::named(tool)?;
+        Self::ALL.into_iter().find(|program| program.tool() == tool)
+    }
+
+    /// The tool that it is among those whose logins can be imported.
+    #[must_use]
+    pub fn tool(self) -> Tool {
+        match self {
+            Self::Claude => Tool::ClaudeCode,
+            Self::Codex => Tool::Codex,
+            Self::Gemini => Tool::GeminiCli,
+            Self::Agy => Tool::AntigravityCli,
+        }
+    }
+
     /// The file in its directory that contains the login.
     #[must_use]
     pub fn login_file(self) -> &'static Path {

@@ -7,6 +7,8 @@ use super::Tool;
 /// A file format.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FileFormat {
+    /// `antigravity-oauth-token`
+    AntigravityCli,
     /// `antigravity-accounts.json`
     AntigravityAuth,
     /// `antigravity.json`
@@ -48,6 +50,7 @@ impl FileFormat {
     #[must_use]
     pub fn tool(self) -> Option<Tool> {
         let tool = match self {
+            Self::AntigravityCli => Tool::AntigravityCli,
             Self::AntigravityAuth | Self::AntigravityAuthConfig => Tool::AntigravityAuth,
             Self::AnthropicMultiAuth => Tool::AnthropicMultiAuth,
             Self::ClaudeCode | Self::ClaudeCodeSettings => Tool::ClaudeCode,
@@ -111,6 +114,9 @@ fn of_object(map: &Map<String, Value>) -> Option<FileFormat> {
         () if object("tokens") || has("OPENAI_API_KEY") || has("auth_mode") => FileFormat::Codex,
         () if accounts.is_some() => return of_list(map, accounts?),
         () if object("token") && text("id") => FileFormat::AntigravityManager,
+        // a second file of the same shape has a `type`
+        () if object("token") && text("auth_method") && !text("type") => FileFormat::AntigravityCli,
+        () if text("access_token") && text("expiry") && !text("type") => FileFormat::AntigravityCli,
         () if text("type") && (has("access_token") || has("refresh_token") || object("token")) => {
             FileFormat::CliProxyApi
         }

@@ -14,6 +14,8 @@ named_enum! {
         Codex = "codex",
         /// Google's agent.
         GeminiCli = "gemini-cli" | "gemini",
+        /// Google's agent for Antigravity.
+        AntigravityCli = "antigravity-cli" | "agy",
         /// opencode itself.
         Opencode = "opencode",
         /// The desktop manager of Google logins.
@@ -35,6 +37,7 @@ impl Tool {
             Self::ClaudeCode => "Claude Code",
             Self::Codex => "Codex",
             Self::GeminiCli => "Gemini CLI",
+            Self::AntigravityCli => "Antigravity CLI",
             Self::AntigravityManager => "Antigravity Manager",
             Self::CliProxyApi => "CLIProxyAPI",
             Self::Environment => "the environment",

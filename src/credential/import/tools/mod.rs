@@ -1,5 +1,6 @@
 //! One reader for each tool's files. The readers are pure: JSON goes in, accounts and problems come out.
 
+mod agy;
 mod anthropic_multi_auth;
 mod antigravity_auth;
 mod antigravity_manager;
@@ -32,6 +33,7 @@ pub(in crate::credential::import) fn read(
     };
     let beside = beside.and_then(Value::as_object).map(|map| JsonFields::new(map, String::new(), &problems));
     let mut entries = match format {
+        FileFormat::AntigravityCli => agy::read(&top),
         FileFormat::AntigravityAuth => antigravity_auth::read(&top, content.now),
         FileFormat::AnthropicMultiAuth => anthropic_multi_auth::read(&top, content.now),
         FileFormat::ClaudeCode => claude_code::credentials(&top, beside.as_ref(), content.now),
@@ -60,7 +62,8 @@ pub(in crate::credential::import) fn read(
     name_apart(&mut entries);
     for entry in &mut entries {
         // these files are rewritten at each refresh, so their time does not tell when the login was made
-        let refreshed = [Tool::GeminiCli, Tool::CliProxyApi].contains(&entry.tool) && !entry.rotates;
+        let refreshed =
+            [Tool::GeminiCli, Tool::AntigravityCli, Tool::CliProxyApi].contains(&entry.tool) && !entry.rotates;
         entry.as_of = entry.as_of.or(content.written).filter(|_| !refreshed);
         entry.limits.retain(|limit| limit.until > content.now);
         entry.usage.retain(|window| window.resets_at.is_some_and(|at| at > content.now));
