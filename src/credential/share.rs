@@ -207,7 +207,10 @@ impl SharedDocument {
 }
 
 /// Replaces the content of a file atomically; only its owner can read it.
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let directory = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
     temporary.write_all(content)?;

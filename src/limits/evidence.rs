@@ -59,8 +59,9 @@ fn code(body: &ErrorBody) -> Option<&str> {
     body.written.get(at).map(String::as_str)
 }
 
-/// Text in one line, shortened, without control characters and possible secrets.
-fn line(text: &str, most: usize) -> String {
+/// Text in one line, shortened to about this many bytes, without control characters and possible secrets.
+#[must_use]
+pub fn line(text: &str, most: usize) -> String {
     let mut clean = String::new();
     let whole = beginning(text, 8 * most);
     // a truncated secret would not be recognised as one

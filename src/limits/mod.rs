@@ -25,7 +25,7 @@ pub use backoff::{Backoff, LONGEST_BELIEVED, SHORTEST_HINT};
 pub use body::lenient_json;
 pub use body::stream::is_error_event;
 pub use classify::{classify, classify_event};
-pub use evidence::begins_like_a_secret;
+pub use evidence::{begins_like_a_secret, line as line_without_secrets};
 pub use reason::{Reason, Scope};
 pub use response::{Dialect, Headers, MAX_BODY, UpstreamResponse};
 pub use time::WaitSource;

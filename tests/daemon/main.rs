@@ -16,6 +16,7 @@ mod fairness;
 mod keyring;
 mod leases;
 mod login;
+mod login_homes;
 mod moving;
 mod notifications;
 mod oauth_server;

@@ -301,6 +301,12 @@ impl RefreshPlan {
         down.into_iter().flatten().find_map(|down| down.last.as_ref()).map(|(failure, since)| (failure, *since))
     }
 
+    /// How many refreshes of a login have failed since the last one that did not.
+    #[must_use]
+    pub fn failures(&self, id: AccountId) -> u32 {
+        self.accounts.get(&id).map_or(0, |account| account.outage.failures)
+    }
+
     /// When an account's token is due for a refresh or a retry.
     fn begins(&self, account: &TrackedLogin) -> Option<DueTime> {
         if account.running.is_some() {

@@ -22,6 +22,10 @@ pub enum RefreshFault {
     ClientUnknown,
     /// The disk: a new token could not be saved.
     Disk,
+    /// The tool that lessor starts to refresh this login is missing, or has not refreshed it several times.
+    Tool,
+    /// The tool that lessor starts to refresh this login wants its user to log in; it also does so when it is offline.
+    ToolWantsLogin,
 }
 
 /// A failed refresh.
@@ -53,6 +57,8 @@ impl RefreshFault {
             Self::Endpoint | Self::Disk => (1, 60),
             Self::RateLimited => (30, 600),
             Self::Client | Self::ClientRefused | Self::ClientUnknown => (300, 3600),
+            Self::ToolWantsLogin => (30, 1800),
+            Self::Tool => (60, 1800),
         };
         (Duration::from_secs(first), Duration::from_secs(longest))
     }

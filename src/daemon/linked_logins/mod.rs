@@ -4,4 +4,4 @@ mod adopt;
 mod decide;
 mod watcher;
 
-pub(crate) use watcher::{adopt_for_refresh, is_tool_behind, start};
+pub(crate) use watcher::{adopt_for_refresh, is_tool_behind, start, token_end};

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use std::{collections::BTreeMap, io, time::Duration};
 
 use super::adopt::{FileSight, Observations, adopt};
+use crate::credential::import::DiscoveredAccount;
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode, LoginHome};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
+use crate::pool::{AccountId, Wall};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
-use crate::{credential::import::DiscoveredAccount, pool::AccountId};
 
 /// The logins in a file, or why it cannot be read; `None` before the first reading.
 type LoginsRead = Option<Result<Vec<DiscoveredAccount>, String>>;
@@ -176,6 +177,11 @@ pub(crate) fn is_tool_behind(daemon: &Daemon, id: AccountId, path: &str) -> bool
     let prints = &state.credentials.fingerprints;
     let theirs = entries.iter().find(|entry| entry.item == link.item).map(|entry| prints.of(&entry.credential));
     theirs.is_some_and(|print| print != prints.of(known) && prints.known_since(id, print).is_some())
+}
+
+/// When the access token of a login in a tool's file ends. To be called on a thread that may block.
+pub(crate) fn token_end(path: &str, item: &str) -> Option<Wall> {
+    read(path).0.ok()?.iter().find(|entry| entry.item == item)?.credential.expires_at
 }
 
 fn environment() -> HostEnvironment<'static> {

@@ -261,7 +261,7 @@ impl NoticePolicy {
         let name = self.name(&need.account);
         let what = match need.state {
             "needs_verification" => "must be confirmed with its provider",
-            "cannot_renew" => "cannot be renewed: settings are missing",
+            "cannot_renew" => "cannot be renewed",
             _ => "needs a new login",
         };
         let remedy = need.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();

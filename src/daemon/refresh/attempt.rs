@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::credential::oauth::{AuthorizationServer, OauthSettings, RefreshResult, TokenRotation, refresh};
 use crate::credential::refresh::{RefreshFailure, RefreshFault, RefreshOutcome, RefreshTransition};
 use crate::credential::{Credential, Link, Secret};
-use crate::daemon::state::{Daemon, oauth_settings, save, set_login_state};
-use crate::daemon::{os::clock, refresh::shared_login};
+use crate::daemon::os::clock;
+use crate::daemon::refresh::{shared_login, start_tool};
+use crate::daemon::state::{Daemon, Renewal, save, set_login_state};
 use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
 use crate::store::{Write, WriteError};
 
@@ -42,6 +43,12 @@ impl Servers {
         known.push((settings.clone(), server.clone(), now));
         Ok(server)
     }
+}
+
+/// What is done for one account.
+enum Job {
+    Oauth(RefreshJob),
+    StartTool(Link),
 }
 
 struct RefreshJob {
@@ -96,7 +103,12 @@ impl Drop for AttemptGuard<'_> {
 
 /// `None` when it was not sent, because the daemon is ending.
 async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Option<RefreshOutcome> {
-    let Some(job) = job(daemon, id) else { return Some(RefreshOutcome::LoginEnded) };
+    let job = match job(daemon, id) {
+        None => return Some(RefreshOutcome::LoginEnded),
+        // the end of the daemon ends the tool: its refresh token stays the same
+        Some(Job::StartTool(link)) => return Some(start_tool::refresh(daemon, id, &link).await),
+        Some(Job::Oauth(job)) => job,
+    };
     // a newer login in the tool's file is used instead, and the tool must not refresh at the same time
     let _locks = match &job.link {
         None => None,
@@ -207,15 +219,14 @@ async fn save_credential(
     }
 }
 
-fn job(daemon: &Daemon, id: AccountId) -> Option<RefreshJob> {
+fn job(daemon: &Daemon, id: AccountId) -> Option<Job> {
     let state = &*daemon.state();
-    let record = &state.pool.account(id)?.record;
-    let credential = state.credentials.get(id)?;
-    Some(RefreshJob {
-        settings: oauth_settings(&state.config.config, &record.provider, credential).ok()?,
-        refresh: credential.refresh.as_ref()?.duplicate(),
-        link: state.links.get(id).cloned(),
-    })
+    let settings = match state.renewal(id)?.ok()? {
+        Renewal::StartTool(link) => return Some(Job::StartTool(link)),
+        Renewal::Oauth(settings) => settings,
+    };
+    let refresh = state.credentials.get(id)?.refresh.as_ref()?.duplicate();
+    Some(Job::Oauth(RefreshJob { settings, refresh, link: state.links.get(id).cloned() }))
 }
 
 /// The write that saves a new credential; `None` when the account no longer has the login that was refreshed.
@@ -266,7 +277,12 @@ fn attempt_ended(daemon: &Daemon, id: AccountId, outcome: &RefreshOutcome) {
 fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
     match transition {
         RefreshTransition::Failing(RefreshFailure {
-            fault: RefreshFault::Account | RefreshFault::ClientRefused | RefreshFault::ClientUnknown,
+            fault:
+                RefreshFault::Account
+                | RefreshFault::ClientRefused
+                | RefreshFault::ClientUnknown
+                | RefreshFault::Tool
+                | RefreshFault::ToolWantsLogin,
             why,
             ..
         }) => {

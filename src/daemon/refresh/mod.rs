@@ -3,6 +3,7 @@
 mod attempt;
 mod ending;
 mod shared_login;
+mod start_tool;
 mod worker;
 
 pub(crate) use ending::{LONGEST_ATTEMPT, awaited_refreshes};

@@ -1,6 +1,7 @@
 //! The state of an account, in one word.
 
 use super::State;
+use crate::credential::refresh::RefreshFault;
 use crate::limits::Scope;
 use crate::pool::{Account, AccountId, Ineligible, Limit, LoginProblem, LoginState, Now};
 use crate::provider;
@@ -16,7 +17,7 @@ pub(crate) enum AccountState {
     Limited,
     /// Its token has ended or was refused, and is being refreshed.
     WaitingForToken,
-    /// Its token has ended, and settings that its refresh needs are missing.
+    /// Its token has ended, and what its refresh needs is missing: settings, or the tool that lessor starts.
     CannotRenew,
     /// The user must log in again.
     NeedsLogin,
@@ -54,7 +55,11 @@ impl State {
             }
             LoginState::NeedsLogin(_) => AccountState::NeedsLogin,
             LoginState::NeedsVerification(_) => AccountState::NeedsVerification,
-            LoginState::Ready if account.renewing().is_some() => AccountState::WaitingForToken,
+            LoginState::Ready if account.renewing().is_some() => match self.tool_trouble(account.record.id) {
+                Some(RefreshFault::ToolWantsLogin) => AccountState::NeedsLogin,
+                Some(_) => AccountState::CannotRenew,
+                None => AccountState::WaitingForToken,
+            },
             LoginState::Ready => by_limits(account, now),
         }
     }

@@ -46,7 +46,7 @@ pub(crate) use configuration::{ActiveConfig, catalog, key_location};
 pub use configuration::{GatewayShortage, GatewayState};
 pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
-    imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
+    Renewal, imported_limit, is_ours_to_refresh, login_state_of, set_login_state,
 };
 pub use credentials::{CredentialUse, connect_options, credential_check, oauth_given};
 pub(crate) use differences::Differences;

@@ -15,7 +15,10 @@ pub(crate) fn remedy(state: &State, now: Now, account: &Account) -> Option<Strin
     match state.account_state(account, now) {
         AccountState::Disabled => enabling_command(state, account),
         AccountState::NeedsVerification => Some(format!("lessor account verify {name}")),
-        AccountState::CannotRenew => Some(state.missing_for_refresh(record.id)?.command()),
+        AccountState::CannotRenew => match state.missing_for_refresh(record.id) {
+            Some(missing) => Some(missing.command()),
+            None => Some(login_command(state, account)),
+        },
         AccountState::NeedsLogin => {
             let of_tool = state.links.get(record.id).filter(|link| !is_ours_to_refresh(link));
             let has_only_ended = record.login_state == LoginState::NeedsLogin(LoginProblem::AccessTokenEnded);

@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use rustc_hash::FxBuildHasher;
 
+use super::remedy;
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::daemon::state::{GatewayShortage, State};
 use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
@@ -69,7 +70,9 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
                 }
                 None => {
                     let names = vec![state.account_name(id)];
-                    failing.push(FailingLogins { provider, first: state.account_reference(id), names, failure, since });
+                    let first = state.account_reference(id);
+                    let login = state.started_program(id).map(|_| remedy::login_command(state, account));
+                    failing.push(FailingLogins { provider, first, names, login, failure, since });
                 }
             }
         } else if account.record.login_state == LoginState::Ready
@@ -99,6 +102,8 @@ struct FailingLogins<'a> {
     /// What the first one is called in a command.
     first: String,
     names: Vec<String>,
+    /// The command that makes the first one again, if its tool is started to refresh it.
+    login: Option<String>,
     failure: &'a RefreshFailure,
     since: Mono,
 }
@@ -114,6 +119,10 @@ impl FailingLogins<'_> {
         let first = &self.first;
         let (name, remedy) = match self.failure.fault {
             RefreshFault::Account => (some, String::new()),
+            RefreshFault::Tool | RefreshFault::ToolWantsLogin => (
+                format!("{some}{more}"),
+                self.login.as_ref().map(|command| format!("; to log in again: {command}")).unwrap_or_default(),
+            ),
             RefreshFault::Client => (
                 provider.to_owned(),
                 format!("; check [providers.{provider}.oauth], then: lessor account refresh {first}"),

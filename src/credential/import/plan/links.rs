@@ -8,7 +8,7 @@ impl ImportPlan {
     /// The link for the login, if it needs one.
     pub(super) fn link_of(&self, entry: &DiscoveredAccount) -> Result<Option<Link>, String> {
         let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
-        // a copy of a login that does not rotate can be refreshed by itself, unless only its tool can do it
+        // a copy of a login that does not rotate can be refreshed beside it, unless only its tool can do that
         if !entry.rotates && mode != LinkMode::StartTool {
             return Ok(None);
         }

@@ -56,6 +56,9 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         };
         // the plan compares the entry with all accounts, so the state is not locked meanwhile
         let step = match fingerprint {
+            Some(_) if mode.or(entry.mode) == Some(LinkMode::StartTool) && !has_home(&daemon, &entry) => {
+                ImportStep::refused(NO_HOME.to_owned())
+            }
             Some(fingerprint) => plan.next(&entry, fingerprint),
             None => ImportStep::refused(no_provider(&entry.provider)),
         };
@@ -98,7 +101,8 @@ fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: O
         LinkChange::Keep => known.and_then(|id| state.links.get(id)),
     };
     let news = step.takes_token || step.link_change != LinkChange::Keep;
-    let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
+    let by_tool = link.is_some_and(|link| link.mode == LinkMode::StartTool);
+    let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link) && !by_tool;
     let missing = state.missing_client(&entry.provider, &entry.credential).filter(|_| wanted)?;
     Some(format!("{missing}: {}", missing.remedy()))
 }
@@ -107,6 +111,15 @@ fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
     let unknown = |name| bad(format!("`mode` may be link, take-over, share or start-tool; not {name:?}"));
     name.map(|name| LinkMode::from_name(name).ok_or_else(|| unknown(name))).transpose()
 }
+
+/// Whether the login is in a home of lessor's: no other program is ever started.
+fn has_home(daemon: &Daemon, entry: &DiscoveredAccount) -> bool {
+    let place = entry.file.as_deref();
+    place.is_some_and(|place| LoginHome::containing(&daemon.run.state_directory, place.as_ref()).is_some())
+}
+
+const NO_HOME: &str =
+    "only the tool of a login in a home of lessor's is started to refresh it; make one: lessor login gemini|agy";
 
 fn no_provider(name: &str) -> String {
     format!("there is no provider {name:?}; to use it, add a section [providers.{name:?}] to the configuration")

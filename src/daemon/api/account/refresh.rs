@@ -10,8 +10,8 @@ use crate::daemon::{os::clock, view};
 use crate::pool::{AccountId, CredentialKind, LoginProblem, LoginState, Mono, Now};
 use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
 
-/// How long the call waits; longer than an attempt takes.
-const LONGEST_WAIT: Duration = Duration::from_secs(45);
+/// How long the call waits; longer than an attempt takes, also one that starts a tool.
+const LONGEST_WAIT: Duration = Duration::from_secs(55);
 
 /// Refreshes the token, and answers with the account. If that is not possible, the error says what helps.
 pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
@@ -55,6 +55,10 @@ fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
         Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => format!(
             "check [providers.{provider}.oauth]; if another client made this login: lessor account set {name} client_id=ID"
         ),
+        Some(RefreshFault::Tool | RefreshFault::ToolWantsLogin) => match state.started_program(id) {
+            Some(program) => format!("log in again: lessor login {}", program.name()),
+            None => return error,
+        },
         _ => return error,
     };
     // time alone does not help

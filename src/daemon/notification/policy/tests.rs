@@ -129,7 +129,7 @@ fn each_account_that_needs_a_login_is_said_once_until_it_has_one() {
     assert_eq!(texts(&mut policy, 0), ["a (a@x.org) needs a new login; lessor login p"]);
     assert_eq!(texts(&mut policy, 60), ["b (b@x.org) must be confirmed with its provider; lessor login p"]);
     let c = texts(&mut policy, 120);
-    assert_eq!(c, ["c (c@x.org) cannot be renewed: settings are missing; lessor login p"]);
+    assert_eq!(c, ["c (c@x.org) cannot be renewed; lessor login p"]);
     assert_eq!((texts(&mut policy, 180), policy.next()), (vec![], None));
     policy.look(Situation::default());
     policy.look(needing(&[("a", "needs_login")]));

@@ -8,14 +8,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 
 use super::oauth_settings::{client_of, oauth_settings, refresh_rules};
+use super::renewal::{Renewal, is_refreshable};
 use super::{login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
-use crate::credential::{Credential, Link, LinkMode};
 use crate::daemon::state::{Mailbox, State};
-use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
-use crate::{
-    config::Config, credential::import::Tool, credential::oauth::MissingSettings, credential::share::can_be_shared,
-};
+use crate::pool::{AccountId, Command, Fence, LoginProblem, LoginState, Mono, Now, Wall};
+use crate::{config::Config, credential::Credential, credential::oauth::MissingSettings};
 
 /// What is known of all logins, beside the credentials themselves.
 #[derive(Debug)]
@@ -81,6 +79,12 @@ impl LoginRefresh {
         };
         self.unanswered.remove(&id);
         self.interrupted.remove(&id);
+        self.account_changed(id);
+    }
+
+    /// The current token of an account was issued a moment ago, for this long.
+    pub(crate) fn learn_life(&mut self, id: AccountId, life: Duration) {
+        self.lifetimes.insert(id, life);
         self.account_changed(id);
     }
 
@@ -207,11 +211,14 @@ impl State {
             LoginState::NeedsLogin(problem) => *problem != LoginProblem::AccessTokenEnded,
             LoginState::Ready | LoginState::NeedsVerification(_) => false,
         };
-        let is_tools = self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link));
-        if !is_refreshable(credential) || is_tools || has_ended || !account.enabled() {
+        if has_ended || !account.enabled() {
             return None;
         }
-        let settings = oauth_settings(&self.config.config, &account.record.provider, credential).ok()?;
+        let (client, is_client_known) = match self.renewal(id)?.ok()? {
+            Renewal::Oauth(settings) => (settings.client_key(), client_of(credential).is_some()),
+            // each home has its own: programs run beside each other, one for each login
+            Renewal::StartTool(link) => (format!("{} of {}", link.tool, link.path), true),
+        };
         let prints = &self.credentials.fingerprints;
         let kept_at = prints.known_since(id, prints.of(credential));
         // a token from before this run was issued about when it was kept
@@ -220,8 +227,8 @@ impl State {
             Some(credential.expires_at?.since(issued)).filter(|life| !life.is_zero())
         };
         Some(RefreshableLogin {
-            client: settings.client_key().into(),
-            is_client_known: client_of(credential).is_some(),
+            client: client.into(),
+            is_client_known,
             expires_at: credential.expires_at,
             life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
             generation: self.logins.generation(id),
@@ -231,10 +238,7 @@ impl State {
 
     /// Whether lessor could refresh an account's login, whatever its state.
     pub(crate) fn can_be_refreshed(&self, id: AccountId) -> bool {
-        let Some(account) = self.pool.account(id) else { return false };
-        let is_tools = self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link));
-        let credential = self.credentials.get(id).filter(|credential| is_refreshable(credential) && !is_tools);
-        credential.is_some_and(|credential| self.missing_client(&account.record.provider, credential).is_none())
+        matches!(self.renewal(id), Some(Ok(_)))
     }
 
     /// The login state of a new account with this credential: one that has ended but can be refreshed is ready.
@@ -247,12 +251,7 @@ impl State {
 
     /// What is missing for lessor to refresh a login that it should refresh.
     pub(crate) fn missing_for_refresh(&self, id: AccountId) -> Option<MissingSettings> {
-        let account = self.pool.account(id)?;
-        let credential = self.credentials.get(id).filter(|credential| is_refreshable(credential))?;
-        if self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
-            return None;
-        }
-        self.missing_client(&account.record.provider, credential)
+        self.renewal(id)?.err()
     }
 
     /// What is missing for a login to be refreshed.
@@ -317,17 +316,4 @@ impl State {
             .collect();
         changed.into_iter().for_each(|command| self.apply_internal(now, command));
     }
-}
-
-/// Whether lessor refreshes a login that another tool has, too: it was taken over, or lessor can give it the new one.
-pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
-    match link.mode {
-        LinkMode::Link | LinkMode::StartTool => false,
-        LinkMode::TakeOver => true,
-        LinkMode::Share => Tool::named(&link.tool).is_some_and(|tool| can_be_shared(tool, &link.path)),
-    }
-}
-
-fn is_refreshable(credential: &Credential) -> bool {
-    credential.kind == CredentialKind::Oauth && credential.refresh.is_some()
 }

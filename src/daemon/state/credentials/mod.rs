@@ -6,6 +6,7 @@ mod leased_credential;
 mod links;
 mod login_refresh;
 mod oauth_settings;
+mod renewal;
 
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ pub(crate) use keyring::KeyringWait;
 pub use leased_credential::CredentialUse;
 pub(crate) use leased_credential::{CredentialProblem, CredentialResult, CredentialState};
 pub(crate) use links::Links;
-pub(crate) use login_refresh::{LoginRefresh, is_ours_to_refresh};
-pub(crate) use oauth_settings::oauth_settings;
+pub(crate) use login_refresh::LoginRefresh;
 pub use oauth_settings::{connect_options, credential_check, oauth_given};
+pub(crate) use renewal::{Renewal, is_ours_to_refresh};
 
 /// The current credential of each account, the fingerprints of all it had, and when the next one ends.
 #[derive(Debug)]

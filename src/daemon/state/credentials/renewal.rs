@@ -1,0 +1,72 @@
+//! Which side gets a login its next token, and with what.
+
+use super::oauth_settings::{client_of, oauth_given, oauth_settings};
+use crate::credential::import::Tool;
+use crate::credential::oauth::{MissingSettings, OauthSettings};
+use crate::credential::refresh::RefreshFault;
+use crate::credential::share::can_be_shared;
+use crate::credential::{Credential, Link, LinkMode, LoginProgram};
+use crate::daemon::state::State;
+use crate::pool::{AccountId, CredentialKind};
+
+/// How lessor gets a login its next token.
+#[derive(Debug)]
+pub(crate) enum Renewal {
+    /// It asks the OAuth server.
+    Oauth(OauthSettings),
+    /// It starts the tool that made the login, in the login's home.
+    StartTool(Link),
+}
+
+impl State {
+    /// How lessor gets an account its next token, or which settings are missing for that; `None` where it does not.
+    pub(crate) fn renewal(&self, id: AccountId) -> Option<Result<Renewal, MissingSettings>> {
+        let provider = &self.pool.account(id)?.record.provider;
+        let credential = self.credentials.get(id)?;
+        let link = self.links.get(id);
+        if let Some(link) = link.filter(|link| link.mode == LinkMode::StartTool) {
+            let by_oauth = self.client_of_tool_login(provider, credential, link);
+            let renewal = by_oauth.map_or_else(|| Renewal::StartTool(link.clone()), Renewal::Oauth);
+            return (credential.kind == CredentialKind::Oauth).then_some(Ok(renewal));
+        }
+        if !is_refreshable(credential) || link.is_some_and(|link| !is_ours_to_refresh(link)) {
+            return None;
+        }
+        Some(oauth_settings(&self.config.config, provider, credential).map(Renewal::Oauth))
+    }
+
+    /// The program in whose home the account's login is, where lessor starts it to refresh the login.
+    pub(crate) fn started_program(&self, id: AccountId) -> Option<LoginProgram> {
+        let link = self.links.get(id).filter(|link| link.mode == LinkMode::StartTool)?;
+        LoginProgram::of_tool(&link.tool)
+    }
+
+    /// Why the tool of an account's login cannot refresh it: what failed last, once it has failed for certain.
+    pub(crate) fn tool_trouble(&self, id: AccountId) -> Option<RefreshFault> {
+        let fault = self.logins.plan.last_failure(id)?.0.fault;
+        matches!(fault, RefreshFault::Tool | RefreshFault::ToolWantsLogin).then_some(fault)
+    }
+
+    /// The configured client that made a login in a home, which spares the start of its tool. A default client may be
+    /// another one, so it does not count.
+    fn client_of_tool_login(&self, provider: &str, credential: &Credential, link: &Link) -> Option<OauthSettings> {
+        let given = oauth_given(&self.config.config, provider);
+        let client = client_of(credential).or_else(|| given.client_of_tool(&link.tool).map(str::to_owned))?;
+        credential.refresh.as_ref()?;
+        OauthSettings::for_client(provider, given, Some(&client)).ok()
+    }
+}
+
+/// Whether lessor gets a login its next token that another tool has, too: it was taken over, lessor can give it the new
+/// one, or lessor starts the tool.
+pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
+    match link.mode {
+        LinkMode::Link => false,
+        LinkMode::TakeOver | LinkMode::StartTool => true,
+        LinkMode::Share => Tool::named(&link.tool).is_some_and(|tool| can_be_shared(tool, &link.path)),
+    }
+}
+
+pub(super) fn is_refreshable(credential: &Credential) -> bool {
+    credential.kind == CredentialKind::Oauth && credential.refresh.is_some()
+}
