@@ -41,7 +41,7 @@ pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
 pub use page_sessions::{CodeRefused, OpenedSession, PageSession};
 pub use run::{Ended, LONGEST_END, Options, StartError, run};
-pub use state::events::{KINDS, REPLAY_END};
+pub use state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
     AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,

@@ -120,7 +120,6 @@ const CONTRADICTIONS: &[&[&str]] = &[
     &["history", "--csv", "--json"],
     &["requests", "--since", "1h", "--until", "2h"],
     &["requests", "--follow", "--until", "1h"],
-    &["events", "--all", "--json"],
     &["events", "--all", "--kind", "usage.updated"],
     &["account", "remove", "work", "--all", "--yes"],
     &["account", "remove", "--all"],

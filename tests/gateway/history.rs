@@ -143,3 +143,51 @@ fn kept_events_are_printed_also_after_the_next_start() {
     assert!(times.is_sorted(), "the oldest first: {all}");
     assert!(command(&gateway, &["events", "--kind", "account.limited"]).is_empty(), "none of this run");
 }
+
+#[test]
+fn a_lease_of_one_request_leaves_the_request_and_no_more() {
+    let gateway = TestGateway::new("ab", Upstream::by_key(|_| (200, "content-type: application/json\r\n", "{}")));
+    let subscribe = |kinds: &[&str]| {
+        let mut subscriber = gateway.home.client();
+        subscriber.call("events.subscribe", json!({ "kinds": kinds }));
+        subscriber
+    };
+    let (mut by_default, mut by_name) = (subscribe(&[]), subscribe(&["lease.granted", "lease.ended"]));
+    for _ in 0..3 {
+        assert_eq!(gateway.send().status(), 200);
+        // those that name the kinds get both events
+        for kind in ["lease.granted", "lease.ended"] {
+            let event = by_name.receive().unwrap();
+            assert_eq!(event["params"]["kind"], kind, "{event}");
+        }
+    }
+    let info = wait_for(&gateway, 3);
+    for row in info["requests"].as_array().unwrap() {
+        assert!(row["lease"].as_str().is_some_and(|lease| !lease.is_empty()), "{row}");
+        assert_eq!(row["attempts"].as_array().unwrap().len(), 1, "{row}");
+        assert_eq!(row["attempts"][0]["account"], row["account"], "{row}");
+    }
+    assert_eq!(query(&gateway, json!({ "of": "leases" }))["leases"], json!([]));
+    let kinds = json!(["lease.granted", "lease.ended"]);
+    assert_eq!(query(&gateway, json!({ "of": "events", "kinds": kinds }))["events"], json!([]));
+    // a lease that lives longer is recorded, and is the first that all subscribers hear of
+    let mut holder = gateway.home.client();
+    let (lease, key) = gateway.lease(&mut holder);
+    assert_eq!(gateway.send_with(&key).status(), 200);
+    let mut events = std::iter::repeat_with(|| by_default.receive().unwrap()["params"].clone());
+    let first = events.find(|event| event["kind"].as_str().unwrap().starts_with("lease.")).unwrap();
+    assert_eq!((&first["kind"], &first["lease"]), (&json!("lease.granted"), &lease["lease"]));
+    holder.call("lease.release", json!({ "lease": lease["lease"] }));
+    wait_until("the lease is recorded", || {
+        let leases = query(&gateway, json!({ "of": "leases" }))["leases"].clone();
+        leases.as_array().unwrap().iter().any(|found| found["lease"] == lease["lease"])
+    });
+    assert_eq!(query(&gateway, json!({ "of": "events", "kinds": kinds }))["events"].as_array().unwrap().len(), 2);
+    // neither are they replayed to later subscribers
+    let mut later = gateway.home.client();
+    later.call("events.subscribe", json!({ "kinds": kinds, "recent": true }));
+    let mut events = std::iter::repeat_with(|| later.receive().unwrap()["params"].clone());
+    let replayed: Vec<Value> = events.by_ref().take_while(|event| event["kind"] != "replay.end").collect();
+    assert_eq!(replayed.len(), 2, "{replayed:?}");
+    assert!(replayed.iter().all(|event| event["lease"] == lease["lease"]), "{replayed:?}");
+}

@@ -6,7 +6,7 @@ use super::history::filter::since_time;
 use crate::cli::ui::{self, Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::ClientError;
-use crate::daemon::{KINDS, REPLAY_END};
+use crate::daemon::{DEFAULT_KINDS, KINDS, REPLAY_END};
 use crate::protocol::{EventInfo, HistoryParams, SubscribeParams};
 use crate::visible::escape_json;
 
@@ -21,7 +21,8 @@ pub(crate) struct EventsArgs {
     /// Print events of this kind only; may be repeated
     #[arg(long = "kind", value_name = "KIND", value_parser = KINDS)]
     kinds: Vec<String>,
-    /// On a terminal, print readings of usage as well, and the end and the grant that a switch consists of
+    /// Print grants and ends of leases for single requests as well; on a terminal also readings of usage, and the end and
+    /// the grant that a switch consists of
     #[arg(long, conflicts_with = "kinds")]
     all: bool,
 }
@@ -29,9 +30,6 @@ pub(crate) struct EventsArgs {
 /// Prints events: text on a terminal, else JSON lines.
 pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
-    if output.json && options.all {
-        return Err(CliError::usage("--all has no effect with --json, which prints every event"));
-    }
     let as_json = output.json || !output.terminal;
     let mut lines = EventLines { all: options.all || !options.kinds.is_empty(), ..EventLines::default() };
     let mut seen = false;
@@ -56,7 +54,11 @@ pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliE
         return Ok(());
     }
     let client = context.connect()?;
-    for event in client.subscribe(SubscribeParams { kinds: options.kinds, recent: true })? {
+    let kinds = match options.all {
+        true => [DEFAULT_KINDS, "lease.granted", "lease.ended"].map(str::to_owned).to_vec(),
+        false => options.kinds,
+    };
+    for event in client.subscribe(SubscribeParams { kinds, recent: true })? {
         let event = match event {
             Ok(event) => event,
             // the daemon has ended

@@ -7,7 +7,7 @@ use super::account::{self, AccountAction, add, check, export, import, refresh, r
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
 use super::{config, explain, gateway_key, history, lease, page, report, secrets};
-use crate::daemon::state::events::{KINDS, REPLAY_END};
+use crate::daemon::state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
     Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
@@ -100,10 +100,10 @@ impl Session {
 }
 
 fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams) -> CallResult {
-    if let Some(unknown) = params.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+    if let Some(unknown) = params.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str()) && *kind != DEFAULT_KINDS) {
         return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
     }
-    debug_assert!(!KINDS.contains(&REPLAY_END));
+    debug_assert!(!KINDS.contains(&REPLAY_END) && !KINDS.contains(&DEFAULT_KINDS));
     reply.subscribe(daemon, params.kinds, params.recent)
 }
 

@@ -7,16 +7,8 @@ use tokio::sync::watch;
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
 use crate::daemon::state::gateway_keys::{InvalidKey, ValidKey};
-use crate::daemon::state::{KeyUse, LastingKey};
+use crate::daemon::state::{FIRST_GATEWAY_CONNECTION, KeyUse, LastingKey};
 use crate::pool::{ConnectionId, Fence, Process, Refusal, RefusalKind};
-
-/// The first id of the gateway's connections; those of the socket never get this high.
-const FIRST_CONNECTION: u64 = 1 << 62;
-
-/// Whether a connection is one of the gateway.
-pub(crate) fn is_of_gateway(connection: ConnectionId) -> bool {
-    connection.0 >= FIRST_CONNECTION
-}
 
 /// The id of all clients without a key.
 const NO_KEY: u64 = 0;
@@ -159,7 +151,7 @@ impl GatewayHandle {
     /// The id of the gateway's `number`th connection.
     #[must_use]
     pub fn connection(&self, number: u64) -> ConnectionId {
-        ConnectionId(FIRST_CONNECTION + number)
+        ConnectionId(FIRST_GATEWAY_CONNECTION + number)
     }
 }
 

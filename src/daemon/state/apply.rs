@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use super::{Pending, State, Unsaved};
+use super::{Pending, State, Unsaved, ends_with_request};
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
 use crate::protocol::{AccountLabel, PastLease};
 use crate::{credential::refresh::RefreshReason, history::HistoryRecord, store::Write};
@@ -140,7 +140,7 @@ impl State {
             self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
         self.logins.lease_ended(lease.fence);
-        if self.shared.history.is_kept() {
+        if self.shared.history.is_kept() && !ends_with_request(&lease) {
             self.shared.history.push(self.past_lease(now, &lease, why));
         }
         self.events.ended(now.wall, &lease, why, &self.pool, &mut self.log);
@@ -197,7 +197,8 @@ impl State {
         }
         if let Event::Granted(fence) = event
             && self.shared.history.is_kept()
-            && let Some(process) = self.pool.lease(fence).and_then(|lease| lease.holder.process)
+            && let Some(lease) = self.pool.lease(fence).filter(|lease| !ends_with_request(lease))
+            && let Some(process) = lease.holder.process
         {
             self.shared.history.push(HistoryRecord::Holder(process));
         }

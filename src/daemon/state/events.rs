@@ -5,7 +5,7 @@ mod recorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{AccountState, LastingKey, LogLater, Mailbox, Outbox};
+use super::{AccountState, LastingKey, LogLater, Mailbox, Outbox, ends_with_request};
 use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
 use crate::daemon::notification::policy::{self, NoticeEvent};
@@ -24,11 +24,13 @@ pub const REPLAY_END: &str = "replay.end";
 pub const REQUEST_ENDED: &str = "request.ended";
 /// A request of the gateway waits for an account. Sent like [`REQUEST_ENDED`].
 pub const REQUEST_WAITING: &str = "request.waiting";
+/// Stands for what a subscription gets that names no kinds.
+pub const DEFAULT_KINDS: &str = "default";
 /// Every kind there is.
 pub const KINDS: [&str; 15] = [
-    "lease.granted",
+    GRANTED,
     "lease.moved",
-    "lease.ended",
+    ENDED,
     "lease.revoked",
     "account.limited",
     "account.ready",
@@ -42,6 +44,9 @@ pub const KINDS: [&str; 15] = [
     REQUEST_ENDED,
     REQUEST_WAITING,
 ];
+
+const GRANTED: &str = "lease.granted";
+const ENDED: &str = "lease.ended";
 
 /// Subscribers, and the latest events.
 #[derive(Debug)]
@@ -67,7 +72,7 @@ struct Subscriber {
     connection: ConnectionId,
     codec: Codec,
     outbox: Arc<Outbox>,
-    /// Only these; all when empty.
+    /// Only these; the default ones when empty.
     kinds: Vec<String>,
 }
 
@@ -91,9 +96,14 @@ impl Events {
         self.notices.wake();
     }
 
+    /// Whether someone asked for the ends of requests.
+    pub(crate) fn has_followers(&self) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.names(REQUEST_ENDED))
+    }
+
     /// Sends the ends of requests to those that asked for them.
     pub(crate) fn requests_ended(&self, requests: Vec<RequestRow>) {
-        let to = self.subscribers_of(REQUEST_ENDED);
+        let to = self.subscribers_of(REQUEST_ENDED, false);
         if to.is_empty() {
             return;
         }
@@ -110,13 +120,13 @@ impl Events {
 
     /// Whether someone asked for the requests that wait.
     pub(crate) fn tells_of_waiting(&self) -> bool {
-        self.subscribers.iter().any(|subscriber| subscriber.wants(REQUEST_WAITING))
+        self.subscribers.iter().any(|subscriber| subscriber.names(REQUEST_WAITING))
     }
 
     /// Sends that a request of `holder` waits to those that asked for it.
     pub(crate) fn request_waits(&self, event: EventInfo, holder: Option<Process>) {
         let event = EventInfo { kind: REQUEST_WAITING.to_owned(), ..event };
-        self.queue.push(NamedEvent { event, holder }, self.subscribers_of(REQUEST_WAITING));
+        self.queue.push(NamedEvent { event, holder }, self.subscribers_of(REQUEST_WAITING, false));
     }
 
     /// Sends `connection` every event from now on; returns those that were kept.
@@ -126,7 +136,12 @@ impl Events {
         kinds: Vec<String>,
     ) -> EventReplay {
         let subscriber = Subscriber { connection, codec, outbox: outbox.clone(), kinds };
-        let kept = self.recent.iter().filter(|(_, event)| subscriber.wants(event.kind())).cloned().collect();
+        let kept = self
+            .recent
+            .iter()
+            .filter(|(_, event)| subscriber.takes_default() || subscriber.names(event.kind()))
+            .cloned()
+            .collect();
         self.unsubscribe(connection);
         self.subscribers.push(subscriber);
         EventReplay(kept)
@@ -153,6 +168,11 @@ impl Events {
             later.push(line);
         }
         let lease = |fence| pool.lease(fence).cloned().map(Box::new);
+        if let Event::Granted(fence) = event
+            && pool.lease(fence).is_some_and(|lease| self.is_left_out(lease, GRANTED))
+        {
+            return;
+        }
         let recorded = match event {
             Event::Granted(fence) => lease(fence).map(RecordedEvent::Granted),
             Event::Moved(moved) => lease(moved.to).map(|lease| RecordedEvent::Moved(lease, moved)),
@@ -175,7 +195,9 @@ impl Events {
         if let Some(line) = log::lease_end_line(lease, why, pool) {
             later.push(line);
         }
-        self.record(at, RecordedEvent::Ended(Box::new(lease.clone()), why), pool);
+        if why == Ending::Revoked || !self.is_left_out(lease, ENDED) {
+            self.record(at, RecordedEvent::Ended(Box::new(lease.clone()), why), pool);
+        }
     }
 
     /// Records that a changed configuration is in force.
@@ -199,8 +221,9 @@ impl Events {
     }
 
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool) {
-        let to = self.subscribers_of(recorded.kind());
-        let is_kept = self.history.is_kept();
+        let is_of_request = recorded.is_of_request();
+        let to = self.subscribers_of(recorded.kind(), !is_of_request);
+        let is_kept = self.history.is_kept() && !is_of_request;
         let is_second_pool = recorded.is_second_pool();
         let is_news = self.notifies && policy::is_news(recorded.kind(), is_second_pool);
         if is_kept || is_news || !to.is_empty() {
@@ -216,6 +239,9 @@ impl Events {
                 self.queue.push(named, to);
             }
         }
+        if is_of_request {
+            return;
+        }
         if self.recent.len() == KEPT {
             self.recent.pop_front();
         }
@@ -224,8 +250,17 @@ impl Events {
 }
 
 impl Events {
-    fn subscribers_of(&self, kind: &str) -> Vec<(Codec, Arc<Outbox>)> {
-        let interested = self.subscribers.iter().filter(|subscriber| subscriber.wants(kind));
+    /// Whether neither a subscriber nor a notification can need what happens to a lease of one request: two events for
+    /// each request cost too much to make them for nothing.
+    fn is_left_out(&self, lease: &Lease, kind: &str) -> bool {
+        let is_news = self.notifies && lease.target.is_other_pool();
+        ends_with_request(lease) && !is_news && !self.subscribers.iter().any(|subscriber| subscriber.names(kind))
+    }
+
+    /// Those that get an event of this kind; `is_default`: without naming the kind, too.
+    fn subscribers_of(&self, kind: &str, is_default: bool) -> Vec<(Codec, Arc<Outbox>)> {
+        let wants = |subscriber: &&Subscriber| is_default && subscriber.takes_default() || subscriber.names(kind);
+        let interested = self.subscribers.iter().filter(wants);
         interested.map(|subscriber| (subscriber.codec, subscriber.outbox.clone())).collect()
     }
 }
@@ -244,8 +279,11 @@ impl EventReplay {
 }
 
 impl Subscriber {
-    fn wants(&self, kind: &str) -> bool {
-        let takes_all = self.kinds.is_empty() && ![REQUEST_ENDED, REQUEST_WAITING].contains(&kind);
-        takes_all || self.kinds.iter().any(|wanted| wanted == kind)
+    fn names(&self, kind: &str) -> bool {
+        self.kinds.iter().any(|wanted| wanted == kind)
+    }
+
+    fn takes_default(&self) -> bool {
+        self.kinds.is_empty() || self.names(DEFAULT_KINDS)
     }
 }

@@ -33,7 +33,7 @@ use crate::daemon::notification::troubles::NoticeTroubles;
 use crate::daemon::os::{blocking, clock};
 use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;
-use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
+use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
 use crate::store::Store;
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
@@ -65,6 +65,15 @@ pub(crate) use processes::WatchedProcesses;
 pub use requests::report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use requests::served::{Served, ServedBy};
 pub(crate) use waiters::{Waiter, Waiters};
+
+/// The first id of the gateway's connections; those of the socket never get this high.
+pub(crate) const FIRST_GATEWAY_CONNECTION: u64 = 1 << 62;
+
+/// Whether a lease is for one request of the gateway and ends with it. What the request leaves in the history says all
+/// of the lease, too.
+pub(crate) fn ends_with_request(lease: &Lease) -> bool {
+    matches!(lease.bind, Bind::Connection(connection) if connection.0 >= FIRST_GATEWAY_CONNECTION)
+}
 
 /// The daemon, as every connection and worker sees it.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 
-use crate::daemon::{GatewayHandle, KINDS, PageEvents, PageSession};
+use crate::daemon::{DEFAULT_KINDS, GatewayHandle, PageEvents, PageSession};
 use crate::gateway::response::ClientBody;
 use crate::pool::ConnectionId;
 
@@ -19,7 +19,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a page may leave a message unread; what comes meanwhile is bounded by its outbox.
 const UNREAD: Duration = Duration::from_secs(30);
 /// Sent only to those that ask for it by name.
-const REQUEST_WAITING: &str = "request.waiting";
+const REQUEST_ENDED: &str = "request.ended";
 
 /// Begins the stream of a page; it ends with its connection, its session and the daemon, or when the page does not read.
 pub(super) fn start(
@@ -30,7 +30,7 @@ pub(super) fn start(
 ) -> Response<ClientBody> {
     // a further message waits until the connection has taken this one
     let (sender, messages) = mpsc::channel(1);
-    let kinds = KINDS.iter().filter(|kind| **kind != REQUEST_WAITING).map(ToString::to_string).collect();
+    let kinds = [DEFAULT_KINDS, REQUEST_ENDED].map(str::to_owned).to_vec();
     let events = handle.page_events(connection, kinds);
     tokio::spawn(async move {
         let _place = place;

@@ -9,7 +9,7 @@ use super::message::{DaemonChange, DaemonState, NamedItem, ScreenEffect, ScreenM
 use crate::cli::ui::{account, clean, format};
 use crate::client::{Client, ClientError};
 use crate::config::AppPaths;
-use crate::daemon::KINDS;
+use crate::daemon::DEFAULT_KINDS;
 use crate::protocol::{
     AccountInfo, AccountRef, DisableAccountParams, HistoryParams, LeaseRef, ListAccountsParams, MoveLeaseParams,
     SubscribeParams,
@@ -140,15 +140,14 @@ fn last_hour(client: &mut Client) -> Option<Box<crate::protocol::HistoryInfo>> {
 
 /// Subscribes again and again. The requests before the subscription are read after it, so that none is missing.
 fn read_events(places: &AppPaths, into: &SyncSender<ScreenMessage>) {
-    let kinds: Vec<String> =
-        KINDS.iter().filter(|kind| **kind != "usage.updated").map(|kind| (*kind).to_owned()).collect();
+    let kinds = [DEFAULT_KINDS, "request.ended", "request.waiting"].map(str::to_owned).to_vec();
     loop {
         let subscription = SubscribeParams { kinds: kinds.clone(), recent: true };
         if let Ok(stream) = Client::connect(places).and_then(|client| client.subscribe(subscription)) {
             if into.send(ScreenMessage::Requests(earlier_requests(places))).is_err() {
                 return;
             }
-            for event in stream.map_while(Result::ok) {
+            for event in stream.map_while(Result::ok).filter(|event| event.kind != "usage.updated") {
                 if into.send(ScreenMessage::Events(vec![event])).is_err() {
                     return;
                 }

@@ -8,11 +8,10 @@
 use super::super::reply::{CallReply, CallResult};
 use super::super::session::{bad, find_account, refused};
 use crate::config::KindMix;
-use crate::daemon::handle::client::is_of_gateway;
 use crate::daemon::os::peer_process::{Ancestry, ancestry};
-use crate::daemon::state::{Daemon, State, Unsaved};
+use crate::daemon::state::{Daemon, State, Unsaved, ends_with_request};
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountId, Bind, Command, CredentialKind, Fence, Lease, MoveTime, Process, Reply};
+use crate::pool::{AccountId, Command, CredentialKind, Fence, Lease, MoveTime, Process, Reply};
 use crate::protocol::{AccountLabel, Answer, ErrorInfo, ErrorKind, MoveLeaseParams, MovedInfo};
 
 /// The least characters that may stand for an id: its prefix and some more.
@@ -75,10 +74,12 @@ fn apply(
 
 /// When a lease moves.
 fn move_time(state: &State, lease: &Lease) -> MoveTime {
-    match lease.bind {
-        _ if state.key_holders.owner(lease.fence).is_some() => MoveTime::AtOnce,
-        Bind::Connection(connection) if is_of_gateway(connection) => MoveTime::NextRequest,
-        Bind::Connection(_) | Bind::Process(_) | Bind::Ttl => MoveTime::NextCall,
+    if state.key_holders.owner(lease.fence).is_some() {
+        MoveTime::AtOnce
+    } else if ends_with_request(lease) {
+        MoveTime::NextRequest
+    } else {
+        MoveTime::NextCall
     }
 }
 

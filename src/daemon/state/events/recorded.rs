@@ -1,7 +1,7 @@
 //! An event as it is kept: with all that it says about its lease or limit. The names of accounts are looked up when it
 //! is sent.
 
-use super::super::AccountState;
+use super::super::{AccountState, ends_with_request};
 use crate::daemon::event_queue::NamedEvent;
 use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, Window, millis};
 use crate::protocol::{AccountLabel, EventInfo, LeaseKey, UsageInfo};
@@ -70,9 +70,9 @@ impl RecordedEvent {
 
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Self::Granted(_) => "lease.granted",
+            Self::Granted(_) => super::GRANTED,
             Self::Ended(_, Ending::Revoked) => "lease.revoked",
-            Self::Ended(..) => "lease.ended",
+            Self::Ended(..) => super::ENDED,
             Self::Moved(..) => "lease.moved",
             Self::Limited(_) => "account.limited",
             Self::Recovered(..) => "account.ready",
@@ -83,6 +83,15 @@ impl RecordedEvent {
             Self::ConfigRejected(_) => "config.rejected",
             Self::KeyCreated(..) => "key.created",
             Self::KeyRevoked(..) => "key.revoked",
+        }
+    }
+
+    /// Whether it is the usual beginning or end of a lease for one request of the gateway: the request itself says so.
+    pub(super) fn is_of_request(&self) -> bool {
+        match self {
+            Self::Granted(lease) => ends_with_request(lease),
+            Self::Ended(lease, why) => *why != Ending::Revoked && ends_with_request(lease),
+            _ => false,
         }
     }
 
