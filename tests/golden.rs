@@ -396,7 +396,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         warnings: vec!["a warning".into()],
         gateway_trouble: text("the port is taken"),
         in_flight: 4,
-        history: Some(HistoryStatus { begins_at: Some(1_780_000_000_000), bytes: 4096, dropped: 1 }),
+        history: Some(HistoryStatus { begins_at: Some(1_780_000_000_000), bytes: 4096, dropped: 3, uncounted: 1 }),
         providers: vec![ProviderInfo {
             provider: "anthropic".into(),
             agent: text("claude"),

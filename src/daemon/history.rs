@@ -90,7 +90,10 @@ impl HistoryObserver for DaemonObserver {
                 HistoryRecord::Event(event, Some(process)) => {
                     event.holder = Some(HolderInfo { pid: process.pid, program: self.holders.program(*process) });
                 }
-                HistoryRecord::Lease(..) | HistoryRecord::Request(_) | HistoryRecord::Event(_, None) => {}
+                HistoryRecord::Lease(..)
+                | HistoryRecord::Request(_)
+                | HistoryRecord::Summed(_)
+                | HistoryRecord::Event(_, None) => {}
             }
         }
         // afterwards: the events of a lease name its holder, too
@@ -106,6 +109,18 @@ impl HistoryObserver for DaemonObserver {
 
     fn next_look(&self) -> Option<Duration> {
         self.holders.next_look().map(clock::until)
+    }
+
+    fn is_followed(&self) -> bool {
+        self.daemon.upgrade().is_some_and(|daemon| daemon.state().events.has_followers())
+    }
+
+    fn work_time(&self) -> Duration {
+        clock::work_time()
+    }
+
+    fn process_time(&self) -> Duration {
+        clock::process_time()
     }
 
     fn recorded(&mut self, requests: Vec<RequestRow>) {

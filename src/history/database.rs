@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 /// The application id in the header of the file: "LSHI".
 const APPLICATION: i64 = 0x4c53_4849;
 /// Step n brings schema n to schema n + 1. A released step is never changed.
-const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// What the name of a file that was set aside continues with.

@@ -18,8 +18,8 @@ const MINUTE: i64 = 60_000;
 /// Hours and days of every time zone begin at a multiple of this, in ms.
 const QUARTER: i64 = 15 * MINUTE;
 
-const SUMS: &str = "count(*), sum(outcome = 'ok'), sum(outcome = 'refused'), sum(outcome = 'broken'), \
-     sum(outcome = 'cancelled'), sum(attempts), sum(limited), sum(waited_ms), sum(input), sum(output), sum(cached), \
+const SUMS: &str = "sum(requests), sum(requests * (outcome = 'ok')), sum(requests * (outcome = 'refused')), \
+     sum(requests * (outcome = 'broken')), sum(requests * (outcome = 'cancelled')), sum(attempts), sum(limited), sum(waited_ms), sum(input), sum(output), sum(cached), \
      sum(cache_written), sum(cost)";
 
 /// The sums over all requests that match.
@@ -89,12 +89,15 @@ fn by_account(reader: &Connection, query: &HistoryQuery) -> rusqlite::Result<Vec
         group.sums = sums;
     }
     let statement = format!(
-        "SELECT attempt.account AS name, max(attempt.account_label) AS known_label, count(*), sum(attempt.limited) \
+        "SELECT name, max(label) AS known_label, sum(number), sum(limits) FROM (\
+         SELECT attempt.account AS name, attempt.account_label AS label, attempt.requests AS number, \
+         attempt.requests * attempt.limited AS limits \
          FROM attempt JOIN (SELECT id FROM request WHERE {sql}) AS matching ON attempt.request = matching.id \
-         GROUP BY attempt.account"
+         UNION ALL SELECT account, account_label, requests, 0 FROM request WHERE {sql} AND only_ms IS NOT NULL) \
+         GROUP BY name"
     );
     let mut statement = reader.prepare(&statement)?;
-    let mut rows = statement.query(params_from_iter(values.iter()))?;
+    let mut rows = statement.query(params_from_iter(values.iter().chain(&values)))?;
     while let Some(row) = rows.next()? {
         let (attempts, limited) = (number(row, 2)?, number(row, 3)?);
         let group = account_group(&mut groups, row)?;

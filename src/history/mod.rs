@@ -7,17 +7,20 @@
 mod database;
 mod filter;
 mod groups;
+mod pace;
 mod plausible_clock;
 mod prices;
 mod query;
 mod queue;
 mod reader;
 mod rows;
+mod summed;
 #[cfg(test)]
 mod tests;
 mod tidy;
 mod writer;
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,6 +32,7 @@ pub use prices::{Price, PriceTable};
 pub use queue::{HistoryQueue, HistoryRecord};
 pub use reader::QueryGuard;
 
+use pace::WritePace;
 use reader::HistoryReader;
 use writer::HistoryWriter;
 
@@ -63,8 +67,14 @@ pub trait HistoryObserver: Send + 'static {
     fn complete(&mut self, records: &mut [HistoryRecord]);
     /// When [`Self::complete`] wants to be called again, even without records.
     fn next_look(&self) -> Option<Duration>;
+    /// Whether someone wants to know the requests that end.
+    fn is_followed(&self) -> bool;
     /// These requests have ended and, unless the history is off, are written.
     fn recorded(&mut self, requests: Vec<RequestRow>);
+    /// How much processor time the calling thread has used; where the system does not say, how much time has passed.
+    fn work_time(&self) -> Duration;
+    /// How much processor time the daemon has used; zero where the system does not say.
+    fn process_time(&self) -> Duration;
 }
 
 /// The history. Until it is started, it keeps nothing.
@@ -99,6 +109,10 @@ impl History {
             settings: self.settings.clone(),
             observer,
             file: None,
+            unwritten: VecDeque::new(),
+            pace: WritePace::default(),
+            summed_at: Duration::ZERO,
+            next_request: 1,
             trouble: None,
             has_old: false,
             is_off: false,

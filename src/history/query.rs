@@ -68,6 +68,10 @@ fn rows<T: serde::Serialize>(
         return Ok((Vec::new(), None));
     }
     let mut filter = query.conditions(query.of);
+    if query.of == RowKind::Requests {
+        // others are sums of some
+        filter.and("requests = 1", []);
+    }
     if let Some(before) = query.before_row {
         filter.and("id < ?", [Value::Integer(signed(before))]);
     }
@@ -98,6 +102,9 @@ fn rows<T: serde::Serialize>(
 }
 
 fn with_attempts(moment: &Connection, mut request: RequestRow) -> rusqlite::Result<RequestRow> {
+    if !request.attempts.is_empty() {
+        return Ok(request);
+    }
     let statement = format!("SELECT {ATTEMPT} FROM attempt WHERE request = ?1 ORDER BY number");
     let mut statement = moment.prepare_cached(&statement)?;
     let attempts = statement.query_map([signed(request.id)], attempt_of)?;

@@ -1,16 +1,17 @@
 //! The way of records to the history's thread. It is bounded in number and memory and never makes a sender wait: what
-//! finds no room is dropped and counted.
+//! finds no room has no row of its own, and is counted. Requests are summed up then.
 
 use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::summed::{SummedGroup, SummedRequests};
 use crate::pool::Process;
 use crate::protocol::{AccountLabel, AttemptRow, EventInfo, HistoryStatus, HolderInfo, PastLease, RequestRow};
 
-/// The most records that wait for the thread.
-const MOST_RECORDS: usize = 20_000;
+/// The most records that wait to be written.
+pub(super) const MOST_RECORDS: usize = 20_000;
 /// The most memory that they take, in bytes.
 const MOST_BYTES: usize = 8 << 20;
 /// With so many records the thread does not wait for more.
@@ -27,6 +28,8 @@ pub enum HistoryRecord {
     Event(Box<EventInfo>, Option<Process>),
     /// A process holds a lease from now on: its program and directory are found while it is alive.
     Holder(Process),
+    /// Requests that found no room, summed up.
+    Summed(SummedGroup),
 }
 
 /// Records that wait for the history's thread.
@@ -34,7 +37,9 @@ pub enum HistoryRecord {
 pub struct HistoryQueue {
     waiting: Mutex<WaitingRecords>,
     changed: Condvar,
+    /// Records that have no row of their own, and the requests among them that are in no sum either.
     dropped: AtomicU64,
+    uncounted: AtomicU64,
     /// Whether there is a thread that takes records.
     is_open: AtomicBool,
     /// Whether records are kept, or at least the ends of requests are reported to subscribers.
@@ -48,7 +53,11 @@ pub struct HistoryQueue {
 #[derive(Debug, Default)]
 struct WaitingRecords {
     records: Vec<HistoryRecord>,
+    /// How many there are, with those that the thread has taken and not written yet, and what they take.
+    unwritten: usize,
     bytes: usize,
+    /// The requests that found no room.
+    summed: SummedRequests,
     flushes: Vec<FlushCallback>,
     /// The thread waits for the first record.
     is_idle: bool,
@@ -75,34 +84,68 @@ pub(super) struct RecordBatch {
 }
 
 impl RecordBatch {
+    /// Whether someone waits until it is written.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_last || !self.flushes.is_empty()
+    }
+
     /// Reports that the batch is written to those that wait for it.
     pub(super) fn written(self) {
         self.flushes.into_iter().for_each(|flush| flush.0());
     }
 }
 
+impl WaitingRecords {
+    /// Whether another record finds room. The last quarter is for what tells more than that a request was served.
+    fn has_room(&self, is_plain: bool, bytes: usize) -> bool {
+        let share = |most: usize| if is_plain { most / 4 * 3 } else { most };
+        !self.is_closed && self.unwritten < share(MOST_RECORDS) && self.bytes + bytes <= share(MOST_BYTES)
+    }
+
+    /// Adds a record; whether the thread is to be woken.
+    fn add(&mut self, record: HistoryRecord, bytes: usize) -> bool {
+        self.records.push(record);
+        self.unwritten += 1;
+        self.bytes += bytes;
+        std::mem::take(&mut self.is_idle) || self.records.len() == FULL_BATCH
+    }
+}
+
 impl HistoryQueue {
-    /// Hands over the end of a request; never waits.
+    /// Hands over the end of a request; never waits. One that finds no room is only summed up.
     pub fn request(&self, row: RequestRow) {
-        if self.is_open.load(Ordering::Relaxed) {
-            self.push(HistoryRecord::Request(Box::new(row)));
+        if !self.is_open.load(Ordering::Relaxed) {
+            return;
         }
+        let is_plain = is_plain(&row);
+        let mut waiting = self.waiting();
+        // measured only if there may be room
+        let bytes = if waiting.has_room(is_plain, 0) { memory_of_request(&row) } else { usize::MAX / 2 };
+        if waiting.has_room(is_plain, bytes) {
+            let is_woken = waiting.add(HistoryRecord::Request(Box::new(row)), bytes);
+            drop(waiting);
+            if is_woken {
+                self.changed.notify_one();
+            }
+            return;
+        }
+        let is_summed = !waiting.is_closed && self.is_kept() && waiting.summed.add(&row);
+        drop(waiting);
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.uncounted.fetch_add(u64::from(!is_summed), Ordering::Relaxed);
     }
 
     /// Hands over a lease or an event; never waits.
     pub fn push(&self, record: HistoryRecord) {
         let bytes = memory_of(&record);
-        let is_idle = {
-            let waiting = &mut *self.waiting();
-            if waiting.is_closed || waiting.records.len() >= MOST_RECORDS || waiting.bytes + bytes > MOST_BYTES {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            waiting.records.push(record);
-            waiting.bytes += bytes;
-            std::mem::take(&mut waiting.is_idle) || waiting.records.len() == FULL_BATCH
-        };
-        if is_idle {
+        let mut waiting = self.waiting();
+        if !waiting.has_room(false, bytes) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let is_woken = waiting.add(record, bytes);
+        drop(waiting);
+        if is_woken {
             self.changed.notify_one();
         }
     }
@@ -119,17 +162,24 @@ impl HistoryQueue {
         !self.waiting().records.is_empty()
     }
 
-    /// How many records were dropped.
+    /// How many records have no row of their own. The requests among them are in the sums, but for
+    /// [`Self::uncounted`].
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many requests are in no sum.
+    #[must_use]
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted.load(Ordering::Relaxed)
     }
 
     /// The state of the history; none while it is turned off.
     #[must_use]
     pub fn status(&self) -> Option<HistoryStatus> {
         let status = *self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.map(|status| HistoryStatus { dropped: self.dropped(), ..status })
+        status.map(|status| HistoryStatus { dropped: self.dropped(), uncounted: self.uncounted(), ..status })
     }
 
     /// Why the history cannot be written, for people.
@@ -185,8 +235,31 @@ impl HistoryQueue {
     }
 
     /// Counts records that could not be written.
-    pub(super) fn count_dropped(&self, records: u64) {
-        self.dropped.fetch_add(records, Ordering::Relaxed);
+    pub(super) fn lost(&self, records: &[HistoryRecord]) {
+        for record in records {
+            let (dropped, uncounted) = match record {
+                HistoryRecord::Request(_) => (1, 1),
+                // dropped before
+                HistoryRecord::Summed(group) => (0, group.requests),
+                HistoryRecord::Lease(..) | HistoryRecord::Event(..) => (1, 0),
+                HistoryRecord::Holder(_) => (0, 0),
+            };
+            self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            self.uncounted.fetch_add(uncounted, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes room: so many records that were taken are written, or lost.
+    pub(super) fn finished(&self, records: usize) {
+        let waiting = &mut *self.waiting();
+        let left = waiting.unwritten.saturating_sub(records);
+        waiting.bytes = if left == 0 { 0 } else { waiting.bytes / waiting.unwritten * left };
+        waiting.unwritten = left;
+    }
+
+    /// The requests that found no room since it was last asked.
+    pub(super) fn take_summed(&self) -> Vec<SummedGroup> {
+        self.waiting().summed.take()
     }
 
     /// The next records: those that have come within `collect` after the first one. Without one, an empty batch after
@@ -211,7 +284,6 @@ impl HistoryQueue {
         }
         let is_last = waiting.is_closed;
         let (records, flushes) = (std::mem::take(&mut waiting.records), std::mem::take(&mut waiting.flushes));
-        waiting.bytes = 0;
         RecordBatch { records, flushes, is_last }
     }
 
@@ -221,30 +293,18 @@ impl HistoryQueue {
     }
 }
 
+/// Whether a request tells no more than that it was served at once: many such rows say little more than their sums.
+fn is_plain(row: &RequestRow) -> bool {
+    row.attempts.len() == 1 && row.reason.is_none() && row.outcome == "ok"
+}
+
 /// About how much memory a record takes.
 fn memory_of(record: &HistoryRecord) -> usize {
     size_of::<HistoryRecord>()
         + match record {
             HistoryRecord::Holder(_) => 0,
-            HistoryRecord::Request(row) => {
-                let texts = [
-                    &row.agent,
-                    &row.directory,
-                    &row.session,
-                    &row.lease,
-                    &row.label,
-                    &row.pool,
-                    &row.model,
-                    &row.reason,
-                ];
-                let plain = row.provider.len() + row.path.len() + row.outcome.len();
-                size_of::<RequestRow>()
-                    + lengths(&texts)
-                    + plain
-                    + row.account.as_ref().map_or(0, of_account)
-                    + of_holder(row.holder.as_ref())
-                    + row.attempts.iter().map(of_attempt).sum::<usize>()
-            }
+            HistoryRecord::Summed(group) => memory_of_request(&group.row),
+            HistoryRecord::Request(row) => memory_of_request(row),
             HistoryRecord::Lease(lease, _) => {
                 let texts = [&lease.model, &lease.pool, &lease.session, &lease.label, &lease.agent, &lease.directory];
                 let plain = lease.lease.len() + lease.provider.len() + lease.reason.len();
@@ -274,6 +334,18 @@ fn memory_of(record: &HistoryRecord) -> usize {
         }
 }
 
+fn memory_of_request(row: &RequestRow) -> usize {
+    let texts = [&row.agent, &row.directory, &row.session, &row.lease, &row.label, &row.pool, &row.model, &row.reason];
+    let plain = row.provider.len() + row.path.len() + row.outcome.len();
+    size_of::<HistoryRecord>()
+        + size_of::<RequestRow>()
+        + lengths(&texts)
+        + plain
+        + row.account.as_ref().map_or(0, of_account)
+        + of_holder(row.holder.as_ref())
+        + row.attempts.iter().map(of_attempt).sum::<usize>()
+}
+
 fn lengths(texts: &[&Option<String>]) -> usize {
     texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum()
 }
@@ -290,84 +362,4 @@ fn of_attempt(attempt: &AttemptRow) -> usize {
     size_of::<AttemptRow>()
         + of_account(&attempt.account)
         + lengths(&[&attempt.reason, &attempt.scope, &attempt.evidence])
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_millis(1);
-
-    fn event() -> HistoryRecord {
-        HistoryRecord::Event(Box::default(), None)
-    }
-
-    #[test]
-    fn a_full_queue_drops_and_counts_without_waiting() {
-        let queue = HistoryQueue::default();
-        queue.open(true);
-        (0..MOST_RECORDS + 7).for_each(|_| queue.push(event()));
-        let taken = queue.next(SOON, SOON).records.len() as u64;
-        assert_eq!(taken + queue.dropped(), (MOST_RECORDS + 7) as u64);
-        assert!(queue.dropped() >= 7);
-        queue.push(event());
-        assert_eq!(queue.next(SOON, SOON).records.len(), 1, "there is room again");
-    }
-
-    #[test]
-    fn large_records_are_bounded_by_their_memory() {
-        let queue = HistoryQueue::default();
-        queue.open(true);
-        let large = || RequestRow { path: "x".repeat(1 << 20), ..RequestRow::default() };
-        (0..20).for_each(|_| queue.request(large()));
-        assert!(queue.dropped() >= 12, "{}", queue.dropped());
-        assert!(!queue.next(SOON, SOON).records.is_empty());
-    }
-
-    #[test]
-    fn without_a_thread_nothing_is_kept_or_counted() {
-        let queue = HistoryQueue::default();
-        queue.request(RequestRow::default());
-        assert!(!queue.is_kept());
-        let (done, flushed) = channel();
-        queue.flush(move || _ = done.send(()));
-        flushed.recv().unwrap();
-        assert_eq!(queue.dropped(), 0);
-        assert!(queue.next(SOON, SOON).records.is_empty());
-    }
-
-    #[test]
-    fn a_flush_is_answered_after_the_records_before_it() {
-        let queue = Arc::new(HistoryQueue::default());
-        queue.open(true);
-        let thread = std::thread::spawn({
-            let queue = queue.clone();
-            move || {
-                let mut written = 0;
-                loop {
-                    let batch = queue.next(Duration::from_secs(60), Duration::from_secs(60));
-                    written += batch.records.len();
-                    let is_last = batch.is_last;
-                    batch.written();
-                    if is_last {
-                        return written;
-                    }
-                }
-            }
-        });
-        for _ in 0..3 {
-            queue.push(event());
-            let (done, flushed) = channel();
-            queue.flush(move || _ = done.send(()));
-            flushed.recv().unwrap();
-        }
-        queue.push(event());
-        queue.close();
-        assert_eq!(thread.join().unwrap(), 4, "what waits is written before the end");
-        queue.push(event());
-        assert_eq!(queue.dropped(), 1);
-    }
 }

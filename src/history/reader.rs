@@ -99,7 +99,7 @@ fn serve(jobs: &Receiver<QueryJob>, path: &Path, queue: &HistoryQueue, current: 
         }
         let answer = flush(queue).and_then(|()| read(path, &query, &zone, (&is_ended, current)));
         *current.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        done(answer.map(|info| HistoryInfo { dropped: queue.dropped(), ..info }));
+        done(answer.map(|info| HistoryInfo { dropped: queue.dropped(), uncounted: queue.uncounted(), ..info }));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records as rows of the tables, and back.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, params};
 
 use crate::protocol::{AccountLabel, AttemptRow, EventInfo, HolderInfo, PastLease, RequestRow, TokenSums};
 
@@ -14,7 +14,7 @@ const LONGEST_EVIDENCE: usize = 300;
 /// The columns of a request, as [`request_of`] reads them.
 pub(super) const REQUEST: &str = "id, at, agent, pid, program, directory, session, lease, label, account, account_label, \
      provider, pool, model, path, status, outcome, reason, waited_ms, first_byte_ms, duration_ms, input, output, cached, \
-     cache_written, cost";
+     cache_written, cost, only_after_ms, only_ms";
 /// The columns of an attempt, as [`attempt_of`] reads them.
 pub(super) const ATTEMPT: &str =
     "account, account_label, after_ms, duration_ms, status, reason, scope, until, evidence";
@@ -22,116 +22,138 @@ pub(super) const ATTEMPT: &str =
 pub(super) const LEASE: &str = "lease, fence, account, account_label, provider, model, pool, session, label, agent, pid, \
      program, directory, granted_at, at, reason";
 
-/// Inserts a request; returns its id.
-pub(super) fn insert_request(database: &Connection, row: &RequestRow) -> rusqlite::Result<u64> {
-    let statement = "INSERT INTO request (at, agent, pid, program, directory, session, lease, label, account, \
+/// Inserts a row for so many requests, of which it has the sums; returns its id. Without an id it gets the next one.
+///
+/// Most requests have one attempt that succeeded. It says little that the request does not, and has no row of its own.
+pub(super) fn insert_request(database: &Connection, row: &RequestRow, requests: u64) -> rusqlite::Result<u64> {
+    // by place: a lookup of each name for each row would take as long as the rest
+    let statement = "INSERT INTO request (id, at, agent, pid, program, directory, session, lease, label, account, \
          account_label, provider, pool, model, path, status, outcome, reason, waited_ms, first_byte_ms, duration_ms, \
-         input, output, cached, cache_written, cost, attempts, limited) VALUES (:at, :agent, :pid, :program, :directory, \
-         :session, :lease, :label, :account, :account_label, :provider, :pool, :model, :path, :status, :outcome, \
-         :reason, :waited_ms, :first_byte_ms, :duration_ms, :input, :output, :cached, :cache_written, :cost, \
-         :attempts, :limited)";
+         input, output, cached, cache_written, cost, attempts, limited, requests, only_after_ms, only_ms) VALUES (?, ?, \
+         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let (pid, program) = holder_columns(row.holder.as_ref());
     let (account, account_label) = account_columns(row.account.as_ref());
-    let limited = row.attempts.iter().filter(|attempt| attempt.met_limit()).count();
-    database.prepare_cached(statement)?.execute(named_params! {
-        ":at": signed(row.at),
-        ":agent": text(&row.agent),
-        ":pid": pid,
-        ":program": program,
-        ":directory": text(&row.directory),
-        ":session": text(&row.session),
-        ":lease": text(&row.lease),
-        ":label": text(&row.label),
-        ":account": account,
-        ":account_label": account_label,
-        ":provider": cut(&row.provider),
-        ":pool": text(&row.pool),
-        ":model": text(&row.model),
-        ":path": cut(&row.path),
-        ":status": row.status,
-        ":outcome": cut(&row.outcome),
-        ":reason": text(&row.reason),
-        ":waited_ms": countable(row.waited_ms),
-        ":first_byte_ms": row.first_byte_ms.map(signed),
-        ":duration_ms": countable(row.duration_ms),
-        ":input": row.tokens.map(|tokens| countable(tokens.input)),
-        ":output": row.tokens.map(|tokens| countable(tokens.output)),
-        ":cached": row.tokens.map(|tokens| countable(tokens.cached)),
-        ":cache_written": row.tokens.map(|tokens| countable(tokens.cache_written)),
-        ":cost": row.cost_usd,
-        ":attempts": count(row.attempts.len()),
-        ":limited": count(limited),
-    })?;
-    let id = database.last_insert_rowid();
-    for (number, attempt) in row.attempts.iter().take(MOST_ATTEMPTS).enumerate() {
-        insert_attempt(database, id, number, attempt)?;
+    let limited = row.attempts.iter().filter(|attempt| attempt.met_limit()).count() as u64;
+    let attempts = row.attempts.len() as u64;
+    let only = only_success(row);
+    let summed = |number| if requests == 1 { countable(number) } else { signed(number) };
+    database.prepare_cached(statement)?.execute(params![
+        (row.id > 0).then(|| signed(row.id)),
+        signed(row.at),
+        text(&row.agent),
+        pid,
+        program,
+        text(&row.directory),
+        text(&row.session),
+        text(&row.lease),
+        text(&row.label),
+        account,
+        account_label,
+        cut(&row.provider),
+        text(&row.pool),
+        text(&row.model),
+        cut(&row.path),
+        row.status,
+        cut(&row.outcome),
+        text(&row.reason),
+        summed(row.waited_ms),
+        row.first_byte_ms.map(signed),
+        summed(row.duration_ms),
+        row.tokens.map(|tokens| summed(tokens.input)),
+        row.tokens.map(|tokens| summed(tokens.output)),
+        row.tokens.map(|tokens| summed(tokens.cached)),
+        row.tokens.map(|tokens| summed(tokens.cache_written)),
+        row.cost_usd,
+        signed(attempts * requests),
+        signed(limited * requests),
+        signed(requests),
+        only.map(|attempt| signed(attempt.after_ms)),
+        only.map(|attempt| countable(attempt.duration_ms)),
+    ])?;
+    let id = if row.id > 0 { signed(row.id) } else { database.last_insert_rowid() };
+    if only.is_none() {
+        for (number, attempt) in row.attempts.iter().take(MOST_ATTEMPTS).enumerate() {
+            insert_attempt(database, (id, number), attempt, requests)?;
+        }
     }
     Ok(unsigned(id))
 }
 
-fn insert_attempt(database: &Connection, request: i64, number: usize, row: &AttemptRow) -> rusqlite::Result<()> {
+/// The only attempt of a request, if it succeeded as the request did.
+fn only_success(row: &RequestRow) -> Option<&AttemptRow> {
+    let [attempt] = row.attempts.as_slice() else { return None };
+    let AttemptRow { account, after_ms: _, duration_ms: _, status, reason, scope, until, evidence } = attempt;
+    let is_plain = reason.is_none() && scope.is_none() && until.is_none() && evidence.is_none();
+    let is_same = |of: &AccountLabel| (&of.id, &of.label) == (&account.id, &account.label);
+    (is_plain && *status == row.status && row.account.as_ref().is_some_and(is_same)).then_some(attempt)
+}
+
+fn insert_attempt(
+    database: &Connection,
+    (request, number): (i64, usize),
+    row: &AttemptRow,
+    requests: u64,
+) -> rusqlite::Result<()> {
     let statement = "INSERT INTO attempt (request, number, account, account_label, after_ms, duration_ms, status, reason, \
-         scope, until, evidence, limited) VALUES (:request, :number, :account, :account_label, :after_ms, :duration_ms, \
-         :status, :reason, :scope, :until, :evidence, :limited)";
-    database.prepare_cached(statement)?.execute(named_params! {
-        ":request": request,
-        ":number": count(number),
-        ":account": cut(&row.account.id),
-        ":account_label": text(&row.account.label),
-        ":after_ms": signed(row.after_ms),
-        ":duration_ms": countable(row.duration_ms),
-        ":status": row.status,
-        ":reason": text(&row.reason),
-        ":scope": text(&row.scope),
-        ":until": row.until.map(signed),
-        ":evidence": row.evidence.as_deref().map(|evidence| cut_to(evidence, LONGEST_EVIDENCE)),
-        ":limited": row.met_limit(),
-    })?;
+         scope, until, evidence, limited, requests) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    database.prepare_cached(statement)?.execute(params![
+        request,
+        count(number),
+        cut(&row.account.id),
+        text(&row.account.label),
+        signed(row.after_ms),
+        countable(row.duration_ms),
+        row.status,
+        text(&row.reason),
+        text(&row.scope),
+        row.until.map(signed),
+        row.evidence.as_deref().map(|evidence| cut_to(evidence, LONGEST_EVIDENCE)),
+        row.met_limit(),
+        signed(requests),
+    ])?;
     Ok(())
 }
 
 /// Inserts a lease.
 pub(super) fn insert_lease(database: &Connection, row: &PastLease) -> rusqlite::Result<()> {
     let statement = "INSERT INTO lease (lease, fence, account, account_label, provider, model, pool, session, label, \
-         agent, pid, program, directory, granted_at, at, reason) VALUES (:lease, :fence, :account, :account_label, \
-         :provider, :model, :pool, :session, :label, :agent, :pid, :program, :directory, :granted_at, :at, :reason)";
+         agent, pid, program, directory, granted_at, at, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let (pid, program) = holder_columns(row.holder.as_ref());
-    database.prepare_cached(statement)?.execute(named_params! {
-        ":lease": cut(&row.lease),
-        ":fence": signed(row.fence),
-        ":account": cut(&row.account.id),
-        ":account_label": text(&row.account.label),
-        ":provider": cut(&row.provider),
-        ":model": text(&row.model),
-        ":pool": text(&row.pool),
-        ":session": text(&row.session),
-        ":label": text(&row.label),
-        ":agent": text(&row.agent),
-        ":pid": pid,
-        ":program": program,
-        ":directory": text(&row.directory),
-        ":granted_at": signed(row.granted_at),
-        ":at": signed(row.ended_at),
-        ":reason": cut(&row.reason),
-    })?;
+    database.prepare_cached(statement)?.execute(params![
+        cut(&row.lease),
+        signed(row.fence),
+        cut(&row.account.id),
+        text(&row.account.label),
+        cut(&row.provider),
+        text(&row.model),
+        text(&row.pool),
+        text(&row.session),
+        text(&row.label),
+        text(&row.agent),
+        pid,
+        program,
+        text(&row.directory),
+        signed(row.granted_at),
+        signed(row.ended_at),
+        cut(&row.reason),
+    ])?;
     Ok(())
 }
 
 /// Inserts an event.
 pub(super) fn insert_event(database: &Connection, event: &EventInfo) -> rusqlite::Result<()> {
-    let statement = "INSERT INTO event (at, kind, account, from_account, provider, model, session, agent, body) VALUES \
-         (:at, :kind, :account, :from_account, :provider, :model, :session, :agent, :body)";
-    database.prepare_cached(statement)?.execute(named_params! {
-        ":at": signed(event.at),
-        ":kind": cut(&event.kind),
-        ":account": event.account.as_ref().map(|account| cut(&account.id)),
-        ":from_account": event.from.as_ref().map(|account| cut(&account.id)),
-        ":provider": text(&event.provider),
-        ":model": text(&event.model),
-        ":session": text(&event.session),
-        ":agent": text(&event.agent),
-        ":body": event_body(event),
-    })?;
+    let statement = "INSERT INTO event (at, kind, account, from_account, provider, model, session, agent, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    database.prepare_cached(statement)?.execute(params![
+        signed(event.at),
+        cut(&event.kind),
+        event.account.as_ref().map(|account| cut(&account.id)),
+        event.from.as_ref().map(|account| cut(&account.id)),
+        text(&event.provider),
+        text(&event.model),
+        text(&event.session),
+        text(&event.agent),
+        event_body(event),
+    ])?;
     Ok(())
 }
 
@@ -195,13 +217,25 @@ pub(super) fn request_of(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
         status: row.get("status")?,
         outcome: row.get("outcome")?,
         reason: row.get("reason")?,
-        attempts: Vec::new(),
+        attempts: only_attempt_of(row)?.into_iter().collect(),
         waited_ms: unsigned(row.get("waited_ms")?),
         first_byte_ms: row.get::<_, Option<i64>>("first_byte_ms")?.map(unsigned),
         duration_ms: unsigned(row.get("duration_ms")?),
         tokens: tokens.transpose()?,
         cost_usd: row.get("cost")?,
     })
+}
+
+/// Reads the only attempt of a request, if that is kept with it.
+fn only_attempt_of(row: &Row<'_>) -> rusqlite::Result<Option<AttemptRow>> {
+    let Some(duration) = row.get::<_, Option<i64>>("only_ms")? else { return Ok(None) };
+    Ok(Some(AttemptRow {
+        account: account_of(row.get("account")?, row)?,
+        after_ms: unsigned(row.get::<_, Option<i64>>("only_after_ms")?.unwrap_or_default()),
+        duration_ms: unsigned(duration),
+        status: row.get("status")?,
+        ..AttemptRow::default()
+    }))
 }
 
 /// Reads an attempt.

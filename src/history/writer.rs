@@ -1,5 +1,9 @@
 //! The thread that writes: takes what waits in the queue, writes it in groups, and keeps the file within its budget.
+//!
+//! It works for a small share of the time only. What that does not suffice for waits here and in the queue, which is
+//! bounded; what is asked for, and what is left at the end, is written at once.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::database::{self, HistoryFault};
+use super::pace::{PaceMoment, WritePace};
 use super::plausible_clock::PlausibleClock;
 use super::queue::{HistoryQueue, HistoryRecord};
 use super::rows::{insert_event, insert_lease, insert_request, unsigned};
@@ -19,6 +24,8 @@ const COLLECT: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(60);
 /// The same while rows are left to be deleted.
 const BUSY: Duration = Duration::from_millis(20);
+/// How long requests are summed up that find no room in the queue, before their sums are written.
+const SUM: Duration = Duration::from_secs(10);
 /// How many records one transaction has at most: the file grows by so much before it is looked at again.
 const MOST_AT_ONCE: usize = 250;
 
@@ -29,6 +36,14 @@ pub(super) struct HistoryWriter<O> {
     pub(super) settings: Arc<Mutex<Arc<HistorySettings>>>,
     pub(super) observer: O,
     pub(super) file: Option<Connection>,
+    /// Records that are complete, and wait to be written.
+    pub(super) unwritten: VecDeque<HistoryRecord>,
+    /// When it may write.
+    pub(super) pace: WritePace,
+    /// When sums were last written.
+    pub(super) summed_at: Duration,
+    /// The id of the next request.
+    pub(super) next_request: u64,
     /// The last trouble with the file that was reported: each is reported once.
     pub(super) trouble: Option<String>,
     /// Rows are left to be deleted.
@@ -44,23 +59,15 @@ impl<O: HistoryObserver> HistoryWriter<O> {
     pub(super) fn run(mut self) {
         self.tidy();
         loop {
-            let most = if self.has_old { BUSY } else { IDLE };
-            let mut batch = self.queue.next(self.observer.next_look().map_or(most, |look| look.min(most)), COLLECT);
-            let mut records = std::mem::take(&mut batch.records);
-            self.observer.complete(&mut records);
-            let settings = self.current_settings();
-            for part in records.chunks_mut(MOST_AT_ONCE) {
-                self.write(part, &settings);
+            let mut batch = self.queue.next(self.next_work(), COLLECT);
+            let began = self.observer.work_time();
+            let is_urgent = batch.is_urgent();
+            self.receive(std::mem::take(&mut batch.records));
+            if self.write_some(is_urgent) || self.unwritten.is_empty() {
+                self.tidy();
             }
-            let ended = records.into_iter().filter_map(|record| match record {
-                HistoryRecord::Request(row) => Some(*row),
-                HistoryRecord::Lease(..) | HistoryRecord::Event(..) | HistoryRecord::Holder(_) => None,
-            });
-            let ended: Vec<RequestRow> = ended.collect();
-            if !ended.is_empty() {
-                self.observer.recorded(ended);
-            }
-            self.tidy();
+            let work = self.observer.work_time().saturating_sub(began);
+            self.pace.worked(work, self.moment());
             let is_last = batch.is_last;
             batch.written();
             if is_last {
@@ -77,12 +84,71 @@ impl<O: HistoryObserver> HistoryWriter<O> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes records, and gives the requests their ids. What cannot be written is counted.
-    fn write(&mut self, records: &mut [HistoryRecord], settings: &HistorySettings) {
+    fn moment(&self) -> PaceMoment {
+        PaceMoment { running: self.observer.running(), used: self.observer.process_time() }
+    }
+
+    /// How long it waits for records at most.
+    fn next_work(&self) -> Duration {
+        let idle = if self.has_old { BUSY } else { IDLE };
+        let look = self.observer.next_look().map_or(idle, |look| look.min(idle));
+        if self.unwritten.is_empty() { look } else { look.min(self.pace.left(self.moment())) }
+    }
+
+    /// Completes records, gives requests their ids and reports them; from now on they wait to be written.
+    fn receive(&mut self, mut records: Vec<HistoryRecord>) {
+        self.observer.complete(&mut records);
+        if records.is_empty() {
+            return;
+        }
+        let is_numbered = !self.current_settings().is_off() && self.ensure_open().is_ok();
+        let is_followed = self.observer.is_followed();
+        let mut ended = Vec::new();
+        for record in &mut records {
+            let HistoryRecord::Request(row) = record else { continue };
+            if is_numbered {
+                row.id = self.next_request;
+                self.next_request += 1;
+            }
+            if is_followed {
+                ended.push(RequestRow::clone(row));
+            }
+        }
+        if !ended.is_empty() {
+            self.observer.recorded(ended);
+        }
+        self.unwritten.extend(records);
+    }
+
+    /// Writes what waits, if it is time or urgent; whether it has. Without urgency, as much as one transaction has.
+    fn write_some(&mut self, is_urgent: bool) -> bool {
+        let running = self.observer.running();
+        if !is_urgent && !self.pace.left(self.moment()).is_zero() {
+            return false;
+        }
+        // the sums of requests for which there was no room: with the last records that had some
+        let is_rest = self.unwritten.len() <= MOST_AT_ONCE;
+        if is_urgent || is_rest || running.saturating_sub(self.summed_at) >= SUM {
+            self.unwritten.extend(self.queue.take_summed().into_iter().map(HistoryRecord::Summed));
+            self.summed_at = running;
+        }
+        let settings = self.current_settings();
+        let mut has_written = false;
+        while !self.unwritten.is_empty() && (is_urgent || !has_written) {
+            let part: Vec<HistoryRecord> = self.unwritten.drain(..MOST_AT_ONCE.min(self.unwritten.len())).collect();
+            self.write(&part, &settings);
+            let is_of_queue = |record: &&HistoryRecord| !matches!(record, HistoryRecord::Summed(_));
+            self.queue.finished(part.iter().filter(is_of_queue).count());
+            has_written = true;
+        }
+        has_written
+    }
+
+    /// Writes records. What cannot be written is counted.
+    fn write(&mut self, records: &[HistoryRecord], settings: &HistorySettings) {
         if settings.is_off() {
             return;
         }
-        let count = records.len() as u64;
         let mut result = self.try_write(records, settings);
         if let Err(HistoryFault::Damaged(why)) = &result {
             let why = why.clone();
@@ -92,19 +158,20 @@ impl<O: HistoryObserver> HistoryWriter<O> {
         match result {
             Ok(()) => self.well(),
             Err(error) => {
-                self.queue.count_dropped(count);
+                self.queue.lost(records);
                 self.say(format!("the history {} cannot be written: {error}", self.path.display()));
             }
         }
     }
 
-    fn try_write(&mut self, records: &mut [HistoryRecord], settings: &HistorySettings) -> Result<(), HistoryFault> {
+    fn try_write(&mut self, records: &[HistoryRecord], settings: &HistorySettings) -> Result<(), HistoryFault> {
         self.ensure_open()?;
         let Some(file) = &mut self.file else { return Ok(()) };
         let transaction = file.transaction()?;
         for record in records {
             match record {
-                HistoryRecord::Request(row) => row.id = insert_request(&transaction, row)?,
+                HistoryRecord::Request(row) => _ = insert_request(&transaction, row, 1)?,
+                HistoryRecord::Summed(group) => _ = insert_request(&transaction, &group.row, group.requests)?,
                 HistoryRecord::Lease(row, _) => insert_lease(&transaction, row)?,
                 HistoryRecord::Event(event, _) => insert_event(&transaction, event)?,
                 HistoryRecord::Holder(_) => {}
@@ -117,6 +184,7 @@ impl<O: HistoryObserver> HistoryWriter<O> {
     fn ensure_open(&mut self) -> Result<(), HistoryFault> {
         if self.file.is_none() {
             let (file, words) = database::open(&self.path, self.observer.now())?;
+            self.next_request = self.next_request.max(last_request(&file)? + 1);
             self.file = Some(file);
             if let Some(words) = words {
                 tracing::warn!("{words}");
@@ -169,7 +237,11 @@ impl<O: HistoryObserver> HistoryWriter<O> {
 
     fn publish(&self) {
         let begins_at = self.file.as_ref().and_then(|file| begins_at(file).ok().flatten());
-        self.queue.set_status(Some(HistoryStatus { begins_at, bytes: database::bytes(&self.path), dropped: 0 }));
+        self.queue.set_status(Some(HistoryStatus {
+            begins_at,
+            bytes: database::bytes(&self.path),
+            ..HistoryStatus::default()
+        }));
     }
 
     /// Deletes the history: it is turned off.
@@ -210,6 +282,13 @@ pub(super) fn begins_at(file: &Connection) -> rusqlite::Result<Option<u64>> {
                  SELECT min(at) FROM event)";
     let first: Option<i64> = file.prepare_cached(first)?.query_row([], |row| row.get(0))?;
     Ok(first.map(unsigned))
+}
+
+/// The highest id that a request ever had.
+fn last_request(file: &Connection) -> rusqlite::Result<u64> {
+    let last = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'request'";
+    let last: Option<i64> = file.query_row(last, [], |row| row.get(0))?;
+    Ok(last.map_or(0, unsigned))
 }
 
 /// The time of the newest row.

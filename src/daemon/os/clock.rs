@@ -47,6 +47,40 @@ fn mono() -> Mono {
     Mono(at_start + millis(start.elapsed()))
 }
 
+/// How much processor time the calling thread has used.
+#[cfg(unix)]
+pub(crate) fn work_time() -> Duration {
+    processor_time(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// How much processor time the daemon has used.
+#[cfg(unix)]
+pub(crate) fn process_time() -> Duration {
+    processor_time(rustix::time::ClockId::ProcessCPUTime)
+}
+
+#[cfg(unix)]
+fn processor_time(of: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(of);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// The time that has passed: the system counts the processor time of a thread in steps of 16 ms.
+#[cfg(windows)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub(crate) fn work_time() -> Duration {
+    use std::{sync::LazyLock, time::Instant};
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+/// Not counted on this system.
+#[cfg(windows)]
+pub(crate) fn process_time() -> Duration {
+    Duration::ZERO
+}
+
 /// The time since boot, for timers.
 #[must_use]
 pub(crate) fn since_boot() -> Duration {

@@ -115,7 +115,7 @@ fn a_clock_that_is_set_far_ahead_deletes_nothing_unless_it_goes_on() {
 fn what_recording_costs() {
     let directory = tempfile::tempdir().unwrap();
     let history = TestHistory::start(&directory.path().join("history.db"), settings(64 << 20));
-    let rows: Vec<RequestRow> = (0..8_000).map(|n| request(NOW + n)).collect();
+    let rows: Vec<RequestRow> = (0..5_000).map(|n| request(NOW + n)).collect();
     let count = u32::try_from(rows.len()).unwrap();
     let begin = std::time::Instant::now();
     rows.into_iter().for_each(|row| history.history.request(row));

@@ -2,6 +2,8 @@
 
 mod budgets;
 mod files;
+mod load;
+mod queue;
 mod sums;
 
 use std::path::Path;
@@ -20,6 +22,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 struct TestObserver {
     now: Arc<AtomicU64>,
     running: Arc<AtomicU64>,
+    /// How much longer the thread seems to have worked each time it is asked, in ms.
+    work: u64,
+    worked: AtomicU64,
     ended: Sender<RequestRow>,
 }
 
@@ -38,6 +43,18 @@ impl HistoryObserver for TestObserver {
         None
     }
 
+    fn is_followed(&self) -> bool {
+        true
+    }
+
+    fn work_time(&self) -> Duration {
+        Duration::from_millis(self.worked.fetch_add(self.work, Ordering::Relaxed))
+    }
+
+    fn process_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn recorded(&mut self, requests: Vec<RequestRow>) {
         requests.into_iter().for_each(|request| _ = self.ended.send(request));
     }
@@ -53,11 +70,17 @@ struct TestHistory {
 
 impl TestHistory {
     fn start(path: &Path, settings: HistorySettings) -> Self {
+        Self::start_slow(path, settings, 0)
+    }
+
+    /// The thread seems to work so long for each group of records, in ms; [`Self::pass`] lets it go on.
+    fn start_slow(path: &Path, settings: HistorySettings, work: u64) -> Self {
         let history = History::default();
         let now = Arc::new(AtomicU64::new(NOW));
         let running = Arc::<AtomicU64>::default();
         let (ended, receiver) = channel();
-        let observer = TestObserver { now: now.clone(), running: running.clone(), ended };
+        let observer =
+            TestObserver { now: now.clone(), running: running.clone(), work, worked: AtomicU64::new(0), ended };
         history.start(path.to_owned(), settings, observer).unwrap();
         Self { history, now, running, ended: Mutex::new(receiver) }
     }

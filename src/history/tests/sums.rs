@@ -15,21 +15,21 @@ use crate::protocol::{HistoryGroup, MAX_MESSAGE, RequestSums};
 
 const HOUR: u64 = 3_600_000;
 
-fn history_of(requests: &[RequestRow]) -> Connection {
+pub(super) fn history_of(requests: &[RequestRow]) -> Connection {
     let database = database::in_memory();
     define_functions(&database).unwrap();
     for request in requests {
-        rows::insert_request(&database, request).unwrap();
+        rows::insert_request(&database, request, 1).unwrap();
     }
     database
 }
 
-fn ask(database: &mut Connection, params: &HistoryParams, zone: &TimeZone) -> HistoryInfo {
+pub(super) fn ask(database: &mut Connection, params: &HistoryParams, zone: &TimeZone) -> HistoryInfo {
     let query = HistoryQuery::new(params, params.account.clone(), NOW).unwrap();
     answer(database, &query, zone).unwrap()
 }
 
-fn everything() -> HistoryParams {
+pub(super) fn everything() -> HistoryParams {
     HistoryParams { since: Some(0), ..HistoryParams::default() }
 }
 
@@ -114,7 +114,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_request()(
+    pub(super) fn any_request()(
         (at, waited_ms, quarters) in (0..40 * 86_400_000u64, 0..90_000u64, 0..400u32),
         attempts in prop::collection::vec(any_attempt(), 0..4),
         (agent, session, model) in (one_of(&["claude", "codex"]), one_of(&["s1", "s2"]), one_of(&["m-1", "m-2", "n"])),

@@ -17,9 +17,12 @@ pub struct HistoryInfo {
     pub until: u64,
     /// When the history begins, epoch ms: older rows were deleted, or there are none.
     pub begins_at: Option<u64>,
-    /// How many requests, leases and events were not recorded since the daemon was started, because there was too much
-    /// to write.
+    /// How many requests, leases and events have no row of their own since the daemon was started, because there was too
+    /// much to write or the disk failed. The sums count these requests all the same.
     pub dropped: u64,
+    /// How many requests the sums lack since then.
+    #[serde(default)]
+    pub uncounted: u64,
     /// Sums over all requests of the span that match.
     pub totals: RequestSums,
     /// The same by `by`: hours and days in order of time, all others by the number of requests.

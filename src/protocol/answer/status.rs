@@ -67,9 +67,12 @@ pub struct HistoryStatus {
     pub begins_at: Option<u64>,
     /// How large its files are, in bytes.
     pub bytes: u64,
-    /// How many requests, leases and events were not recorded since the daemon was started, because there was too much
-    /// to write or the disk failed.
+    /// How many requests, leases and events have no row of their own since the daemon was started, because there was too
+    /// much to write or the disk failed. The sums count these requests all the same.
     pub dropped: u64,
+    /// How many requests the sums lack since then.
+    #[serde(default)]
+    pub uncounted: u64,
 }
 
 /// Whether an agent of a provider can start now, on what, and if not, when.

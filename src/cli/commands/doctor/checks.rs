@@ -121,8 +121,14 @@ fn history(status: &DaemonStatus, now: u64) -> DoctorFinding {
     if history.dropped == 0 {
         return DoctorFinding::ok("history", message);
     }
-    let dropped = count(usize::try_from(history.dropped).unwrap_or(usize::MAX), "record");
-    let message = format!("{message}; {dropped} dropped since the daemon was started");
+    let counted = |number: u64, one: &str| count(usize::try_from(number).unwrap_or(usize::MAX), one);
+    let dropped = counted(history.dropped, "record");
+    if history.uncounted == 0 {
+        // the load was high: nothing is wrong
+        return DoctorFinding::ok("history", format!("{message}; {dropped} not listed, as too many came at a time"));
+    }
+    let lost = counted(history.uncounted, "request");
+    let message = format!("{message}; {dropped} dropped since the daemon was started, {lost} of them in no sum");
     DoctorFinding::warning("history", message).remedy("see why: lessor logs")
 }
 

@@ -82,13 +82,16 @@ pub(super) fn notes(info: &HistoryInfo, now: u64, output: &Output) {
         Some(_) => {}
         None => output.note("the history is empty; requests of agents that `lessor run` starts are recorded"),
     }
-    if info.dropped > 0 {
-        let count = format::count(usize::try_from(info.dropped).unwrap_or(usize::MAX), "record");
-        output.labelled_note(
-            Tint::Warn,
-            "warning:",
-            &format!("{count} could not be written since the daemon started: the numbers are too low"),
-        );
+    let count = |number: u64, one: &str| format::count(usize::try_from(number).unwrap_or(usize::MAX), one);
+    if info.uncounted > 0 {
+        let lost = count(info.uncounted, "request");
+        let words = format!("{lost} could not be recorded since the daemon started: the numbers are too low");
+        output.labelled_note(Tint::Warn, "warning:", &words);
+    } else if info.dropped > 0 {
+        let dropped = count(info.dropped, "record");
+        output.note(&format!(
+            "too much happened at a time since the daemon started: {dropped} left out of the lists, none of the sums"
+        ));
     }
 }
 

@@ -106,7 +106,7 @@ export const text = {
   },
   totalsOfOne: { requests: 'request', attempts: 'attempt', limited: 'limit met', input: 'token in', output: 'token out' },
   noHistory: 'No history: {why}',
-  dropped: '{n} entries were not recorded since the daemon was started.',
+  dropped: '{n} entries since the daemon was started are not listed: too many came at a time.',
 
   requests: 'Requests',
   showMore: 'Show more requests',
