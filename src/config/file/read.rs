@@ -143,11 +143,6 @@ impl ProblemLog<'_> {
             return;
         }
         let line = self.lines.line(span.start);
-        if !row.active {
-            let message = format!("`{key}` is not active yet: this version checks the value, but does not use it");
-            let warning = ConfigProblem::at(self.path, &self.lines, span, key.clone(), message);
-            config.origins.warnings.push(warning);
-        }
         // A section where a value is expected has no literal.
         let literal = item.as_value().and_then(toml_edit::Value::span).and_then(|span| self.lines.text().get(span));
         let written = literal.filter(|literal| !literal.contains(char::is_control)).map(str::to_owned);

@@ -44,8 +44,7 @@ fn insert(node: &mut Map<String, Json>, path: &[&str], leaf: Json) {
 
 fn leaf(key: &KeySpec) -> Json {
     let mut leaf = shape(&key.kind);
-    let note = if key.active { "" } else { " (not active yet)" };
-    leaf["description"] = json!(format!("{}{note}", key.doc));
+    leaf["description"] = json!(key.doc);
     if let Some(Ok(value)) = key.default.map(|text| key.kind.read_plain(text)) {
         leaf["default"] = value.json();
     }

@@ -41,8 +41,6 @@ pub struct KeySpec {
     pub default: Option<&'static str>,
     /// What it does, in one line.
     pub doc: &'static str,
-    /// Whether it has an effect in this version.
-    pub active: bool,
     /// Assigns a value, given the names for each `*`; false if the kinds do not match.
     pub(in crate::config) set: Setter,
 }
@@ -67,7 +65,7 @@ impl std::fmt::Debug for KeySpec {
 
 /// A key with a default.
 const fn on(key: &'static str, kind: ValueKind, default: &'static str, doc: &'static str, set: Setter) -> KeySpec {
-    KeySpec { key, kind, default: Some(default), doc, active: true, set }
+    KeySpec { key, kind, default: Some(default), doc, set }
 }
 
 /// A key of a named section, unset by default.

@@ -19,9 +19,8 @@ pub fn template() -> String {
             text.push_str(&format!("\n{hidden}[{}]\n", section.replace('*', "NAME")));
             current = section;
         }
-        let note = if key.active { "" } else { " (not active yet)" };
         let value = key.default.map_or_else(|| example(&key.kind), |plain| key.literal(plain));
-        text.push_str(&format!("# {}{note}\n#     {}\n#{name} = {value}\n", key.doc, key.kind.allowed()));
+        text.push_str(&format!("# {}\n#     {}\n#{name} = {value}\n", key.doc, key.kind.allowed()));
     }
     text
 }
@@ -53,8 +52,7 @@ pub fn reference() -> String {
             text.push_str(&format!("\n{hidden}[{}]\n", section.replace('*', "NAME")));
             current = section;
         }
-        let note = if key.active { "" } else { "; not active yet" };
-        text.push_str(&format!("# {}{note}\n#   {}\n", key.doc, key.kind.allowed()));
+        text.push_str(&format!("# {}\n#   {}\n", key.doc, key.kind.allowed()));
         let value = default.map_or_else(|| "…".to_owned(), |value| value.to_string());
         text.push_str(&format!("{hidden}{name} = {value}\n"));
     }

@@ -247,7 +247,7 @@ impl CompletedLine {
             self.list_accounts().iter().map(|account| ui::account::name(account).to_owned()).collect();
         let mut providers: Vec<String> = PROVIDERS.iter().map(|provider| provider.name.to_owned()).collect();
         providers.extend(self.configured_providers().into_iter().filter(|name| built_in(name).is_none()));
-        for key in KEYS.iter().filter(|key| key.active) {
+        for key in KEYS {
             let parts: Vec<&str> = key.key.split('.').collect();
             let sections: Vec<&str> = match (parts[0], parts.iter().filter(|part| **part == "*").count()) {
                 (_, 0) => vec![""],

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::reload::ReloadOutcome;
-use crate::cli::ui::{Tint, clean};
+use crate::cli::ui::clean;
 use crate::cli::{context::Context, error::CliError};
 use crate::config::edit::{self, EditError, NamedKey};
 use crate::config::{Config, LockedFile, ReplaceError};
@@ -50,10 +50,6 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
         changed,
         daemon: ReloadOutcome::of_daemon(&places).without(config.check()),
     };
-    if !named.row().active {
-        let text = format!("`{}` is not active in this version: its value is checked, but has no effect", change.key);
-        context.output.labelled_note(Tint::Strong, "note:", &text);
-    }
     context.output.result(&change, || {
         let key = clean(&change.key);
         let remark = match (typed.is_none(), changed) {

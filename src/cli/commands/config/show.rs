@@ -39,8 +39,6 @@ pub(crate) struct ConfigSetting {
     source: String,
     /// The default; null if there is none.
     default: serde_json::Value,
-    /// Whether the key has an effect in this version; else its value is only checked.
-    active: bool,
     /// What it is for.
     doc: &'static str,
 }
@@ -89,7 +87,6 @@ fn value(setting: &Setting) -> ConfigSetting {
         value: setting.json(),
         source: setting.source.to_string(),
         default: default.map(|setting| setting.json()).unwrap_or_default(),
-        active: row.is_none_or(|row| row.active),
         doc: row.map_or("", |row| row.doc),
     }
 }
@@ -120,14 +117,12 @@ fn listing(shown: &ConfigListing, settings: &[Setting], output: &Output) -> Stri
 
 /// Where a value comes from: `default`, `config.toml:3`, `LESSOR_LOG`.
 fn source(setting: &Setting) -> String {
-    let source = match &setting.source {
+    match &setting.source {
         SettingSource::File { path, line } => {
             format!("{}:{line}", clean(&path.file_name().unwrap_or_default().to_string_lossy()))
         }
         other => other.to_string(),
-    };
-    let active = setting.row().is_none_or(|row| row.active);
-    if active { source } else { format!("{source}, not active") }
+    }
 }
 
 fn note_other_config(places: &AppPaths, settings: &[Setting], context: &Context) {

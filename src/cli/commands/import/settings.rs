@@ -24,8 +24,6 @@ pub(crate) struct SettingChange {
     pub(crate) from: String,
     /// The file of the other tool.
     pub(crate) file: String,
-    /// Whether the key has an effect in this version.
-    pub(crate) active: bool,
     /// The value now, as TOML.
     #[serde(skip)]
     pub(crate) now_toml: String,
@@ -71,7 +69,6 @@ pub(crate) fn changes(found: &FoundCredentials, config: &Config) -> (Vec<Setting
                     proposed,
                     from: proposal.from.clone(),
                     file: file.name.clone(),
-                    active: NamedKey::find(proposal.key).is_ok_and(|named| named.row().active),
                     now_toml: literal(config, proposal.key),
                     toml,
                 });

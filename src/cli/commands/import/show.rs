@@ -78,8 +78,7 @@ pub(super) fn changes(config: &[SettingChange], output: &Output) -> String {
         }
         let old = clean(&format!("- {key} = {now_toml}"));
         let new = clean(&format!("+ {key} = {toml}"));
-        let idle = if change.active { "" } else { "; not active in this version" };
-        let from = output.tint(Tint::Faint, &clean(&format!("  ({from}{idle})")));
+        let from = output.tint(Tint::Faint, &clean(&format!("  ({from})")));
         text += &format!("  {}\n  {}{from}\n", output.tint(Tint::Bad, &old), output.tint(Tint::Good, &new));
     }
     text
