@@ -75,8 +75,8 @@ fn nothing_under_the_state_lock_calls_the_system() {
 const ANSWERS: &[(&str, &[&str])] = &[
     ("codec.answer(", &["daemon/api/reply.rs"]),
     ("codec.refusal(", &["daemon/api/reply.rs"]),
-    ("outbox.push(", &["daemon/api/reply.rs", "daemon/event_queue.rs"]),
-    ("into_parts()", &["daemon/api/reply.rs"]),
+    ("outbox.push(", &["daemon/api/reply.rs", "daemon/api/reply/lease.rs", "daemon/event_queue.rs"]),
+    ("into_parts()", &["daemon/api/reply.rs", "daemon/api/reply/lease.rs"]),
 ];
 
 #[test]

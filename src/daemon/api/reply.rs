@@ -8,18 +8,19 @@ use zeroize::Zeroize as _;
 use super::connection::planner::let_others_lock;
 use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
-use crate::daemon::state::{
-    CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
-};
-use crate::daemon::{os::clock, view};
-use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply, WaiterId};
+use crate::daemon::state::{Daemon, Outbox, Pending, Shared, State, Unsaved};
+use crate::pool::{Command, ConnectionId, Fence, Mono, Now, WaiterId};
 use crate::protocol::{Answer, Codec, ErrorInfo, ErrorKind, RequestId};
 use crate::store::WriteError;
 
+pub use lease::LeaseReply;
+use lease::{LeaseResponder, PendingLease, QueuedLease, encode_lease};
+
+mod lease;
 #[cfg(test)]
 pub(in crate::daemon::api) mod tests;
 
-/// Proof that a call was answered, or will be. Only this file makes it.
+/// Proof that a call was answered, or will be. Only this module makes it.
 #[derive(Debug)]
 pub struct Replied(());
 
@@ -50,17 +51,6 @@ pub struct Responder {
     pub outbox: Arc<Outbox>,
     /// The call is a notification: it gets no answer.
     pub quiet: bool,
-}
-
-/// What is answered with a lease.
-#[derive(Clone, Debug)]
-pub enum LeaseReply {
-    /// The lease that was requested; its holder waits for one until this time.
-    Granted { until: Mono },
-    /// A lease that was held already: it keeps its account.
-    Held,
-    /// What to do after a report, with the lease that was granted for it.
-    Decision(Box<ReportOutcome>),
 }
 
 /// How long a view of accounts or leases waits for a disk that hangs: it must not hide why.
@@ -265,17 +255,6 @@ impl<'a> CallReply<'a> {
     }
 }
 
-impl LeaseReply {
-    /// What the answer waits for: a grant for the changes of its account, a decision for all it may name.
-    fn depends_on(&self, state: &mut State, granted: Unsaved<Fence>) -> Unsaved<Fence> {
-        let others = match self {
-            Self::Granted { .. } | Self::Held => state.pending_of(*granted.peek()),
-            Self::Decision(_) => state.shared().unsaved(),
-        };
-        granted.or_at_least(others)
-    }
-}
-
 impl Responder {
     fn encode(&self, result: Result<&Answer<'_>, &ErrorInfo>, out: &mut Vec<u8>) {
         match result {
@@ -320,186 +299,6 @@ fn send_when_saved(
         });
         responder.outbox.end_wait();
     }));
-}
-
-fn encode_lease(
-    state: &State,
-    now: Now,
-    fence: Fence,
-    kind: &LeaseReply,
-    (to, wants_credential): (&Responder, bool),
-    out: &mut Vec<u8>,
-) {
-    let answer = match kind {
-        LeaseReply::Decision(outcome) => view::decision(state, now, Some(fence), outcome, wants_credential),
-        LeaseReply::Granted { .. } | LeaseReply::Held => view::lease(state, now, fence, wants_credential),
-    };
-    to.encode(answer.as_ref(), out);
-}
-
-/// A responder that waits for a lease.
-#[derive(Clone, Debug)]
-struct LeaseResponder {
-    to: Responder,
-    wants_credential: bool,
-}
-
-/// A request in the queue. Several calls with one request id share it.
-#[derive(Debug)]
-struct QueuedLease {
-    responders: Vec<LeaseResponder>,
-    until: Mono,
-}
-
-impl QueuedLease {
-    /// Adds a call with the same request id. A request that came again on another connection is answered only there.
-    fn join(&mut self, responder: LeaseResponder, until: Mono) {
-        let is_elsewhere = |old: &mut LeaseResponder| old.to.connection != responder.to.connection;
-        let error = ErrorInfo::new(ErrorKind::BadRequest, "the same request id was used again on another connection");
-        for old in self.responders.extract_if(.., is_elsewhere) {
-            old.to.outbox.push(|out| old.to.encode(Err(&error), out));
-            old.to.outbox.end_wait();
-        }
-        self.responders.push(responder);
-        self.until = self.until.max(until);
-    }
-}
-
-impl Waiter for QueuedLease {
-    fn answer(self: Box<Self>, state: &mut State, now: Now, result: Unsaved<Result<Fence, Refusal>>) {
-        let Self { responders, until } = *self;
-        match result.into_result() {
-            Ok(granted) => {
-                PendingLease { granted, kind: LeaseReply::Granted { until }, responders }.hand_out(state, now);
-            }
-            Err(refusal) => {
-                let error = refusal.map(|refusal| view::refusal(state, &refusal, now));
-                refuse_all(state, &responders, error);
-            }
-        }
-    }
-
-    fn connection_ended(&mut self, connection: ConnectionId) -> bool {
-        let gone = self.responders.extract_if(.., |responder| responder.to.connection == connection);
-        gone.for_each(|responder| responder.to.outbox.end_wait());
-        self.responders.is_empty()
-    }
-}
-
-/// A lease that is granted, on its way to its responders.
-#[derive(Debug)]
-struct PendingLease {
-    granted: Unsaved<Fence>,
-    kind: LeaseReply,
-    responders: Vec<LeaseResponder>,
-}
-
-impl PendingLease {
-    /// Answers those that need no credential; the others, too, unless the token has to be refreshed first.
-    fn hand_out(mut self, state: &mut State, now: Now) {
-        if state.waits_for_token(*self.granted.peek(), now) {
-            let now_or_later = self.responders.into_iter().partition(|responder| responder.wants_credential);
-            let (later, at_once): (Vec<_>, Vec<_>) = now_or_later;
-            let (fence, pending) = self.kind.depends_on(state, self.granted).into_parts();
-            answer_all(state, now, (fence, pending), &self.kind, &at_once);
-            if !later.is_empty() {
-                let granted = Unsaved::pending(fence, pending);
-                Self { granted, kind: self.kind, responders: later }.wait_for_token(state);
-            }
-            return;
-        }
-        state.note_handed(*self.granted.peek());
-        let granted = self.kind.depends_on(state, self.granted).into_parts();
-        answer_all(state, now, granted, &self.kind, &std::mem::take(&mut self.responders));
-    }
-
-    /// Waits for the token, for at most `refresh.wait`; then the lease is handed out, or moves to another account.
-    fn wait_for_token(self, state: &mut State) {
-        let Some(daemon) = state.shared().daemon() else { return };
-        let attempt = match state.credential_for(*self.granted.peek(), CredentialUse::HandOut) {
-            Ok(CredentialState::BeingRefreshed(id)) => Some(state.logins.attempt_ends(id)),
-            // there will be none soon: the lease moves on at once
-            Ok(CredentialState::Usable(_)) | Err(_) => None,
-        };
-        let wait = state.logins.rules().wait;
-        state.shared().runtime.spawn(async move {
-            if let Some(attempt) = attempt {
-                let _ended_or_not = tokio::time::timeout(wait, attempt).await;
-            }
-            self.after_refresh(&mut daemon.state());
-        });
-    }
-
-    fn after_refresh(mut self, state: &mut State) {
-        let now = clock::now();
-        let fence = *self.granted.peek();
-        if state.pool.lease(fence).is_none() {
-            return refuse_all(state, &self.responders, self.granted.map(|_| lease_ended()));
-        }
-        if !state.waits_for_token(fence, now) {
-            return self.hand_out(state, now);
-        }
-        let wait = match &self.kind {
-            LeaseReply::Held => {
-                // it keeps its lease without a credential; `lease.credential` says what is the matter
-                self.responders.iter_mut().for_each(|responder| responder.wants_credential = false);
-                return self.hand_out(state, now);
-            }
-            LeaseReply::Granted { until } => until.since(now.mono),
-            LeaseReply::Decision(_) => Duration::ZERO,
-        };
-        state.update_renewing_accounts(now);
-        let moved = state.apply(now, Command::Reacquire { fence, wait: Some(wait) });
-        self.after_move(state, now, moved);
-    }
-
-    fn after_move(self, state: &mut State, now: Now, moved: Unsaved<Result<Reply, Refusal>>) {
-        let Self { granted, kind, responders } = self;
-        match moved.into_result() {
-            Ok(reply) => match *reply.peek() {
-                Reply::Held(fence) => {
-                    let granted = granted.then(reply.map(|_| fence));
-                    Self { granted, kind, responders }.hand_out(state, now);
-                }
-                Reply::Queued(waiter) => {
-                    let until = if let LeaseReply::Granted { until } = kind { until } else { now.mono };
-                    // the answer of the wait covers what was written until now
-                    let _waits = granted.then(reply).no_answer();
-                    state.waiters.insert(waiter, QueuedLease { responders, until });
-                }
-                Reply::Decision(_) | Reply::Done => {
-                    refuse_all(state, &responders, granted.then(reply).map(|_| lease_ended()));
-                }
-            },
-            Err(refusal) => {
-                let refused = granted.then(refusal).map(|refusal| view::refusal(state, &refusal, now));
-                refuse_all(state, &responders, refused);
-            }
-        }
-    }
-}
-
-fn refuse_all(state: &State, responders: &[LeaseResponder], error: Unsaved<ErrorInfo>) {
-    let (error, pending) = error.or_at_least(state.shared().unsaved()).into_parts();
-    for LeaseResponder { to, .. } in responders {
-        send_when_saved(state.shared(), to, pending, None, |to, out| to.encode(Err(&error), out));
-        to.outbox.end_wait();
-    }
-}
-
-fn answer_all(
-    state: &State,
-    now: Now,
-    (fence, pending): (Fence, Pending),
-    kind: &LeaseReply,
-    responders: &[LeaseResponder],
-) {
-    for LeaseResponder { to, wants_credential } in responders {
-        send_when_saved(state.shared(), to, pending, None, |to, out| {
-            encode_lease(state, now, fence, kind, (to, *wants_credential), out);
-        });
-        to.outbox.end_wait();
-    }
 }
 
 /// The error for a lease that has ended.

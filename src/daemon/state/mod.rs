@@ -11,17 +11,17 @@ mod credentials;
 mod differences;
 pub(crate) mod events;
 pub(crate) mod gateway_keys;
-mod log_later;
+mod guard;
 mod mailbox;
 pub(crate) mod outbox;
 mod processes;
 mod requests;
 mod waiters;
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
 use crate::daemon::notification::troubles::NoticeTroubles;
-use crate::daemon::os::{blocking, clock};
+use crate::daemon::os::clock;
 use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;
 use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
@@ -58,7 +58,7 @@ pub use requests::in_flight::{AccountInFlight, InFlightCounter};
 pub(crate) use gateway_keys::key_holders::KeyHolders;
 pub(crate) use gateway_keys::lasting_key::LISTED_AFTER_END;
 pub use gateway_keys::lasting_key::{KeyUse, LastingKey};
-pub(crate) use log_later::LogLater;
+pub(crate) use guard::{LogLater, StateGuard};
 pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
 pub(crate) use outbox::Outbox;
 pub(crate) use processes::WatchedProcesses;
@@ -313,7 +313,7 @@ impl Daemon {
                 state
             }
         };
-        StateGuard { state: Some(state), not_blocking: blocking::forbid() }
+        StateGuard::new(state)
     }
 
     /// Whether a thread waits for the lock.
@@ -389,43 +389,5 @@ impl State {
     /// What needs no lock.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-}
-
-/// The locked state. When it is dropped, the lock is released first, and then the log lines are written and the events
-/// sent that came up under it.
-#[derive(Debug)]
-pub(crate) struct StateGuard<'a> {
-    /// There until the drop.
-    state: Option<MutexGuard<'a, State>>,
-    not_blocking: blocking::Forbidden,
-}
-
-impl Deref for StateGuard<'_> {
-    type Target = State;
-
-    #[expect(clippy::expect_used, reason = "only `drop` takes it out")]
-    fn deref(&self) -> &State {
-        self.state.as_deref().expect("the state is locked")
-    }
-}
-
-impl DerefMut for StateGuard<'_> {
-    #[expect(clippy::expect_used, reason = "only `drop` takes it out")]
-    fn deref_mut(&mut self) -> &mut State {
-        self.state.as_deref_mut().expect("the state is locked")
-    }
-}
-
-impl Drop for StateGuard<'_> {
-    fn drop(&mut self) {
-        let left = self.state.take().map(|mut state| (std::mem::take(&mut state.log), state.events.unsent()));
-        self.not_blocking.end();
-        if let Some((log, events)) = left {
-            log.write();
-            if let Some(events) = events {
-                events.send();
-            }
-        }
     }
 }

@@ -6,6 +6,7 @@ mod admitted;
 mod head;
 mod places;
 mod raw_answer;
+mod scan;
 
 pub(super) use admitted::{AdmittedConnection, ConnectionAdmission};
 pub(super) use head::{ConnectionEnd, ConnectionWatch, MAX_HEAD, WatchedBody};

@@ -202,6 +202,17 @@ async fn next_request(has_come: &mut watch::Receiver<bool>, most: Duration) {
     let _in_time = tokio::time::timeout(most, has_come.changed()).await;
 }
 
+fn http1_builder() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // the watch has the times
+    http.header_read_timeout(None)
+        .max_buf_size(READ_BUFFER)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_headers(MAX_HEADERS);
+    http
+}
+
 /// Serves one connection until the client closes it, it takes too long, it must go for another one, or the daemon stops.
 async fn serve_connection<S>(
     service: Arc<GatewayService>,
@@ -230,15 +241,8 @@ async fn serve_connection<S>(
             Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, guard)))
         })
     });
-    let mut http = http1::Builder::new();
-    // the watch has the times
-    http.header_read_timeout(None)
-        .max_buf_size(READ_BUFFER)
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_headers(MAX_HEADERS);
     // boxed, so that a revoked key ends it at once, with its response
-    let mut serving = Box::pin(http.serve_connection(TokioIo::new(stream), respond));
+    let mut serving = Box::pin(http1_builder().serve_connection(TokioIo::new(stream), respond));
     // dropped before what is served, when the gateway ends
     let cut_watch = CutWatch::new(&cut);
     let ended = tokio::select! {

@@ -1,5 +1,6 @@
 //! One connection: reads messages and writes answers, with bounds on time and size.
 
+mod planned;
 pub(crate) mod planner;
 mod turn;
 
@@ -10,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
-use super::reply::{PlannedAnswer, Responder};
+use super::dispatch::{is_planned, is_pointless};
 use super::session::{Session, overloaded, shutting_down};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
-use crate::protocol::{Call, Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
+use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
+use planned::{PlannedMessage, PlannedResult, Planning, no_memory};
 use planner::Planner;
 use turn::{AdmittedTurn, Gate, Turn};
 
@@ -127,21 +128,6 @@ enum ConnectionStep {
     /// Have the planner serve a message, then go on with the next one.
     Plan(PlannedMessage),
     Stop(End),
-}
-
-/// A message for the planner.
-enum PlannedMessage {
-    Parsed(Responder, Call, usize),
-    Large(Codec, Zeroizing<Vec<u8>>, MemoryShare),
-}
-
-/// What became of it.
-enum PlannedResult {
-    /// Its answer, or nothing if that comes later.
-    Answered(PlannedAnswer, MemoryShare),
-    /// It is served where its connection is.
-    Parsed(Incoming),
-    Failed(Fatal),
 }
 
 enum End {
@@ -402,53 +388,6 @@ impl Connection {
         }
         Some(())
     }
-}
-
-/// A connection, as the planner needs it.
-struct Planning {
-    session: Session,
-    limits: Arc<SharedLimits>,
-}
-
-impl Planning {
-    /// Parses a message if that is not done yet, and serves its call; on the planner's thread.
-    fn serve(self, daemon: &Arc<Daemon>, message: PlannedMessage) -> PlannedResult {
-        let (responder, call, bytes, mut memory) = match message {
-            PlannedMessage::Parsed(responder, call, bytes) => (responder, call, bytes, self.limits.calls.share()),
-            PlannedMessage::Large(codec, bytes, memory) => match (RawMessage { codec, bytes: &bytes }).parse() {
-                Err(fatal) => return PlannedResult::Failed(fatal),
-                Ok(Incoming { id, call: Ok(call) })
-                    if !self.session.awaits_hello()
-                        && !is_pointless(id.as_ref(), &call)
-                        && (is_planned(&call) || matches!(call, Call::Report(_))) =>
-                {
-                    // a report may get a credential
-                    self.session.attest_call(daemon, &call);
-                    (self.session.responder(id), call, bytes.len(), memory)
-                }
-                Ok(other) => return PlannedResult::Parsed(other),
-            },
-        };
-        let mut unread = self.limits.answers.share();
-        if memory.resize(memory_of(&call, bytes)).is_err() {
-            return PlannedResult::Answered(PlannedAnswer::refusal(&responder, &no_memory()), unread);
-        }
-        let is_subscription = matches!(call, Call::Subscribe(_));
-        let mut answer =
-            PlannedAnswer::of(daemon, &responder, |reply| dispatch_planned(daemon, reply, call, Some(memory)));
-        if answer.capacity() > UNCOUNTED && unread.resize(answer.capacity()).is_err() {
-            if is_subscription {
-                daemon.state().events.unsubscribe(self.session.connection);
-            }
-            let error = overloaded("clients have too many answers that they have not read");
-            answer = PlannedAnswer::refusal(&responder, &error);
-        }
-        PlannedResult::Answered(answer, unread)
-    }
-}
-
-fn no_memory() -> ErrorInfo {
-    overloaded("too many large calls are arriving or waiting at the moment")
 }
 
 /// The id of a message whose id is not known.

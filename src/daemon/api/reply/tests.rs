@@ -12,6 +12,7 @@ use crate::credential::{Credential, Secret};
 use crate::daemon::api::dispatch::{dispatch_planned, is_planned};
 use crate::daemon::api::session::Session;
 use crate::daemon::log::LogLevelHandle;
+use crate::daemon::os::clock;
 use crate::daemon::run::restore;
 use crate::daemon::state::{ActiveConfig, RunInfo};
 use crate::pool::{AccountId, AccountRecord, CredentialKind, LoginState, Process, Tier, Wall};
