@@ -87,6 +87,8 @@ fn calls() -> Vec<Call> {
             person_id: text("u"),
             organization_id: text("o"),
             organization: text("Team"),
+            resource: text("https://api.example/v1"),
+            refresh_from: Some(4_070_908_500_000),
         })),
         Call::RemoveAccount(AccountRef { account: "work".into() }),
         Call::SetAccount(Box::new(SetAccountParams {
@@ -152,6 +154,8 @@ fn calls() -> Vec<Call> {
                 person_id: text("u"),
                 organization_id: text("o"),
                 organization: text("Team"),
+                resource: text("https://api.example/v1"),
+                refresh_from: Some(4_070_908_500_000),
             }],
             mode: text("share"),
             dry_run: true,
@@ -214,6 +218,7 @@ fn credential() -> CredentialInfo<'static> {
         expires_at: Some(1_790_000_000_000),
         header: "authorization".into(),
         scheme: Some("Bearer".into()),
+        resource: None,
     }
 }
 
@@ -287,6 +292,8 @@ fn account() -> AccountInfo {
         in_flight: 2,
         usage_next_at: Some(1_790_000_000_000),
         remedy: text("lessor account set work --api-key-stdin"),
+        resource: text("https://api.example/v1"),
+        client_id: text("c"),
     }
 }
 
@@ -333,6 +340,8 @@ fn exported() -> ExportInfo {
             refresh: Some(SecretText("refresh".into())),
             expires_at: Some(1_790_000_000_000),
             client_id: text("c"),
+            resource: text("https://api.example/v1"),
+            refresh_from: Some(4_070_908_500_000),
         }),
         person_id: text("u"),
         organization_id: text("o"),

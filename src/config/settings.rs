@@ -192,6 +192,21 @@ pub struct ProviderSection {
     pub mix: KindMix,
     /// `[providers.X.oauth]`
     pub oauth: OauthSection,
+    /// `[providers.X.direct]`
+    pub direct: DirectLoginSection,
+}
+
+/// `[providers.X.direct]`: the login for the public API.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DirectLoginSection {
+    /// OpenID issuer whose discovery fills the URLs below.
+    pub issuer: Option<String>,
+    /// Where users log in.
+    pub authorize_url: Option<String>,
+    /// Where tokens come from.
+    pub token_url: Option<String>,
+    /// Loopback port of the redirect; 0 means any.
+    pub redirect_port: u16,
 }
 
 /// `[providers.X.oauth]`

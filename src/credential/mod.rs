@@ -33,13 +33,27 @@ pub struct Credential {
     pub client_id: Option<String>,
     /// When the provider first accepted it, if that is known.
     pub accepted_at: Option<Wall>,
+    /// The API that the login is for (`resource` in OAuth), if it is for the provider's public API. Such a login is used
+    /// like a key of that API; the others belong to the server of the vendor's own programs.
+    pub resource: Option<String>,
+    /// The server rejects an earlier refresh, and the refresh token with it.
+    pub refresh_from: Option<Wall>,
 }
 
 impl Credential {
     /// A credential that consists of one secret.
     #[must_use]
     pub fn new(kind: CredentialKind, access: Secret) -> Self {
-        Self { kind, access, refresh: None, expires_at: None, client_id: None, accepted_at: None }
+        Self {
+            kind,
+            access,
+            refresh: None,
+            expires_at: None,
+            client_id: None,
+            accepted_at: None,
+            resource: None,
+            refresh_from: None,
+        }
     }
 
     /// The credential with the refresh token of `known`, if it has none itself: a tool can lose it.
@@ -68,6 +82,21 @@ impl Credential {
             expires_at: self.expires_at,
             client_id: self.client_id.clone(),
             accepted_at: self.accepted_at,
+            resource: self.resource.clone(),
+            refresh_from: self.refresh_from,
         }
+    }
+
+    /// Which kind of credential the provider's servers take it as: a login for the public API is taken like a key.
+    #[must_use]
+    pub fn api_kind(&self) -> CredentialKind {
+        if self.resource.is_some() { CredentialKind::ApiKey } else { self.kind }
+    }
+
+    /// The OAuth client that was registered for this login alone, if it is for the public API: two such logins are of
+    /// the same account only if their clients are the same.
+    #[must_use]
+    pub fn registration(&self) -> Option<&str> {
+        self.client_id.as_deref().filter(|_| self.resource.is_some())
     }
 }

@@ -45,6 +45,6 @@ pub use state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
     AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
-    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, credential_check, oauth_given,
+    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, credential_check, direct_settings, oauth_given,
 };
 pub use view::renewal_command;

@@ -53,7 +53,19 @@ impl UpstreamRoute {
         let base = if kind == CredentialKind::ApiKey { &self.key_base } else { &self.login_base };
         let is_apart = self.key_base != self.login_base;
         let own = is_apart.then(|| provider::path_for_kind(&self.provider, &self.path, kind));
-        let below = own.as_deref().unwrap_or(&self.path);
+        self.below(base, own.as_deref().unwrap_or(&self.path), query)
+    }
+
+    /// The URL for a login for the provider's public API, which has one path, whatever program sends the request.
+    ///
+    /// # Errors
+    /// As [`Self::uri`].
+    pub(super) fn direct_uri(&self, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
+        let path = provider::path_for_kind(&self.provider, &self.path, CredentialKind::ApiKey);
+        self.below(&self.key_base, &path, query)
+    }
+
+    fn below(&self, base: &str, below: &str, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
         let base = provider::base_for_path(&self.provider, base, below);
         let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -256,6 +256,7 @@ static BINARY_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
             expires_at: None,
             header: "x-api-key".into(),
             scheme: None,
+            resource: None,
         }),
         project_id: None,
     };

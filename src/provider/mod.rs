@@ -28,10 +28,10 @@ pub use gateway_traits::{
     is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key, uses_quota,
     versioned_path,
 };
-pub use oauth::{OauthServer, client_of_program};
+pub use oauth::{DirectLogin, OauthServer, client_of_program, direct_login};
 pub use owner::{learn_account_id, vendor_account_id};
 pub use terms::terms;
-pub use upstream::{BaseUrls, accepted_kinds, base_urls, path_for_kind};
+pub use upstream::{BaseUrls, accepted_kinds, accepts_direct_login, base_urls, path_for_kind};
 
 use crate::pool::{CredentialKind, Tier};
 

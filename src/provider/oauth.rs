@@ -75,3 +75,42 @@ static PROGRAM_CLIENTS: [(&str, &str); 1] = [("claude-code", "9d1c250a-e61b-44d9
 pub fn client_of_program(tool: &str) -> Option<&'static str> {
     PROGRAM_CLIENTS.iter().find(|(known, _)| *known == tool).map(|(_, client)| *client)
 }
+
+/// A login whose tokens are for the provider's public API. Each account has a client of its own, which the first login
+/// registers.
+#[derive(PartialEq, Eq, Debug)]
+pub struct DirectLogin {
+    /// The server.
+    pub server: OauthServer,
+    /// The API: `resource` in OAuth.
+    pub resource: &'static str,
+    /// The client that a registration is started with.
+    pub registration_client: &'static str,
+    /// The scope without which the plan cannot be used.
+    pub plan_scope: &'static str,
+}
+
+/// The login for the public API of a provider that has one.
+#[must_use]
+pub fn direct_login(provider: &str) -> Option<&'static DirectLogin> {
+    (provider == "openai").then_some(&OPENAI_DIRECT)
+}
+
+/// Sign in with ChatGPT, for open-source programs: <https://developers.openai.com/siwc/token-sharing-open-source>. It
+/// accepts a redirect to any port of 127.0.0.1.
+static OPENAI_DIRECT: DirectLogin = DirectLogin {
+    server: OauthServer {
+        authorize_url: "https://auth.openai.com/api/accounts/authorize",
+        token_url: "https://auth.openai.com/api/accounts/oauth/token",
+        identity_url: None,
+        scopes: &["openid", "profile", "email", "offline_access", "resource.invoke", "chatgpt.tokens.use.direct"],
+        redirect: ("127.0.0.1", 0, "/auth/callback"),
+        paste_page: None,
+        extra: &[],
+        json: false,
+        wants_secret: false,
+    },
+    resource: "https://api.openai.com/v1",
+    registration_client: "dynamic_agent_client",
+    plan_scope: "chatgpt.tokens.use.direct",
+};

@@ -47,6 +47,14 @@ pub fn accepted_kinds(provider: &str, path: &str, apart: bool) -> &'static [Cred
     }
 }
 
+/// Whether a login for the public API is accepted on a path below the base URL for API keys. OpenAI serves responses and
+/// the list of models to it, and nothing else.
+#[must_use]
+pub fn accepts_direct_login(provider: &str, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    provider != "openai" || ["/v1/responses", "/responses", "/v1/models"].contains(&path)
+}
+
 /// The path for a kind of credential, where API keys and logins have different base URLs: OpenAI's Responses API is at
 /// `/v1/responses` for keys and at `/responses` for logins, and Codex sends the path of the kind it was set up for.
 #[must_use]
@@ -78,6 +86,20 @@ mod tests {
         ] {
             assert_eq!(path_for_kind(provider, path, ApiKey), key, "{provider} {path}");
             assert_eq!(path_for_kind(provider, path, Oauth), login, "{provider} {path}");
+        }
+    }
+
+    #[test]
+    fn a_login_for_the_public_api_of_openai_is_for_responses_and_models() {
+        for (path, is_accepted) in [
+            ("/v1/responses", true),
+            ("/responses/", true),
+            ("/v1/models", true),
+            ("/v1/responses/compact", false),
+            ("/v1/chat/completions", false),
+            ("/models", false),
+        ] {
+            assert_eq!(accepts_direct_login("openai", path), is_accepted, "{path}");
         }
     }
 

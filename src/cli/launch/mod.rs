@@ -169,6 +169,9 @@ fn outfit(
             let (key, base) = gateway_access(client, lease, context)?;
             (credential_kind(client, lease, context)?, key, Some(format!("{base}/{provider}")))
         }
+        (Some(credential), _) if credential.resource.is_some() => {
+            (CredentialKind::ApiKey, credential.secret.0.clone().into_owned(), None)
+        }
         (Some(credential), _) => (credential.kind, credential.secret.0.clone().into_owned(), None),
         (None, _) => return Err(CliError::internal("the lease has no credential")),
     };
@@ -215,6 +218,6 @@ fn credential_kind(client: &mut Client, lease: &LeaseInfo<'_>, context: &Context
     let accounts = context.repeat(client, |client| client.accounts(of_provider.clone()))?;
     let account = accounts.into_iter().find(|account| account.id == lease.account.id);
     account
-        .map(|account| account.kind)
+        .map(|account| account.api_kind())
         .ok_or_else(|| CliError::new(ErrorKind::UnknownAccount, "the account has been removed"))
 }

@@ -170,6 +170,11 @@ pub static KEYS: &[KeySpec] = &[
     named("providers.*.oauth.clients.*.client_id", Text, "id of another OAuth client, which refreshes the logins that it made", |c, n, v| client(c, n).client_id.assign(v)),
     named("providers.*.oauth.clients.*.client_secret_env", Variable, "name of the environment variable with the secret of that client", |c, n, v| client(c, n).client_secret_env.assign(v)),
 
+    named("providers.*.direct.issuer", Url, "OpenID issuer of the login for the public API, whose discovery document provides the URLs below", |c, n, v| provider(c, n).direct.issuer.assign(v)),
+    named("providers.*.direct.authorize_url", Url, "authorization URL of that login", |c, n, v| provider(c, n).direct.authorize_url.assign(v)),
+    named("providers.*.direct.token_url", Url, "token URL of that login", |c, n, v| provider(c, n).direct.token_url.assign(v)),
+    named("providers.*.direct.redirect_port", Integer(0, 65_535), "loopback port of its redirect; 0 means any free port", |c, n, v| provider(c, n).direct.redirect_port.assign(v)),
+
     named("accounts.*.enabled", Bool, "whether the account may be used; `account disable` disables it, too", |c, n, v| account(c, n).enabled.assign(v)),
     named("accounts.*.max_leases", Integer(1, 10_000), "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
     named("accounts.*.priority", Integer(-1_000_000, 1_000_000), "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),

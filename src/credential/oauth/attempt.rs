@@ -37,13 +37,17 @@ pub async fn refresh(server: &AuthorizationServer, refresh: &Secret, now: Wall) 
     match server.tokens(&TokenGrant::Refresh(refresh)).await {
         Ok(tokens) => {
             // counted from the request: the server counts from a later time
-            let expires_at = tokens.life.map(|life| now.after(life));
+            let expires_at = tokens.expires_at(now);
+            let resource = server.settings().resource().map(str::to_owned);
+            let refresh_from = resource.as_ref().and_then(|_| tokens.refresh_from(now));
             let refresh = tokens.refresh.unwrap_or_else(|| refresh.duplicate());
             let credential = Credential {
                 refresh: Some(refresh),
                 expires_at,
                 client_id: Some(server.settings().client_id().to_owned()),
                 accepted_at: Some(now),
+                resource,
+                refresh_from,
                 ..Credential::new(CredentialKind::Oauth, tokens.access)
             };
             RefreshResult::New(credential, tokens.life)

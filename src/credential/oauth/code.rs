@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
+use serde_json::Value;
 
 use super::server::{AuthorizationServer, ServerError};
 use super::token::{TokenError, TokenGrant, TokenSet};
@@ -25,13 +26,22 @@ pub struct AuthorizationRequest {
     redirect: String,
     state: String,
     verifier: Secret,
+    /// What the identity token must repeat; for a login for the public API.
+    nonce: Option<String>,
+}
+
+/// An authorization code, and the client that it is for, if the server has registered one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AuthorizationCode {
+    code: Secret,
+    client_id: Option<String>,
 }
 
 /// The response at the redirect.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AuthorizationResponse {
     /// An authorization code.
-    Code(Secret),
+    Code(AuthorizationCode),
     /// The server or the user refused; the error code.
     Refused(String),
     /// The response belongs to another login.
@@ -79,12 +89,16 @@ impl AuthorizationRequest {
             .append_pair("code_challenge", &challenge(&verifier))
             .append_pair("code_challenge_method", "S256")
             .append_pair("state", &state);
+        let nonce = settings.resource.is_some().then(random::<24>).transpose().map_err(no_chance)?;
+        let own = [("resource", settings.resource.as_ref()), ("nonce", nonce.as_ref())];
+        pairs.extend_pairs(own.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        pairs.extend_pairs(&settings.parameters);
         if settings.built_in.is_none() && settings.scopes().iter().any(|scope| scope == "offline_access") {
             // OpenID Connect: without consent there is no refresh token
             pairs.append_pair("prompt", "consent");
         }
         drop(pairs);
-        Ok(Self { url: url.into(), redirect: redirect.to_owned(), state, verifier })
+        Ok(Self { url: url.into(), redirect: redirect.to_owned(), state, verifier, nonce })
     }
 
     /// The URL where the user logs in.
@@ -96,12 +110,13 @@ impl AuthorizationRequest {
     /// Parses the query of a request to the redirect; `None` if it contains neither a code nor an error.
     #[must_use]
     pub fn read(&self, query: &str) -> Option<AuthorizationResponse> {
-        let (mut code, mut state, mut error) = (None, None, None);
+        let (mut code, mut state, mut error, mut client_id) = (None, None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "code" => code = Some(Secret::new(value.into_owned())),
                 "state" => state = Some(value.into_owned()),
                 "error" => error = Some(value.into_owned()),
+                "client_id" => client_id = Some(value.into_owned()).filter(|id| is_client_id(id)),
                 _ => {}
             }
         }
@@ -116,7 +131,49 @@ impl AuthorizationRequest {
                 super::error_codes::code_of(&error).unwrap_or_else(|| "no reason given".to_owned()),
             ));
         }
-        code.filter(|code| !code.expose().is_empty()).map(AuthorizationResponse::Code)
+        let code = code.filter(|code| !code.expose().is_empty())?;
+        Some(AuthorizationResponse::Code(AuthorizationCode { code, client_id }))
+    }
+
+    /// The client that the code is exchanged with: after a registration the one that was issued.
+    ///
+    /// # Errors
+    /// When the answer names no client, or another one than the login was started with.
+    pub fn client<'c>(
+        &self,
+        server: &'c AuthorizationServer,
+        code: &'c AuthorizationCode,
+    ) -> Result<&'c str, TokenError> {
+        let settings = &server.settings;
+        let own = settings.client_id.as_str();
+        match code.client_id.as_deref() {
+            Some(issued) if settings.registers && issued != own => Ok(issued),
+            _ if settings.registers => Err(TokenError::Unusable(
+                "it names no client that was registered (paste the whole address of the last page)".to_owned(),
+            )),
+            Some(other) if settings.resource.is_some() && other != own => {
+                Err(TokenError::Unusable(format!("it is for the client {other}, not for {own}")))
+            }
+            _ => Ok(own),
+        }
+    }
+
+    /// Refuses tokens of another login: the identity token must be for this client and repeat the nonce. It came
+    /// directly from the token endpoint, so that its signature says nothing more (OpenID Connect Core, 3.1.3.7).
+    fn check_identity(&self, server: &AuthorizationServer, tokens: &TokenSet) -> Result<(), TokenError> {
+        let Some(nonce) = &self.nonce else { return Ok(()) };
+        let text = |name: &str| tokens.identity.get(name).and_then(Value::as_str);
+        let is_for_client = match tokens.identity.get("aud") {
+            Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(&server.settings.client_id)),
+            audience => audience.and_then(Value::as_str) == Some(&server.settings.client_id),
+        };
+        let unusable = |why: &str| Err(TokenError::Unusable(format!("its `id_token` {why}")));
+        match text("nonce") {
+            _ if tokens.identity.is_empty() => unusable("is missing"),
+            _ if !is_for_client => unusable("is for another client"),
+            Some(named) if named == nonce => Ok(()),
+            _ => unusable("is of another login"),
+        }
     }
 
     /// Exchanges the code. While the server is busy or unreachable, it tries again; `before_retry` gets the error and
@@ -127,15 +184,20 @@ impl AuthorizationRequest {
     pub async fn redeem(
         &self,
         server: &AuthorizationServer,
-        code: &Secret,
+        code: &AuthorizationCode,
         before_retry: impl Fn(&TokenError, Duration),
     ) -> Result<TokenSet, TokenError> {
+        let server = &server.with_client(self.client(server, code)?);
+        let code = &code.code;
         let (redirect, state) = (self.redirect.as_str(), self.state.as_str());
         let deadline = Instant::now() + RETRY_TIME;
         let mut waits = RETRY_WAITS.into_iter();
         loop {
             let answered = server.tokens(&TokenGrant::Code { code, redirect, verifier: &self.verifier, state }).await;
-            let Err(error) = answered else { return answered };
+            let error = match answered {
+                Ok(tokens) => return self.check_identity(server, &tokens).map(|()| tokens),
+                Err(error) => error,
+            };
             let wait = waits.next().and_then(|usual| retry_wait(&error, usual));
             match wait.filter(|wait| Instant::now() + *wait < deadline) {
                 None => return Err(error),
@@ -168,7 +230,7 @@ fn retry_wait(error: &TokenError, usual: Duration) -> Option<Duration> {
 ///
 /// # Errors
 /// When it contains no code, or belongs to another login.
-pub fn parse_pasted_code(request: &AuthorizationRequest, text: &str) -> Result<Secret, PasteError> {
+pub fn parse_pasted_code(request: &AuthorizationRequest, text: &str) -> Result<AuthorizationCode, PasteError> {
     let text = text.trim();
     let query = match text.split_once('?') {
         Some((_, query)) => Some(query.split_once('#').map_or(query, |(query, _)| query)),
@@ -188,7 +250,26 @@ pub fn parse_pasted_code(request: &AuthorizationRequest, text: &str) -> Result<S
         return Err(PasteError::Foreign);
     }
     let fits = !code.is_empty() && !code.chars().any(|c| c.is_whitespace() || c.is_control()) && !code.contains("://");
-    if fits { Ok(Secret::new(code.to_owned())) } else { Err(PasteError::NoCode) }
+    if fits { Ok(Secret::new(code.to_owned()).into()) } else { Err(PasteError::NoCode) }
+}
+
+impl From<Secret> for AuthorizationCode {
+    fn from(code: Secret) -> Self {
+        Self { code, client_id: None }
+    }
+}
+
+impl AuthorizationCode {
+    /// The code itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.code.expose()
+    }
+}
+
+/// Whether a text can be the id of a client.
+fn is_client_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// Random text in the base64 alphabet for URLs, made of this many random bytes.
@@ -249,12 +330,13 @@ mod tests {
             redirect: "http://127.0.0.1:1/callback".into(),
             state: "STATE".into(),
             verifier: Secret::new("v".into()),
+            nonce: None,
         }
     }
 
     #[test]
     fn a_response_counts_only_with_the_state_of_this_login() {
-        let code = |text: &str| Some(AuthorizationResponse::Code(Secret::new(text.into())));
+        let code = |text: &str| Some(AuthorizationResponse::Code(Secret::new(text.into()).into()));
         for (query, expected) in [
             ("code=a%2Fb&state=STATE", code("a/b")),
             ("state=STATE&code=a", code("a")),
@@ -291,7 +373,7 @@ mod tests {
             ("two words", Err(PasteError::NoCode)),
         ] {
             let read = parse_pasted_code(&request(), text);
-            assert_eq!(read.as_ref().map(Secret::expose), expected.as_ref().copied(), "{text}");
+            assert_eq!(read.as_ref().map(AuthorizationCode::expose), expected.as_ref().copied(), "{text}");
         }
     }
 }

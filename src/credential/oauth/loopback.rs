@@ -8,9 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::code::{AuthorizationRequest, AuthorizationResponse};
+use super::code::{AuthorizationCode, AuthorizationRequest, AuthorizationResponse};
 use super::server::AuthorizationServer;
-use crate::credential::Secret;
 
 /// The maximum length of a browser's request head.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -97,7 +96,7 @@ impl Loopback {
     ///
     /// # Errors
     /// When the login was refused: the server's error code.
-    pub async fn answer(self, request: &AuthorizationRequest) -> Result<Secret, String> {
+    pub async fn answer(self, request: &AuthorizationRequest) -> Result<AuthorizationCode, String> {
         let (tell, mut asked) = mpsc::channel(MOST);
         let mut tasks = JoinSet::new();
         for listener in self.listeners {

@@ -20,7 +20,7 @@ mod token;
 #[cfg(test)]
 pub(crate) use attempt::simulated;
 pub use attempt::{RefreshResult, TokenRotation, refresh};
-pub use code::{AuthorizationRequest, AuthorizationResponse, PasteError, parse_pasted_code};
+pub use code::{AuthorizationCode, AuthorizationRequest, AuthorizationResponse, PasteError, parse_pasted_code};
 pub use device::{DeviceCode, poll as poll_device, request_device_code};
 pub use fetch::REQUEST_TIMEOUT;
 pub use identity::{LoginIdentity, identify, identify_token};

@@ -88,6 +88,14 @@ impl AuthorizationServer {
         Ok(Self { settings, http, authorize_url, token_url, device_url, identity_url, styles })
     }
 
+    /// The same server with the client that a registration has issued.
+    #[must_use]
+    pub(super) fn with_client(&self, client_id: &str) -> Self {
+        let mut server = self.clone();
+        (server.settings.client_id, server.settings.registers) = (client_id.to_owned(), false);
+        server
+    }
+
     /// The settings it was created from.
     #[must_use]
     pub fn settings(&self) -> &OauthSettings {

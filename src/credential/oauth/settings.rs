@@ -1,7 +1,7 @@
 //! The settings of an OAuth client.
 
 use crate::http::ConnectOptions;
-use crate::provider::{OauthServer, built_in};
+use crate::provider::{OauthServer, built_in, direct_login};
 
 /// The `oauth` section of a provider's configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,6 +48,12 @@ pub struct OauthSettings {
     /// The environment variable with the secret of this client, and the section that names it.
     secret_env: Option<(String, String)>,
     pub(super) built_in: Option<&'static OauthServer>,
+    /// The API that the login is for, if it is one for the public API.
+    pub(super) resource: Option<String>,
+    /// Whether the client only registers another one, which the answer to the authorization names.
+    pub(super) registers: bool,
+    /// More parameters of the authorization request.
+    pub(super) parameters: Vec<(&'static str, String)>,
 }
 
 /// The configuration keys that are missing to log in or refresh.
@@ -97,7 +103,9 @@ impl OauthSettings {
         let unknown = client_id.filter(|id| !given.is_configured(id));
         match client.filter(|_| keys.is_empty()) {
             Some((client_id, secret_env)) => {
-                Ok(Self { provider: provider.to_owned(), given, client_id, secret_env, built_in })
+                let provider = provider.to_owned();
+                let (resource, registers, parameters) = (None, false, Vec::new());
+                Ok(Self { provider, given, client_id, secret_env, built_in, resource, registers, parameters })
             }
             None => Err(MissingSettings {
                 provider: provider.to_owned(),
@@ -106,6 +114,36 @@ impl OauthSettings {
                 client_id: unknown.map(str::to_owned),
             }),
         }
+    }
+
+    /// The settings of a login for the provider's public API: of the client that was registered for it, or, without one,
+    /// of the registration. `None` if the provider has no such login.
+    #[must_use]
+    pub fn direct(provider: &str, given: OauthConfig, client_id: Option<&str>) -> Option<Self> {
+        let direct = direct_login(provider)?;
+        Some(Self {
+            provider: provider.to_owned(),
+            given,
+            client_id: client_id.unwrap_or(direct.registration_client).to_owned(),
+            secret_env: None,
+            built_in: Some(&direct.server),
+            resource: Some(direct.resource.to_owned()),
+            registers: client_id.is_none(),
+            parameters: Vec::new(),
+        })
+    }
+
+    /// Adds a parameter of the authorization request.
+    #[must_use]
+    pub fn with_parameter(mut self, name: &'static str, value: &str) -> Self {
+        self.parameters.push((name, value.to_owned()));
+        self
+    }
+
+    /// The API that the login is for, if it is one for the public API.
+    #[must_use]
+    pub fn resource(&self) -> Option<&str> {
+        self.resource.as_deref()
     }
 
     /// The provider's name.

@@ -10,9 +10,15 @@ use super::fetch::{OauthResponse, SendError, send};
 use super::server::{AuthorizationServer, RequestStyle};
 use crate::credential::claims::{LoginClaims, claims};
 use crate::credential::{Secret, import::wipe};
+use crate::limits;
+use crate::pool::{Wall, millis};
 
 /// The longest token that is accepted, in bytes.
 const LONGEST_TOKEN: usize = 64 * 1024;
+/// How long before its end a login for the public API is refreshed, if the server does not say from when it may be.
+const USUAL_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// A refresh is never put off longer than until this time before the end.
+const LEAST_WINDOW: Duration = Duration::from_secs(90);
 /// What tokens are requested with.
 #[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Debug)]
@@ -33,8 +39,14 @@ pub struct TokenSet {
     pub refresh: Option<Secret>,
     /// The lifetime of `access`.
     pub life: Option<Duration>,
+    /// The scopes that were granted, if the server states them.
+    pub scopes: Option<String>,
+    /// The server rejects an earlier refresh, if it states that.
+    pub earliest_refresh: Option<Wall>,
     /// What the tokens say about the login.
     pub(super) claims: LoginClaims,
+    /// The claims of the identity token.
+    pub(super) identity: Map<String, Value>,
     /// What the response says about the user besides.
     pub(super) about: Map<String, Value>,
 }
@@ -90,7 +102,9 @@ impl AuthorizationServer {
             if understood.is_some_and(|json| json != style.json) {
                 continue;
             }
-            let request = self.post(&self.token_url, grant.fields(style.json), *style, secret.as_ref());
+            let mut fields = grant.fields(style.json);
+            fields.extend(self.settings.resource.as_deref().map(|resource| ("resource", resource)));
+            let request = self.post(&self.token_url, fields, *style, secret.as_ref());
             match send(request).await {
                 Err(SendError::NotSent(why)) => return Err(TokenError::Unreachable(why)),
                 Err(SendError::Lost(why)) => return Err(TokenError::Lost(why)),
@@ -153,6 +167,25 @@ impl TokenGrant<'_> {
                 vec![("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", code.expose())]
             }
         }
+    }
+}
+
+impl TokenSet {
+    /// When the access token expires, if it was requested at `now`: the server counts from a later time.
+    #[must_use]
+    pub fn expires_at(&self, now: Wall) -> Option<Wall> {
+        self.life.map(|life| now.after(life))
+    }
+
+    /// When a login for the public API may be refreshed: when the server says so, else shortly before its end. There is
+    /// time for a refresh in any case.
+    #[must_use]
+    pub fn refresh_from(&self, now: Wall) -> Option<Wall> {
+        let end = self.expires_at(now)?;
+        let life = self.life.unwrap_or_default();
+        let before = |span: Duration, most: Duration| Wall(end.0.saturating_sub(millis(span.min(most))));
+        let stated = self.earliest_refresh.unwrap_or_else(|| before(USUAL_WINDOW, life / 2));
+        Some(stated.min(before(LEAST_WINDOW, life / 10)))
     }
 }
 
@@ -223,7 +256,21 @@ fn tokens(document: &mut Value) -> Result<TokenSet, TokenError> {
     for name in ["account", "organization"] {
         about.extend(fields.remove(name).map(|value| (name.to_owned(), value)));
     }
-    Ok(TokenSet { access, refresh, life, claims: about_login, about })
+    let identity = identity.and_then(|identity| claims(identity.expose())).unwrap_or_default();
+    let scopes = fields.get("scope").and_then(Value::as_str).map(str::to_owned);
+    let earliest_refresh = fields.get("earliest_refresh_at").and_then(instant);
+    Ok(TokenSet { access, refresh, life, scopes, earliest_refresh, claims: about_login, identity, about })
+}
+
+/// A time as seconds or milliseconds since the epoch, or as a date.
+fn instant(value: &Value) -> Option<Wall> {
+    /// Seconds until the year 5138; a larger number counts milliseconds.
+    const MOST_SECONDS: u64 = 100_000_000_000;
+    match value.as_u64() {
+        Some(seconds) if seconds < MOST_SECONDS => Some(Wall(seconds * 1000)),
+        Some(milliseconds) => Some(Wall(milliseconds)),
+        None => limits::epoch_ms(value.as_str()?).map(Wall),
+    }
 }
 
 fn is_token(text: &str) -> bool {
@@ -244,6 +291,27 @@ mod tests {
 
     use super::super::settings::{OauthConfig, OauthSettings};
     use super::*;
+
+    #[test]
+    fn a_login_for_the_public_api_is_refreshed_when_the_server_allows_it_and_in_time() {
+        let now = Wall(1_800_000_000_000);
+        let end = now.0 + 3_600_000;
+        for (stated, expected) in [
+            (r#"1800003240"#, end - 360_000),
+            (r#"1800003240000"#, end - 360_000),
+            (r#""2027-01-15T08:54:00Z""#, end - 360_000),
+            ("null", end - 300_000),
+            (r#""soon""#, end - 300_000),
+            // an error of the server, or of its clock
+            ("1900000000", end - 90_000),
+        ] {
+            let body = format!(r#"{{"access_token":"at","expires_in":3600,"earliest_refresh_at":{stated}}}"#);
+            let tokens = answer(200, &body).unwrap();
+            assert_eq!(tokens.refresh_from(now), Some(Wall(expected)), "{stated}");
+        }
+        let short = answer(200, r#"{"access_token":"at","expires_in":10}"#).unwrap();
+        assert_eq!(short.refresh_from(now), Some(Wall(now.0 + 5_000)));
+    }
 
     fn answer(status: u16, body: &str) -> Result<TokenSet, TokenError> {
         read(

@@ -52,6 +52,8 @@ pub struct RefreshableLogin {
     pub expires_at: Option<Wall>,
     /// The token's whole lifetime, if known.
     pub life: Option<Duration>,
+    /// The server rejects an earlier refresh, whatever it is for.
+    pub not_before: Option<Wall>,
     /// Increases with every new token.
     pub generation: u64,
     /// A refresh was sent before, and its answer was cut off. The server may revoke the login when it sees the same
@@ -220,7 +222,8 @@ impl RefreshPlan {
             account.outage.lift();
             client.outage.lift();
         }
-        let rest = [account.outage.rest, client.outage.rest].into_iter().flatten().max();
+        let stated = account.login.not_before.map(|at| now.mono_of(at));
+        let rest = [account.outage.rest, client.outage.rest, stated].into_iter().flatten().max();
         match rest.filter(|rest| *rest > now.mono && account.running.is_none()) {
             Some(rest) => RefreshSchedule::NotBefore(rest),
             None => RefreshSchedule::Pending,
@@ -282,8 +285,9 @@ impl RefreshPlan {
             return None;
         }
         let client = self.clients.get(&account.login.client)?;
-        let rest =
-            [account.outage.rest, client.outage.rest].into_iter().flatten().max().filter(|rest| *rest > now.mono);
+        let stated = account.login.not_before.map(|at| now.mono_of(at));
+        let rest = [account.outage.rest, client.outage.rest, stated].into_iter().flatten().max();
+        let rest = rest.filter(|rest| *rest > now.mono);
         // a failing account stays blocked until a refresh succeeds
         let in_trouble = account.outage.last.is_some() || client.outage.last.is_some();
         // other logins of its client may be first, or the endpoint is slow
@@ -315,8 +319,11 @@ impl RefreshPlan {
         let client = self.clients.get(&account.login.client)?;
         let rest = [account.outage.rest, client.outage.rest].into_iter().flatten().max().unwrap_or_default();
         match account.wanted {
-            Some((_, since)) => Some(DueTime { not_before: rest.max(since), due: None }),
-            None => Some(DueTime { not_before: rest.max(client.calm_until), due: Some(self.due(account)?) }),
+            Some((_, since)) => Some(DueTime { not_before: rest.max(since), due: account.login.not_before }),
+            None => {
+                let due = self.due(account)?.max(account.login.not_before.unwrap_or_default());
+                Some(DueTime { not_before: rest.max(client.calm_until), due: Some(due) })
+            }
         }
     }
 
@@ -333,7 +340,9 @@ impl RefreshPlan {
 
     fn low_at(&self, account: &TrackedLogin) -> Option<Wall> {
         let end = account.login.expires_at?;
-        Some(Wall(end.0.saturating_sub(crate::pool::millis(self.min_life(account)))))
+        let low = Wall(end.0.saturating_sub(crate::pool::millis(self.min_life(account))));
+        // before, it cannot be replaced
+        Some(low.max(account.login.not_before.unwrap_or_default().min(end)))
     }
 
     fn min_life(&self, account: &TrackedLogin) -> Duration {

@@ -35,6 +35,7 @@ impl Scene {
         self.generation += 1;
         let expires_at = Some(self.now.wall.after(left));
         let login = RefreshableLogin {
+            not_before: None,
             client: client.into(),
             is_client_known: true,
             expires_at,
@@ -111,6 +112,7 @@ fn a_token_is_refreshed_ahead_of_its_end_and_at_most_half_its_lifetime_ahead() {
 fn chance_delays_a_refresh_by_at_most_a_tenth() {
     let mut scene = Scene::new();
     let login = RefreshableLogin {
+        not_before: None,
         client: "c".into(),
         is_client_known: true,
         expires_at: Some(Wall(START + 7_200_000)),
@@ -246,6 +248,7 @@ fn logins_of_one_client(count: u64, is_client_known: bool) -> Scene {
         scene.generation += 1;
         let (expires_at, generation) = (Some(scene.now.wall), scene.generation);
         let login = RefreshableLogin {
+            not_before: None,
             client: "c".into(),
             is_client_known,
             expires_at,
@@ -443,10 +446,37 @@ fn removing_an_account_during_its_refresh_frees_its_client() {
     assert_eq!(scene.start_due(), [id(2)]);
 }
 
+#[test]
+fn a_server_that_rejects_early_refreshes_gets_none_whatever_they_are_for() {
+    let mut scene = Scene::new();
+    let end = scene.now.wall.after(3600 * S);
+    let login = RefreshableLogin {
+        not_before: Some(scene.now.wall.after(3240 * S)),
+        client: "client".into(),
+        is_client_known: true,
+        expires_at: Some(end),
+        life: Some(3600 * S),
+        generation: 1,
+        is_interrupted: false,
+    };
+    scene.plan.update(id(1), login, scene.now, 0.0);
+    scene.pass(3239 * S);
+    // `ahead` alone would have refreshed it after half an hour
+    assert_eq!(scene.start_due(), []);
+    let allowed = RefreshSchedule::NotBefore(scene.now.mono.after(S));
+    assert_eq!(scene.request(1, RefreshReason::Refused), allowed);
+    assert_eq!(scene.blocked(1), Some(Renewing { until: Some(scene.now.mono.after(S)) }));
+    assert_eq!(scene.request(1, RefreshReason::UserRequest), allowed);
+    assert_eq!((scene.start_due(), scene.until_wake()), (vec![], Some(S)));
+    scene.pass(S);
+    assert_eq!(scene.start_due(), [id(1)]);
+}
+
 /// A login whose refresh was cut off by the end of the last run, with this much of an 8-hour token left.
 fn interrupted(left: Option<Duration>) -> Scene {
     let mut scene = Scene::new();
     let login = RefreshableLogin {
+        not_before: None,
         client: "client".into(),
         is_client_known: true,
         expires_at: left.map(|left| scene.now.wall.after(left)),

@@ -13,7 +13,8 @@ use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
 use crate::daemon::state::{CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
-    AccountId, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Refusal, Reply, RequestNeeds,
+    AccountId, Action, Bind, Command, CredentialKind, Decision, Fence, Holder, LeaseRequest, Refusal, Reply,
+    RequestNeeds,
 };
 use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
@@ -404,7 +405,9 @@ impl State {
         Some(LeasedAccount {
             id,
             name: record.label.clone().unwrap_or_else(|| id.to_string()),
-            kind: credential.kind,
+            kind: credential.api_kind(),
+            is_login: credential.kind == CredentialKind::Oauth,
+            is_direct: credential.resource.is_some(),
             secret: credential.access.duplicate(),
             vendor_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
             project: record

@@ -23,6 +23,8 @@ pub struct RouteRequest<'a> {
     pub pool: Option<&'a str>,
     /// Which credentials are accepted where the request goes.
     pub kinds: &'a [CredentialKind],
+    /// Whether logins for the provider's public API are accepted there.
+    pub takes_direct_logins: bool,
     /// The session, if the client names one.
     pub session: Option<&'a str>,
     /// The cloud project that it names, if that can be replaced.
@@ -87,10 +89,10 @@ impl State {
         more: &[AccountId],
         restriction: Option<Restriction>,
     ) -> Vec<AccountId> {
-        let RouteRequest { provider, kinds, .. } = *request;
+        let provider = request.provider;
         let needs_project = self.is_pooled_project(request);
         let may_serve = |record: &AccountRecord| {
-            kinds.contains(&record.kind)
+            self.is_accepted(request, record)
                 && (!needs_project || record.project_id.is_some())
                 && match restriction {
                     Some(Restriction::Account(only)) => record.id == only,
@@ -198,8 +200,14 @@ impl State {
             account.enabled()
                 && account.record.login_state == LoginState::Ready
                 && account.record.provider == request.provider
-                && request.kinds.contains(&account.record.kind)
+                && self.is_accepted(request, &account.record)
         })
+    }
+
+    /// Whether an account's credential is accepted where the request goes.
+    fn is_accepted(&self, request: &RouteRequest<'_>, record: &AccountRecord) -> bool {
+        let is_direct = self.credentials.get(record.id).is_some_and(|credential| credential.resource.is_some());
+        if is_direct { request.takes_direct_logins } else { request.kinds.contains(&record.kind) }
     }
 
     fn has_kind_in_service(&self, request: &RouteRequest<'_>, keys: bool) -> bool {

@@ -38,8 +38,12 @@ pub struct LeasedAccount {
     pub id: AccountId,
     /// Its label, or else its id.
     pub name: String,
-    /// How it authenticates.
+    /// Which kind of credential the provider takes it as.
     pub kind: CredentialKind,
+    /// Whether it is a login, whose token can be refreshed.
+    pub is_login: bool,
+    /// Whether it is a login for the provider's public API.
+    pub is_direct: bool,
     /// The key or token.
     pub secret: Secret,
     /// The vendor's own id of the account.

@@ -46,9 +46,9 @@ pub(crate) use configuration::{ActiveConfig, catalog, key_location};
 pub use configuration::{GatewayShortage, GatewayState};
 pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
-    Renewal, imported_limit, is_ours_to_refresh, login_state_of, set_login_state,
+    Renewal, client_of, imported_limit, is_ours_to_refresh, login_state_of, set_login_state,
 };
-pub use credentials::{CredentialUse, connect_options, credential_check, oauth_given};
+pub use credentials::{CredentialUse, connect_options, credential_check, direct_settings, oauth_given};
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use gateway_keys::GatewayKeys;

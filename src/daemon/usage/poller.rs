@@ -113,7 +113,7 @@ impl Poller {
                 account.enabled()
                     && account.record.login_state == LoginState::Ready
                     && !self.in_flight.contains(&account.record.id)
-                    && usage::is_reported(&account.record.provider, account.record.kind)
+                    && usage::is_reported(&account.record.provider, state.api_kind(&account.record))
             });
             let due = polled.filter_map(|account| {
                 let id = account.record.id;

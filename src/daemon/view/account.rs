@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::denial::{by_the_configuration, denial_words};
 use super::why_renewing;
-use crate::daemon::state::State;
+use crate::daemon::state::{State, client_of};
 use crate::pool::{
     Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
 };
@@ -113,6 +113,8 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         in_flight: state.in_flight.of(record.id),
         usage_next_at: state.usage_notes.next.get(&record.id).map(|at| at.0),
         remedy: super::remedy::remedy(state, now, account),
+        resource: credential.and_then(|credential| credential.resource.clone()),
+        client_id: credential.and_then(client_of),
     }
 }
 

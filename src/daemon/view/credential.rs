@@ -15,7 +15,8 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
         ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("the credential of {} is missing", account.record.id))
             .hint("add the account again")
     };
-    let Credential { kind, access, expires_at, .. } = state.credentials.get(account.record.id).ok_or_else(missing)?;
+    let Credential { kind, access, expires_at, resource, .. } =
+        state.credentials.get(account.record.id).ok_or_else(missing)?;
     let (header, scheme) = provider::credential_header(&account.record.provider, *kind);
     Ok(CredentialInfo {
         kind: *kind,
@@ -23,6 +24,7 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
         expires_at: expires_at.map(|at| at.0),
         header: Cow::Borrowed(header),
         scheme: scheme.map(Cow::Borrowed),
+        resource: resource.as_deref().map(Cow::Borrowed),
     })
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn owned_credential(info: CredentialInfo<'_>) -> CredentialInfo<'stat
         expires_at: info.expires_at,
         header: Cow::Owned(info.header.into_owned()),
         scheme: info.scheme.map(|scheme| Cow::Owned(scheme.into_owned())),
+        resource: info.resource.map(|resource| Cow::Owned(resource.into_owned())),
     }
 }
 

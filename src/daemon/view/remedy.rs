@@ -48,14 +48,17 @@ pub(super) fn credential_remedy(state: &State, account: &Account) -> (&'static s
     let (name, record) = (state.account_reference(account.record.id), &account.record);
     match record.kind {
         CredentialKind::Oauth => ("log in again", login_command(state, account)),
-        kind => renewal_command(&record.provider, kind, &name),
+        kind => renewal_command(&record.provider, kind, false, &name),
     }
 }
 
 /// What to do for a new credential in place of an account's own, and the command for it.
 #[must_use]
-pub fn renewal_command(provider: &str, kind: CredentialKind, name: &str) -> (&'static str, String) {
+pub fn renewal_command(provider: &str, kind: CredentialKind, is_direct: bool, name: &str) -> (&'static str, String) {
     match kind {
+        CredentialKind::Oauth if is_direct => {
+            ("log in again", format!("lessor login {provider} --chatgpt --label {name}"))
+        }
         CredentialKind::Oauth => ("log in again", format!("lessor login {provider}")),
         CredentialKind::ApiKey => ("replace the key", format!("lessor account set {name} --api-key-stdin")),
         CredentialKind::Token if provider == "anthropic" => {
@@ -72,6 +75,9 @@ pub(crate) fn login_command(state: &State, account: &Account) -> String {
     let provider = &record.provider;
     if let Some(program) = link.and_then(|link| LoginHome::program_of(Path::new(&link.path))) {
         return format!("lessor login {}", program.name());
+    }
+    if state.credentials.get(record.id).is_some_and(|credential| credential.resource.is_some()) {
+        return renewal_command(provider, record.kind, true, &state.account_reference(record.id)).1;
     }
     let given = oauth_given(&state.config.config, provider);
     let client = state.credentials.get(record.id).and_then(|credential| credential.client_id.as_deref());

@@ -114,7 +114,9 @@ pub(super) async fn send(
         vendor_id: account.vendor_id.as_deref(),
     };
     let invalid = |error: &dyn std::fmt::Display| format!("lessor: the request for {provider} is invalid: {error}");
-    let uri = request.route.uri(account.kind, request.query.as_deref()).map_err(|error| invalid(&error))?;
+    let (route, query) = (&request.route, request.query.as_deref());
+    let uri = if account.is_direct { route.direct_uri(query) } else { route.uri(account.kind, query) };
+    let uri = uri.map_err(|error| invalid(&error))?;
     let host = uri.authority().map_or("", |authority| authority.as_str());
     let host = HeaderValue::from_str(host).map_err(|error| invalid(&error))?;
     let headers =

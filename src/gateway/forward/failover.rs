@@ -13,7 +13,7 @@ use crate::gateway::refusal::NextRequest;
 use crate::gateway::response::{self, ClientBody, ResponseObserver};
 use crate::gateway::waiting::now;
 use crate::limits::{Reason, Scope};
-use crate::pool::{AccountId, Action, CredentialKind};
+use crate::pool::{AccountId, Action};
 
 /// The first pause after a failure of the service; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -27,9 +27,8 @@ impl Forward<'_> {
         account: &LeasedAccount,
         refused: Box<UpstreamRefusal>,
     ) -> NextStep {
-        let is_login = account.kind == CredentialKind::Oauth;
         let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
-        if is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
+        if account.is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
             self.has_refreshed = true;
             self.request.record.waits();
             if lease.refresh(account, self.time_left()).await {

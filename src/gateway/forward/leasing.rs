@@ -68,6 +68,7 @@ impl Forward<'_> {
             model: parts.model.as_deref(),
             pool: parts.pool,
             kinds: parts.route.kinds,
+            takes_direct_logins: provider::accepts_direct_login(&parts.route.provider, &parts.route.path),
             session: parts.buffered.text.session.as_deref(),
             project: parts.buffered.replaceable_project(),
             stored_ids: &parts.buffered.text.stored_ids,

@@ -23,7 +23,11 @@ const SPECIFIC: [(Reason, Option<Scope>, &str); 8] = [
          exceededcurrentquotaerror arrearage budgetexceeded insufficientuserquota \
          insufficienttokenquota preconsumetokenquotafailed tokenquotaexhausted creditserror nocredits creditsexhausted creditsdepleted",
     ),
-    (Reason::QuotaExhausted, Some(Scope::Account), "usagelimitreached usagelimitexceeded"),
+    (
+        Reason::QuotaExhausted,
+        Some(Scope::Account),
+        "usagelimitreached usagelimitexceeded subscriptionsharingusagelimitexceeded",
+    ),
     (
         Reason::QuotaExhausted,
         None,
@@ -47,17 +51,22 @@ const SPECIFIC: [(Reason, Option<Scope>, &str); 8] = [
     (
         Reason::AuthFailed,
         None,
-        "invalidapikey apikeyinvalid apikeyexpired tokenexpired tokenrevoked tokeninvalidated \
+        "subscriptionsharinginvaliduser invalidapikey apikeyinvalid apikeyexpired tokenexpired tokenrevoked tokeninvalidated \
          accesstokenexpired invalidauthenticationerror",
     ),
-    (Reason::RequestRejected, None, "contextlengthexceeded requesttoolarge invalidprompt contentpolicyviolation"),
+    (
+        Reason::RequestRejected,
+        None,
+        "contextlengthexceeded requesttoolarge invalidprompt contentpolicyviolation \
+         subscriptionsharingunsupportedcapability subscriptionsharingroutenotsupported",
+    ),
 ];
 
 /// Codes that are no more specific than a status, for bodies without one.
 const GENERIC: [(Reason, &str); 7] = [
     (Reason::RateLimitExceeded, "ratelimiterror ratelimit requests tokens"),
     (Reason::AuthFailed, "authenticationerror unauthenticated unauthorized"),
-    (Reason::Forbidden, "permissionerror permissiondenied forbidden"),
+    (Reason::Forbidden, "permissionerror permissiondenied forbidden subscriptionsharingusernoteligible"),
     (
         Reason::RequestRejected,
         "invalidrequesterror invalidrequest invalidargument notfounderror notfound failedprecondition \

@@ -111,6 +111,18 @@ pub struct AccountInfo {
     pub usage_next_at: Option<u64>,
     /// Of an account that needs its user: the command that lets it serve, or what else does.
     pub remedy: Option<String>,
+    /// The API that the login is for, if it is one for the provider's public API: it is used like a key of that API.
+    pub resource: Option<String>,
+    /// The id of the OAuth client that made the login, where that is known.
+    pub client_id: Option<String>,
+}
+
+impl AccountInfo {
+    /// Which kind of credential the provider takes it as.
+    #[must_use]
+    pub fn api_kind(&self) -> CredentialKind {
+        if self.resource.is_some() { CredentialKind::ApiKey } else { self.kind }
+    }
 }
 
 /// What a provider answered to the credential of an account.

@@ -54,6 +54,8 @@ pub struct CredentialInfo<'a> {
     pub header: Text<'a>,
     /// The authentication scheme before it.
     pub scheme: Option<Text<'a>>,
+    /// The API that a login is for, if it is the provider's public API: it is sent there, like a key.
+    pub resource: Option<Text<'a>>,
 }
 
 /// What to do next.

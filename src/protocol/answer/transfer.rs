@@ -130,4 +130,8 @@ pub struct ExportedCredential {
     pub expires_at: Option<u64>,
     /// The id of the OAuth client that made the login.
     pub client_id: Option<String>,
+    /// The API that the login is for, if it is one for the provider's public API.
+    pub resource: Option<String>,
+    /// When it may be refreshed, epoch ms, if the server rejects an earlier refresh.
+    pub refresh_from: Option<u64>,
 }

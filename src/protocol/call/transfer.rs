@@ -88,6 +88,10 @@ pub struct ImportEntry {
     pub organization_id: Option<String>,
     /// The name of that organisation.
     pub organization: Option<String>,
+    /// The API that the login is for, if it is one for the provider's public API; it needs a `client_id` of its own.
+    pub resource: Option<String>,
+    /// When it may be refreshed, epoch ms, if the server rejects an earlier refresh.
+    pub refresh_from: Option<u64>,
 }
 
 /// A limit that another tool recorded.

@@ -137,6 +137,9 @@ type Plain<'a> = (u8, Option<u64>, &'a str, Option<&'a str>);
 /// Earlier versions did not write it.
 type Later<'a> = (Option<&'a str>, Option<u64>);
 
+/// What follows that if any of it is known: the API that the login is for, and when it may be refreshed.
+type Latest<'a> = (Option<&'a str>, Option<u64>);
+
 /// The bound keeps damaged lengths from allocating memory.
 const FORMAT: bincode::config::Configuration<
     bincode::config::LittleEndian,
@@ -151,13 +154,16 @@ fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
     let (access, refresh) = (credential.access.expose(), credential.refresh.as_ref().map(Secret::expose));
     let plain: Plain<'_> = (kind.ok_or("unknown kind")?, credential.expires_at.map(|at| at.0), access, refresh);
     let later: Later<'_> = (credential.client_id.as_deref(), credential.accepted_at.map(|at| at.0));
-    let texts = [Some(access), refresh, later.0];
+    let latest: Latest<'_> = (credential.resource.as_deref(), credential.refresh_from.map(|at| at.0));
+    let texts = [Some(access), refresh, later.0, latest.0];
     // allocated in full: a vector that grows leaves unwiped memory behind
-    let mut bytes = Zeroizing::new(vec![0; 64 + texts.into_iter().flatten().map(str::len).sum::<usize>()]);
+    let mut bytes = Zeroizing::new(vec![0; 96 + texts.into_iter().flatten().map(str::len).sum::<usize>()]);
     let mut length = bincode::encode_into_slice(plain, &mut bytes, FORMAT).map_err(|error| error.to_string())?;
-    if later != (None, None) {
+    let parts = [later, latest];
+    let known = parts.iter().rposition(|part| *part != (None, None)).map_or(0, |last| last + 1);
+    for part in parts.into_iter().take(known) {
         let rest = bytes.get_mut(length..).unwrap_or_default();
-        length += bincode::encode_into_slice(later, rest, FORMAT).map_err(|error| error.to_string())?;
+        length += bincode::encode_into_slice(part, rest, FORMAT).map_err(|error| error.to_string())?;
     }
     bytes.truncate(length);
     Ok(bytes)
@@ -166,13 +172,24 @@ fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
 fn decode(bytes: &[u8]) -> Option<Credential> {
     let ((kind, expires_at, access, refresh), length): (Plain<'_>, _) =
         bincode::borrow_decode_from_slice(bytes, FORMAT).ok()?;
-    let rest = bytes.get(length..).unwrap_or_default();
-    let (client_id, accepted_at): Later<'_> = if rest.is_empty() {
-        (None, None)
-    } else {
-        let (later, length): (Later<'_>, _) = bincode::borrow_decode_from_slice(rest, FORMAT).ok()?;
-        (length == rest.len() && later != (None, None)).then_some(later)?
-    };
+    let mut rest = bytes.get(length..).unwrap_or_default();
+    let mut parts: [Later<'_>; 2] = [(None, None); 2];
+    for part in &mut parts {
+        if rest.is_empty() {
+            break;
+        }
+        let length;
+        (*part, length) = bincode::borrow_decode_from_slice(rest, FORMAT).ok()?;
+        rest = rest.get(length..).unwrap_or_default();
+        // the last part that is there says something
+        if rest.is_empty() && *part == (None, None) {
+            return None;
+        }
+    }
+    if !rest.is_empty() {
+        return None;
+    }
+    let [(client_id, accepted_at), (resource, refresh_from)] = parts;
     let secret = |text: &str| Secret::new(text.to_owned());
     Some(Credential {
         kind: *KINDS.get(usize::from(kind))?,
@@ -181,6 +198,8 @@ fn decode(bytes: &[u8]) -> Option<Credential> {
         expires_at: expires_at.map(Wall),
         client_id: client_id.map(str::to_owned),
         accepted_at: accepted_at.map(Wall),
+        resource: resource.map(str::to_owned),
+        refresh_from: refresh_from.map(Wall),
     })
 }
 
@@ -197,14 +216,16 @@ mod tests {
     fn credential() -> impl Strategy<Value = Credential> {
         let kind = prop_oneof![Just(CredentialKind::Oauth), Just(CredentialKind::ApiKey), Just(CredentialKind::Token)];
         let (text, time) = (|| proptest::option::of(".{0,40}"), || proptest::option::of(any::<u64>()));
-        (kind, ".{0,40}", text(), time(), text(), time()).prop_map(
-            |(kind, access, refresh, expires, client_id, accepted)| Credential {
+        (kind, ".{0,40}", text(), time(), text(), time(), text(), time()).prop_map(
+            |(kind, access, refresh, expires, client_id, accepted, resource, refresh_from)| Credential {
                 kind,
                 access: Secret::new(access),
                 refresh: refresh.map(Secret::new),
                 expires_at: expires.map(Wall),
                 client_id,
                 accepted_at: accepted.map(Wall),
+                resource,
+                refresh_from: refresh_from.map(Wall),
             },
         )
     }

@@ -33,7 +33,8 @@ fn remedy(of: &AccountInfo) -> String {
         (Some(program), _) => format!("log in again: lessor login {}", program.name()),
         (None, Some(link)) => format!("log in with {} again; lessor reads its file", clean(&link.tool)),
         (None, None) => {
-            let (what, command) = renewal_command(&of.provider, of.kind, &account::reference(of));
+            let (what, command) =
+                renewal_command(&of.provider, of.kind, of.resource.is_some(), &account::reference(of));
             format!("{what}: {command}")
         }
     }

@@ -51,7 +51,7 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
 
 /// How it authenticates, and whether that was ever tried.
 fn kind(info: &AccountInfo) -> String {
-    let kind = account::kind(info.kind);
+    let kind = if info.resource.is_some() { "login, direct" } else { account::kind(info.kind) };
     if info.unchecked { format!("{kind}, unchecked") } else { kind.to_owned() }
 }
 
@@ -98,6 +98,8 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     maybe("project_id", &info.project_id);
     fields.push(("tier", account::tier(info.tier).to_owned()));
     fields.push(("kind", account::kind(info.kind).to_owned()));
+    fields.extend(info.resource.as_ref().map(|resource| ("plan", format!("ChatGPT plan, direct: {resource}"))));
+    fields.extend(info.client_id.clone().filter(|_| info.resource.is_some()).map(|id| ("client_id", id)));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     fields.push(("state", format!("{}{why}", account::state(info))));
     fields.extend(info.remedy.clone().map(|remedy| ("remedy", remedy)));

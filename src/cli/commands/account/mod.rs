@@ -279,6 +279,8 @@ pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) ->
         person_id: None,
         organization_id: None,
         organization: None,
+        resource: None,
+        refresh_from: None,
     }
 }
 

@@ -158,6 +158,8 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         as_of: entry.as_of.map(|at| at.0),
         mode: entry.mode.map(|mode| mode.name().to_owned()),
         client_id: entry.credential.client_id.clone(),
+        resource: entry.credential.resource.clone(),
+        refresh_from: entry.credential.refresh_from.map(|at| at.0),
         person_id: entry.owner.person.clone(),
         organization_id: entry.owner.organization.clone(),
         organization: entry.owner.organization_name.clone(),

@@ -7,10 +7,9 @@ use super::super::account::{done, new_account, note_obstacle};
 use super::LoginArgs;
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
-use crate::credential::Secret;
 use crate::credential::oauth::{
-    AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings, TokenError,
-    TokenSet, identify, parse_pasted_code, poll_device, request_device_code,
+    AuthorizationCode, AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings,
+    TokenError, TokenSet, identify, parse_pasted_code, poll_device, request_device_code,
 };
 use crate::pool::{CredentialKind, millis, spoken};
 use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
@@ -40,9 +39,9 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
         let tokens = if options.device {
             by_device(&server, &options, &context.output).await?
         } else if options.paste {
-            by_paste(&server, &options, &context.output).await?
+            redeem(&server, &by_paste(&server, &options, &context.output).await?, &context.output).await?
         } else {
-            by_browser(&server, &options, &context.output).await?
+            redeem(&server, &by_browser(&server, &options, &context.output).await?, &context.output).await?
         };
         let identity = identify(&server, &tokens).await;
         Ok::<_, CliError>((tokens, identity, server.settings().client_id().to_owned()))
@@ -65,7 +64,12 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     Ok(())
 }
 
-fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity: LoginIdentity) -> AddAccountParams {
+pub(super) fn account_of(
+    provider: &str,
+    label: Option<String>,
+    tokens: &TokenSet,
+    identity: LoginIdentity,
+) -> AddAccountParams {
     AddAccountParams {
         refresh_token: tokens.refresh.as_ref().map(|refresh| SecretText(refresh.expose().to_owned().into())),
         expires_at: tokens.life.map(|life| format::now().saturating_add(millis(life))),
@@ -79,11 +83,16 @@ fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity
     }
 }
 
-fn failed(message: String) -> CliError {
+pub(super) fn failed(message: String) -> CliError {
     CliError::new(ErrorKind::LoginFailed, message)
 }
 
-async fn by_browser(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
+/// Opens the provider's page and waits for its answer at the redirect, or for what the user pastes.
+pub(super) async fn by_browser(
+    server: &AuthorizationServer,
+    options: &LoginArgs,
+    output: &Output,
+) -> Result<(AuthorizationRequest, AuthorizationCode), CliError> {
     let redirect = server.redirect();
     let port = redirect.port();
     let listener = Loopback::open(redirect).await.map_err(|error| {
@@ -108,10 +117,16 @@ async fn by_browser(server: &AuthorizationServer, options: &LoginArgs, output: &
             pasted = paste(&request), if pasted => pasted,
         }
     };
-    redeem(server, &request, arrival, output).await
+    let code = in_time(arrival).await?;
+    Ok((request, code))
 }
 
-async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
+/// Shows the provider's page and waits for what the user pastes.
+pub(super) async fn by_paste(
+    server: &AuthorizationServer,
+    options: &LoginArgs,
+    output: &Output,
+) -> Result<(AuthorizationRequest, AuthorizationCode), CliError> {
     let redirect = match server.paste_page() {
         Some(page) => page.to_owned(),
         None => {
@@ -127,19 +142,25 @@ async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Ou
     } else {
         output.note("The last page cannot be displayed. Paste its address, then press Enter:");
     }
-    redeem(server, &request, paste(&request), output).await
+    let code = in_time(paste(&request)).await?;
+    Ok((request, code))
 }
 
-async fn redeem(
+async fn in_time(
+    code: impl Future<Output = Result<AuthorizationCode, CliError>>,
+) -> Result<AuthorizationCode, CliError> {
+    let too_late = |_| failed(format!("there was no login within {} minutes", PATIENCE.as_secs() / 60));
+    tokio::time::timeout(PATIENCE, code).await.map_err(too_late)?
+}
+
+/// Exchanges the code for tokens.
+pub(super) async fn redeem(
     server: &AuthorizationServer,
-    request: &AuthorizationRequest,
-    code: impl Future<Output = Result<Secret, CliError>>,
+    (request, code): &(AuthorizationRequest, AuthorizationCode),
     output: &Output,
 ) -> Result<TokenSet, CliError> {
-    let too_late = |_| failed(format!("there was no login within {} minutes", PATIENCE.as_secs() / 60));
-    let code = tokio::time::timeout(PATIENCE, code).await.map_err(too_late)??;
     let before_retry = |error: &TokenError, wait| output.note(&format!("{error}; trying again in {}", spoken(wait)));
-    let redeemed = request.redeem(server, &code, before_retry).await;
+    let redeemed = request.redeem(server, code, before_retry).await;
     redeemed.map_err(|error| failed(format!("the code could not be exchanged: {error}")))
 }
 
@@ -163,7 +184,7 @@ fn show(url: &str, options: &LoginArgs, output: &Output) {
 }
 
 /// Reads lines until one is valid; on its own thread, because the read cannot be interrupted.
-async fn paste(request: &AuthorizationRequest) -> Result<Secret, CliError> {
+async fn paste(request: &AuthorizationRequest) -> Result<AuthorizationCode, CliError> {
     loop {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || sender.send(read_line()));

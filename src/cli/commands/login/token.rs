@@ -274,7 +274,7 @@ fn note_rest(info: &AccountInfo, known: &[AccountInfo], identity: &LoginIdentity
     let output = &context.output;
     let until = info.credential_expires_at.map(format::day).unwrap_or_default();
     let life = if is_new { format!("for a year, until {until}") } else { format!("until {until} at the latest") };
-    let (_, command) = renewal_command(PROVIDER, info.kind, &account::reference(info));
+    let (_, command) = renewal_command(PROVIDER, info.kind, false, &account::reference(info));
     output.note(&format!("It lives {life}, and cannot be refreshed; another one: {}", clean(&command)));
     let is_login = |account: &&AccountInfo| account.kind == CredentialKind::Oauth;
     let agrees = |account: &&AccountInfo| identity_of(account).compare(&identity_in(identity)) == IdentityMatch::Agrees;

@@ -54,10 +54,14 @@ impl ImportPlan {
     /// The known account it belongs to: by its owner, then by its token.
     fn find(&self, entry: &DiscoveredAccount, print: Fingerprint) -> Result<Option<usize>, String> {
         let login = entry.credential.kind == CredentialKind::Oauth;
+        let registration = entry.credential.registration();
+        // a login for the public API belongs to its registration: another one may have the same address
+        let is_comparable = |known: &KnownAccount| known.registration.as_deref() == registration;
         let candidates = self.known.iter().map(|known| LoginCandidate {
-            identity: (login && known.kind == CredentialKind::Oauth).then(|| known.identity()),
+            identity: (login && known.kind == CredentialKind::Oauth && is_comparable(known)).then(|| known.identity()),
             has_token: known.provider == entry.provider
-                && (known.prints.contains(&print) || has_lost_refresh_of(entry, known)),
+                && is_comparable(known)
+                && (registration.is_some() || known.prints.contains(&print) || has_lost_refresh_of(entry, known)),
         });
         let several = |indices: Vec<usize>| format!("several accounts have the same owner: {}", self.names(&indices));
         entry.identity().owner_among(candidates).map_err(several)
@@ -118,6 +122,7 @@ impl ImportPlan {
                 .unwrap_or_else(|| format!("the account from {}", entry.tool.title())),
             provider: entry.provider.clone(),
             kind: entry.credential.kind,
+            registration: entry.credential.registration().map(str::to_owned),
             owner: entry.owner.clone(),
             email: entry.email.clone(),
             label: label.clone(),

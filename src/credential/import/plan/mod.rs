@@ -23,6 +23,8 @@ pub struct KnownAccount {
     pub provider: String,
     /// How it authenticates.
     pub kind: CredentialKind,
+    /// The OAuth client of its own, if it is a login for the public API.
+    pub registration: Option<String>,
     /// Who it belongs to at the provider.
     pub owner: AccountOwner,
     /// The email address.

@@ -70,9 +70,12 @@ fn credential(secret: &JsonFields<'_>, kind: CredentialKind) -> Option<Credentia
     let (access, refresh) = (secret.secret("access"), secret.secret("refresh"));
     let expires_at = secret.instant("expires_at");
     match kind {
-        CredentialKind::Oauth => {
-            Some(Credential { client_id: secret.text("client_id"), ..login(access, refresh, expires_at)? })
-        }
+        CredentialKind::Oauth => Some(Credential {
+            client_id: secret.text("client_id"),
+            resource: secret.text("resource"),
+            refresh_from: secret.instant("refresh_from"),
+            ..login(access, refresh, expires_at)?
+        }),
         CredentialKind::ApiKey | CredentialKind::Token => {
             Some(Credential { expires_at, ..Credential::new(kind, access?) })
         }

@@ -82,6 +82,8 @@ fn record_of(
             .client_id
             .take()
             .map(|client| given.client_named(&client).map_or(client.clone(), str::to_owned)),
+        resource: params.resource.take(),
+        refresh_from: params.refresh_from.map(Wall),
         ..Credential::new(params.kind, secret(std::mem::replace(&mut params.secret, SecretText("".into()))))
     };
     let owner = owner_of(&mut params, &mut credential);
@@ -107,9 +109,9 @@ fn record_of(
         return Err(bad(format!("the label {label:?} belongs to account {}", other.record.id))
             .hint("labels are unique: choose another, or remove that account first"));
     }
-    let allowed_agents = params
-        .allowed_agents
-        .unwrap_or_else(|| provider::default_agents(&params.provider, credential.kind, credential.access.expose()));
+    let allowed_agents = params.allowed_agents.unwrap_or_else(|| {
+        provider::default_agents(&params.provider, credential.api_kind(), credential.access.expose())
+    });
     let login_state = state.initial_login_state(&params.provider, &credential);
     let claims = LoginClaims::of(credential.access.expose(), None);
     let tier = params.tier.or_else(|| LoginIdentity::of_claims(&params.provider, &claims).tier).unwrap_or_default();
@@ -167,15 +169,22 @@ fn find<'s>(
     // a person may have several keys with one email address, but only one login in each organisation
     let is_login = credential.kind == CredentialKind::Oauth;
     let records: Vec<&AccountRecord> = state.pool.accounts().iter().map(|account| &account.record).collect();
+    // a login for the public API belongs to its registration: another one may have the same address
+    let is_comparable = |record: &AccountRecord| {
+        let known = state.credentials.get(record.id).and_then(Credential::registration);
+        known == credential.registration()
+    };
     let has_token = |record: &AccountRecord| {
         record.provider == params.provider
+            && is_comparable(record)
             && state.credentials.get(record.id).is_some_and(|known| {
-                known.access == credential.access
+                known.registration().is_some()
+                    || known.access == credential.access
                     || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
             })
     };
     let candidates = records.iter().map(|record| LoginCandidate {
-        identity: record.login_identity().filter(|_| is_login),
+        identity: record.login_identity().filter(|_| is_login && is_comparable(record)),
         has_token: has_token(record),
     });
     let found = identity.owner_among(candidates).map_err(|several| {
@@ -240,11 +249,25 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
         ("organization_id", params.organization_id.as_deref()),
         ("organization", params.organization.as_deref()),
         ("client_id", params.client_id.as_deref()),
+        ("resource", params.resource.as_deref()),
     ])?;
+    check_resource(params.kind, params.resource.as_deref(), params.client_id.as_deref())?;
     check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;
     check_max_leases(params.max_leases)?;
     check_secret(&params.secret.0)?;
     check_refresh_token(params.kind, params.refresh_token.as_ref())
+}
+
+/// A login for the public API has a client of its own.
+pub fn check_resource(kind: CredentialKind, resource: Option<&str>, client_id: Option<&str>) -> Result<(), ErrorInfo> {
+    match resource {
+        None => Ok(()),
+        Some(_) if kind != CredentialKind::Oauth => Err(bad("only a login has a `resource`")),
+        Some(_) if client_id.is_none_or(str::is_empty) => {
+            Err(bad("a login with a `resource` needs its `client_id`: each has a client of its own"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 pub fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {

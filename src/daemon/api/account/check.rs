@@ -76,7 +76,7 @@ fn what_to_check(state: &State, id: AccountId, now: Now) -> Result<CredentialChe
     };
     let secret = credential.access.duplicate();
     let vendor_id = vendor_account_id(&record.provider, &record.owner).map(str::to_owned);
-    Ok(credential_check(&state.config.config, &record.provider, credential.kind, secret, vendor_id))
+    Ok(credential_check(&state.config.config, &record.provider, credential.api_kind(), secret, vendor_id))
 }
 
 /// The provider accepts the credential.

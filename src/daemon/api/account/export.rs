@@ -60,6 +60,8 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
             refresh: credential.refresh.as_ref().map(exposed),
             expires_at: credential.expires_at.map(|at| at.0),
             client_id: credential.client_id.clone(),
+            resource: credential.resource.clone(),
+            refresh_from: credential.refresh_from.map(|at| at.0),
         }),
         person_id: record.owner.person.clone(),
         organization_id: record.owner.organization.clone(),

@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use super::add::{
-    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
+    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_resource, check_secret,
+    new_id, new_ids,
 };
 use super::of_each_account;
 use super::remedy::{login_remedy, other_remedy};
@@ -145,6 +146,7 @@ fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
         name: state.account_name(record.id),
         provider: record.provider.clone(),
         kind: record.kind,
+        registration: credential.and_then(Credential::registration).map(str::to_owned),
         owner: record.owner.clone(),
         email: record.email.clone(),
         label: record.label.clone(),
@@ -257,8 +259,9 @@ fn new(
 ) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
     let credential = entry.credential.duplicate();
     let allowed_agents = entry.allowed_agents.clone();
-    let allowed_agents = allowed_agents
-        .unwrap_or_else(|| provider::default_agents(&entry.provider, credential.kind, credential.access.expose()));
+    let allowed_agents = allowed_agents.unwrap_or_else(|| {
+        provider::default_agents(&entry.provider, credential.api_kind(), credential.access.expose())
+    });
     let record = AccountRecord {
         id: new_id(state, new_ids)?,
         provider: entry.provider.clone(),
@@ -331,6 +334,8 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
         // a missing token counts as expired
         expires_at: if is_missing { Some(Wall(0)) } else { given.expires_at.map(Wall) },
         client_id: given.client_id,
+        resource: given.resource,
+        refresh_from: given.refresh_from.map(Wall),
         ..Credential::new(given.kind, secret(given.secret))
     };
     let limit = |limit: crate::protocol::ImportLimit| DiscoveredLimit {
@@ -388,6 +393,7 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
         ("organization_id", given.organization_id.as_deref()),
         ("organization", given.organization.as_deref()),
         ("client_id", given.client_id.as_deref()),
+        ("resource", given.resource.as_deref()),
         ("item", Some(&given.item)),
     ])?;
     let limits = given.limits.iter().map(|limit| ("limits", Some(limit.key.as_str())));
@@ -403,6 +409,7 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     if given.file.as_ref().is_some_and(|path| path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0')) {
         return Err(bad("`file` is not a path"));
     }
+    check_resource(given.kind, given.resource.as_deref(), given.client_id.as_deref())?;
     check_max_leases(given.max_leases)?;
     check_refresh_token(given.kind, given.refresh_token.as_ref())?;
     // a login without an access token is refreshed first

@@ -125,7 +125,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
 fn default_uses(state: &State, account: AccountId) -> Vec<String> {
     let secret = state.credentials.get(account).map_or("", |credential| credential.access.expose());
     let record = state.pool.account(account).map(|account| &account.record);
-    record.map_or_else(Vec::new, |record| provider::default_agents(&record.provider, record.kind, secret))
+    record.map_or_else(Vec::new, |record| provider::default_agents(&record.provider, state.api_kind(record), secret))
 }
 
 /// Refuses to change a setting that the configuration decides, and names its line.

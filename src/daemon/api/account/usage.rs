@@ -67,7 +67,8 @@ pub async fn verify(daemon: Arc<Daemon>, params: VerifyAccountParams) -> Unsaved
 /// Whether this account's provider can be queried.
 fn can_ask(daemon: &Daemon, id: AccountId) -> bool {
     let state = &*daemon.state();
-    state.pool.account(id).is_some_and(|account| usage::is_reported(&account.record.provider, account.record.kind))
+    let record = state.pool.account(id).map(|account| &account.record);
+    record.is_some_and(|record| usage::is_reported(&record.provider, state.api_kind(record)))
 }
 
 /// Refreshes the token, then asks.

@@ -231,6 +231,7 @@ impl State {
             is_client_known,
             expires_at: credential.expires_at,
             life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
+            not_before: credential.refresh_from,
             generation: self.logins.generation(id),
             is_interrupted: self.logins.interrupted.contains(&id),
         })

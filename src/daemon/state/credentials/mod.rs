@@ -15,7 +15,8 @@ use rustc_hash::FxHashMap;
 use super::State;
 use crate::credential::{Credential, Secret};
 use crate::pool::{
-    AccountChange, AccountId, Command, Deadline, DenialsEnd, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
+    AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, DenialsEnd, Limit, LimitSource,
+    LoginProblem, LoginState, Now, Wall,
 };
 use crate::{credential::import::DiscoveredLimit, daemon::os::clock, store::Write};
 
@@ -25,7 +26,8 @@ pub use leased_credential::CredentialUse;
 pub(crate) use leased_credential::{CredentialProblem, CredentialResult, CredentialState};
 pub(crate) use links::Links;
 pub(crate) use login_refresh::LoginRefresh;
-pub use oauth_settings::{connect_options, credential_check, oauth_given};
+pub(crate) use oauth_settings::client_of;
+pub use oauth_settings::{connect_options, credential_check, direct_settings, oauth_given};
 pub(crate) use renewal::{Renewal, is_ours_to_refresh};
 
 /// The current credential of each account, the fingerprints of all it had, and when the next one ends.
@@ -106,6 +108,11 @@ impl State {
         self.credentials.replace(id, credential);
         self.follow_ups.extend(ends.map(|why| Command::ForgetDenials(id, why)));
         self.shared.mailboxes.usage.wake();
+    }
+
+    /// Which kind of credential the provider takes an account's as.
+    pub(crate) fn api_kind(&self, record: &AccountRecord) -> CredentialKind {
+        self.credentials.get(record.id).map_or(record.kind, Credential::api_kind)
     }
 
     /// The provider has accepted an account's credential: it is not shown as unchecked any more.

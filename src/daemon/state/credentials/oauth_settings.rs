@@ -74,7 +74,28 @@ pub(crate) fn oauth_settings(
     provider: &str,
     credential: &Credential,
 ) -> Result<OauthSettings, MissingSettings> {
-    OauthSettings::for_client(provider, oauth_given(config, provider), client_of(credential).as_deref())
+    let direct = credential.registration().and_then(|client_id| direct_settings(config, provider, Some(client_id)));
+    direct.map_or_else(
+        || OauthSettings::for_client(provider, oauth_given(config, provider), client_of(credential).as_deref()),
+        Ok,
+    )
+}
+
+/// What a login for the public API of a provider is made and refreshed with: the client that was registered for it, or,
+/// without one, the registration. `None` if the provider has no such login.
+#[must_use]
+pub fn direct_settings(config: &Config, provider: &str, client_id: Option<&str>) -> Option<OauthSettings> {
+    let section = config.providers.get(provider);
+    let direct = section.map(|provider| provider.direct.clone()).unwrap_or_default();
+    let given = OauthConfig {
+        issuer: direct.issuer,
+        authorize_url: direct.authorize_url,
+        token_url: direct.token_url,
+        redirect_port: direct.redirect_port,
+        reach: connect_options(section),
+        ..OauthConfig::default()
+    };
+    OauthSettings::direct(provider, given, client_id)
 }
 
 impl State {
