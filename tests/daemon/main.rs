@@ -6,6 +6,8 @@ mod acknowledged;
 mod activation;
 mod bounds;
 mod chaos;
+mod chatgpt;
+mod chatgpt_server;
 mod config;
 mod credentials;
 mod disk;

@@ -1,6 +1,7 @@
 //! `login`: adds or renews a login.
 
 mod browser;
+mod chatgpt;
 mod token;
 mod vendor;
 mod vendor_program;
@@ -37,11 +38,19 @@ pub(crate) struct LoginArgs {
     /// With --paste, or without a terminal, only reads the token. A token of the same name is replaced.
     #[arg(long, conflicts_with_all = ["device", "no_browser", "client"])]
     token: bool,
+    /// Sign in with ChatGPT for any program (experimental): the plan of the account at OpenAI's public Responses API
+    ///
+    /// Registers lessor for the account at the first login. --label with the name of such an account renews it.
+    #[arg(long, conflicts_with_all = ["device", "client", "token"])]
+    chatgpt: bool,
 }
 
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     if options.token {
         return token::execute(options, context);
+    }
+    if options.chatgpt {
+        return chatgpt::execute(options, context);
     }
     match vendor::program_of(&options) {
         Some(program) => vendor::execute(program, options, context),
