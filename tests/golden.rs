@@ -14,11 +14,12 @@ use lessor::protocol::{
     ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess,
     GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo,
     HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder,
-    MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease,
-    ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums,
-    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
-    SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC,
+    MessageDecoder, MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess,
+    PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RequestId,
+    RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText,
+    ServerFrames, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, TokenSums, UsageInfo,
+    VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -192,6 +193,14 @@ fn calls() -> Vec<Call> {
         Call::QueryHistory(Box::new(HistoryParams { by: text("hour"), limit: Some(10), ..HistoryParams::default() })),
         Call::MoveLease(MoveLeaseParams { pid: Some(4711), to: text("home"), ..MoveLeaseParams::default() }),
         Call::OpenPage(OpenPageParams { actions: true, wait_for: Some(SecretText("code".into())) }),
+        Call::SetSecret(Box::new(SetSecretParams {
+            name: "mine".into(),
+            provider: text("google"),
+            client_id: text("c"),
+            secret: Some(SecretText("secret".into())),
+        })),
+        Call::ListSecrets(ListSecretsParams { provider: text("google"), secrets: true }),
+        Call::RemoveSecret(RemoveSecretParams { name: "mine".into(), force: true }),
     ]
 }
 
@@ -459,7 +468,21 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("history", Answer::History(Box::new(history()))),
         ("moved", Answer::Moved(Box::new(moved()))),
         ("page-access", Answer::PageAccess(Box::new(page_access()))),
+        ("stored-client", Answer::StoredClient(Box::new(stored_client()))),
+        ("stored-clients", Answer::StoredClients(vec![stored_client()])),
     ]
+}
+
+fn stored_client() -> StoredClientInfo {
+    StoredClientInfo {
+        name: "mine".into(),
+        provider: text("google"),
+        client_id: text("c"),
+        has_secret: true,
+        added_at: 1_780_000_000_000,
+        used_by: vec![AccountLabel { id: "ac_1".into(), label: text("work"), email: None }],
+        secret: Some(SecretText("secret".into())),
+    }
 }
 
 fn history() -> HistoryInfo {

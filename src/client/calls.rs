@@ -9,9 +9,9 @@ use crate::protocol::{
     CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
     ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams,
     HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow,
-    ListAccountsParams, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, RekeyInfo, ReloadInfo,
-    ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SubscribeParams,
-    VerifyAccountParams,
+    ListAccountsParams, ListSecretsParams, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, RekeyInfo,
+    ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo,
+    SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -91,6 +91,12 @@ calls! {
     check_account(account: AccountRef) Call::CheckAccount(account) => Answer::Checked(info) => *info, CheckInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
+    /// Stores an OAuth client with its secret, or replaces the secret of one.
+    set_secret(client: SetSecretParams) Call::SetSecret(Box::new(client)) => Answer::StoredClient(info) => *info, StoredClientInfo;
+    /// Lists the stored OAuth clients.
+    stored_clients(list: ListSecretsParams) Call::ListSecrets(list) => Answer::StoredClients(clients) => clients, Vec<StoredClientInfo>;
+    /// Removes a stored OAuth client.
+    remove_secret(client: RemoveSecretParams) Call::RemoveSecret(client) => Answer::StoredClient(info) => *info, StoredClientInfo;
     /// Begins a restart: the daemon serves until requests in flight have ended, then closes this connection.
     restart(how: RestartParams) Call::Restart(how) => Answer::Restarting(info) => info, RestartInfo;
     /// Export all accounts.

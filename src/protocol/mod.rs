@@ -21,8 +21,9 @@ pub use answer::*;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
     ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, HistoryParams, ImportAccountsParams,
-    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, MoveLeaseParams, NoParams, OpenPageParams,
-    ReportParams, RestartParams, RevokeKeyParams, SetAccountParams, SubscribeParams, VerifyAccountParams,
+    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, ListSecretsParams, MoveLeaseParams, NoParams,
+    OpenPageParams, RemoveSecretParams, ReportParams, RestartParams, RevokeKeyParams, SetAccountParams,
+    SetSecretParams, SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};

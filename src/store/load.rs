@@ -9,9 +9,9 @@ use super::LoadedState;
 use super::database::meta::MetaValues;
 use super::database::row_tags;
 use super::gateway_key::GatewayKeyRecord;
-use super::key::seal::SealKey;
+use super::key::seal::{SealKey, SealPurpose};
 use super::names::{self, UnknownText};
-use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode};
+use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode, Secret, oauth::StoredClient};
 use crate::pool::{
     AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,
     SessionRecord, Snapshot, Target, Usage, Wall, Window,
@@ -28,6 +28,8 @@ pub(super) enum RowError {
     Range(&'static str),
     #[error("the credential of {0} cannot be decrypted; log in to that account again")]
     Sealed(AccountId),
+    #[error("the secret of the OAuth client {0:?} cannot be decrypted; store it again: lessor secrets set NAME")]
+    SealedClient(String),
     #[error("it was damaged or changed by another program")]
     Damaged,
 }
@@ -99,6 +101,7 @@ pub(super) fn load(
         former(row, id, key).map(|former| Some((id, former)))
     })?;
     loaded.formers = formers.into_iter().flatten().collect();
+    load_clients(&mut tables, key, &mut loaded.clients)?;
     let read_key = |row: &Row<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
     loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
     for (id, credential, started, intact) in sealed.into_iter().flatten() {
@@ -113,6 +116,44 @@ pub(super) fn load(
     }
     loaded.warnings.append(&mut tables.warnings);
     Ok(tables.repairs)
+}
+
+/// A damaged client is removed: with another id or provider, its secret would be sent to the wrong server.
+fn load_clients(
+    tables: &mut Tables<'_>,
+    key: Option<&SealKey>,
+    clients: &mut Vec<StoredClient>,
+) -> rusqlite::Result<()> {
+    let rows = tables.rows("oauth_client", "ORDER BY name", |row, intact| {
+        let name = text(row, "name")?;
+        if !intact {
+            return Ok(Err(name));
+        }
+        let Some(key) = key else { return Ok(Ok(None)) };
+        let sealed: Option<Vec<u8>> = row.get("sealed")?;
+        let open = |sealed: Vec<u8>| {
+            let plain = key.open(SealPurpose::ClientSecret(&name), &sealed);
+            let plain = plain.and_then(|plain| str::from_utf8(&plain).map(str::to_owned).ok());
+            plain.map(|plain| Arc::new(Secret::new(plain))).ok_or_else(|| RowError::SealedClient(name.clone()))
+        };
+        let secret = sealed.map(open).transpose()?;
+        let (provider, client_id) = (row.get("provider")?, row.get("client_id")?);
+        let added_at = Wall(number(row, "added_at")?);
+        Ok(Ok(Some(StoredClient { name, provider, client_id, secret, added_at })))
+    })?;
+    for row in rows {
+        match row {
+            Ok(client) => clients.extend(client),
+            Err(name) => {
+                tables.repairs.rows = true;
+                tables.warnings.push(format!(
+                    "the database was damaged: the secret of the OAuth client {name:?} is removed; store it again: lessor \
+                     secrets set NAME"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a damaged account's `disabled_reason` says.
@@ -181,6 +222,7 @@ fn row_name(table: &str) -> &str {
         "usage" => "list of windows",
         "former_credential" => "former credential",
         "gateway_key" => "gateway key",
+        "oauth_client" => "OAuth client",
         _ => table,
     }
 }

@@ -28,7 +28,7 @@ use std::{collections::VecDeque, fmt, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 
-use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link};
+use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link, oauth::StoredClient};
 use crate::pool::{AccountId, Fence, Snapshot, Wall, spoken};
 
 pub use backup::{BackupSummary, RestoreSummary, back_up, copy_key, restore};
@@ -94,6 +94,8 @@ pub struct LoadedState {
     pub links: Vec<(AccountId, Link)>,
     /// The other credentials of accounts that follow a file.
     pub formers: Vec<(AccountId, FormerCredential)>,
+    /// The OAuth clients with stored secrets, by name.
+    pub clients: Vec<StoredClient>,
     /// The lasting keys of the gateway.
     pub gateway_keys: Vec<GatewayKeyRecord>,
     /// Whether keys of the gateway that are not among them may be valid by their content.
@@ -125,6 +127,7 @@ impl LoadedState {
             fingerprint_key,
             links: Vec::new(),
             formers: Vec::new(),
+            clients: Vec::new(),
             gateway_keys: Vec::new(),
             sealed_gateway_keys: false,
             fence: Fence::default(),

@@ -1,14 +1,14 @@
 //! The writes that the store accepts, and what each does to the tables.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::error::WriteError;
 use super::gateway_key::GatewayKeyRecord;
-use super::key::seal::SealKey;
+use super::key::seal::{SealKey, SealPurpose};
 use super::names;
-use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
+use crate::credential::{Credential, Fingerprint, FormerCredential, Link, Secret, oauth::StoredClient};
 use crate::limits::Scope;
 use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
@@ -76,6 +76,10 @@ pub enum Write {
     GatewayKeysUsed(Vec<([u8; 32], Wall)>),
     /// Removes a key of the gateway, by its hash.
     DropGatewayKey([u8; 32]),
+    /// Saves an OAuth client with its secret; fsynced.
+    SaveClient(StoredClient),
+    /// Removes an OAuth client, by its name; fsynced.
+    DropClient(String),
 }
 
 /// Why a write could not be applied.
@@ -108,7 +112,9 @@ impl Write {
             | Self::ReserveFences(_)
             | Self::SaveLink(..)
             | Self::SaveFormer(..)
-            | Self::SaveGatewayKey(_) => true,
+            | Self::SaveGatewayKey(_)
+            | Self::SaveClient(_)
+            | Self::DropClient(_) => true,
             _ => false,
         }
     }
@@ -170,6 +176,8 @@ impl Write {
                 run(database, statement, params![hash, integer(at.0)])
             }),
             Self::DropGatewayKey(hash) => run(database, "DELETE FROM gateway_key WHERE hash = ?1", [hash]),
+            Self::SaveClient(client) => save_client(database, key, client),
+            Self::DropClient(name) => run(database, "DELETE FROM oauth_client WHERE name = ?1", [name]),
         }
     }
 }
@@ -379,6 +387,22 @@ fn save_gateway_key(database: &Connection, key: &GatewayKeyRecord) -> Result<(),
             ("max_leases", &key.max_leases),
             ("last_used_at", &key.last_used_at.map(|at| integer(at.0))),
             ("revoked_at", &key.revoked_at.map(|at| integer(at.0))),
+        ],
+    )
+}
+
+fn save_client(database: &Connection, key: &SealKey, client: &StoredClient) -> Result<(), ApplyError> {
+    let seal = |secret: &Arc<Secret>| key.seal(SealPurpose::ClientSecret(&client.name), secret.expose().as_bytes());
+    let sealed = client.secret.as_ref().map(seal).transpose().map_err(ApplyError::Refused)?;
+    upsert(
+        database,
+        "oauth_client",
+        &[
+            ("name", &client.name),
+            ("provider", &client.provider),
+            ("client_id", &client.client_id),
+            ("sealed", &sealed),
+            ("added_at", &integer(client.added_at.0)),
         ],
     )
 }

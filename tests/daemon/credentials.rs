@@ -207,7 +207,7 @@ fn a_refresh_that_is_impossible_says_what_helps() {
         ("key", "--api-key-stdin"),
         ("token", "--token-stdin"),
         ("without", "lessor login mine"),
-        ("unconfigured", "providers.google.oauth.client_id"),
+        ("unconfigured", "lessor secrets set NAME --provider google"),
         ("disabled", "lessor account enable"),
         ("ended", "lessor login mine"),
         // the same again, when its state is known

@@ -28,6 +28,7 @@ mod restart;
 mod secrets;
 mod start;
 mod stop;
+mod stored_clients;
 mod support;
 mod upstream;
 mod usage;

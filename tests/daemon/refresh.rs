@@ -371,7 +371,7 @@ fn a_missing_oauth_client_is_named_and_refreshes_resume_with_one() {
     );
     wait_until("it cannot be renewed", || account(&mut client, "a")["state"] == "cannot_renew");
     let why = account(&mut client, "a")["state_reason"].as_str().unwrap().to_owned();
-    assert!(why.contains("`client_id` of [providers.anthropic.oauth]"), "{why}");
+    assert!(why.contains("lessor has no OAuth client for anthropic"), "{why}");
     std::fs::write(home.path().join("config.toml"), server.config("anthropic")).unwrap();
     client.call("config.reload", json!({}));
     let lease = client.call("lease.acquire", json!({ "provider": "anthropic" }));

@@ -24,6 +24,7 @@ mod monitor;
 mod requests;
 mod run;
 mod schema;
+mod secrets;
 mod service;
 mod simulate;
 mod status;
@@ -94,11 +95,11 @@ pub(crate) enum CliCommand {
     /// With the name of a provider, logs in with an OAuth client of yours, in the browser or with --paste or --device.
     #[command(after_help = "Examples:\n  lessor login claude\n  lessor login claude --label work\n  \
                             lessor login codex --device\n  lessor login claude --token\n  \
-                            lessor login anthropic --client mine")]
+                            lessor login google --client client_secret_1234.json")]
     Login(login::LoginArgs),
-    /// Change the key that encrypts all secrets
-    #[command(subcommand, after_help = "Example: lessor secrets rekey")]
-    Secrets(account::SecretsCommand),
+    /// Store the secrets of OAuth clients; change the encryption key
+    #[command(subcommand, after_help = "Example: lessor secrets list")]
+    Secrets(secrets::SecretsCommand),
     /// Import logins and keys from other tools
     ///
     /// Without a file, reads the usual locations of Claude Code, Codex, Gemini CLI, opencode and others. By default a
@@ -340,7 +341,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Ui(args) => monitor::execute(&args, context),
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),
-        CliCommand::Secrets(command) => account::secrets(&command, context),
+        CliCommand::Secrets(command) => secrets::execute(command, context),
         CliCommand::Backup(args) => backup::back_up(&args, context),
         CliCommand::Restore(args) => backup::restore(&args, context),
         CliCommand::Export(args) => account::export(&args, context),

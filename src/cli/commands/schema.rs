@@ -18,6 +18,7 @@ use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
     GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
+    StoredClientInfo,
 };
 
 #[derive(Debug, Args)]
@@ -74,7 +75,9 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["report"], of::<DecisionInfo<'static>>),
     (&["restart"], of::<RestartResult>),
     (&["restore"], of::<RestoreResult>),
+    (&["secrets list"], of::<Vec<StoredClientInfo>>),
     (&["secrets rekey"], of::<RekeyInfo>),
+    (&["secrets remove", "secrets set"], of::<StoredClientInfo>),
     (&["service install", "service restart", "service start", "service stop"], of::<ServiceChange>),
     (&["service uninstall"], of::<ServiceChange>),
     (&["service status"], of::<ServiceStatus>),

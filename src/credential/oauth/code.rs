@@ -317,7 +317,7 @@ mod tests {
             (TokenError::Unusable(String::new()), None),
             (TokenError::Ended { code: "invalid_grant".into() }, None),
             (TokenError::Client(String::new()), None),
-            (TokenError::ClientRefused { code: String::new(), client_id: String::new() }, None),
+            (TokenError::ClientRefused { code: String::new(), client: String::new() }, None),
             (TokenError::Refused { status, code }, None),
         ] {
             assert_eq!(retry_wait(&error, usual), wait, "{error:?}");

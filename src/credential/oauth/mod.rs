@@ -13,8 +13,10 @@ mod fetch;
 pub(crate) mod fuzzing;
 mod identity;
 mod loopback;
+mod missing;
 mod server;
 mod settings;
+mod stored_client;
 mod token;
 
 #[cfg(test)]
@@ -25,6 +27,8 @@ pub use device::{DeviceCode, poll as poll_device, request_device_code};
 pub use fetch::REQUEST_TIMEOUT;
 pub use identity::{LoginIdentity, identify, identify_token};
 pub use loopback::{Loopback, Redirect};
+pub use missing::MissingSettings;
 pub use server::{AuthorizationServer, ServerError};
-pub use settings::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
+pub use settings::{OauthClient, OauthConfig, OauthSettings};
+pub use stored_client::StoredClient;
 pub use token::{TokenError, TokenGrant, TokenSet};

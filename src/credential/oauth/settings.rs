@@ -1,5 +1,12 @@
 //! The settings of an OAuth client.
 
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::missing::{MissingPart, MissingSettings};
+use super::stored_client::StoredClient;
+use crate::credential::Secret;
 use crate::http::ConnectOptions;
 use crate::provider::{OauthServer, built_in, direct_login};
 
@@ -26,6 +33,8 @@ pub struct OauthConfig {
     pub reach: ConnectOptions,
     /// The other clients, which refresh the logins that they made.
     pub clients: Vec<OauthClient>,
+    /// The stored clients of this provider.
+    pub stored: Vec<StoredClient>,
 }
 
 /// One of several OAuth clients of a provider.
@@ -45,8 +54,9 @@ pub struct OauthSettings {
     pub(super) provider: String,
     pub(super) given: OauthConfig,
     pub(super) client_id: String,
-    /// The environment variable with the secret of this client, and the section that names it.
-    secret_env: Option<(String, String)>,
+    secret: ClientSecret,
+    /// The name under which the client is stored.
+    stored_as: Option<String>,
     pub(super) built_in: Option<&'static OauthServer>,
     /// The API that the login is for, if it is one for the public API.
     pub(super) resource: Option<String>,
@@ -56,15 +66,24 @@ pub struct OauthSettings {
     pub(super) parameters: Vec<(&'static str, String)>,
 }
 
-/// The configuration keys that are missing to log in or refresh.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{}", self.text())]
-pub struct MissingSettings {
-    provider: String,
-    keys: Vec<&'static str>,
-    example: bool,
-    /// The client that made the login, if it is known and not configured.
-    client_id: Option<String>,
+/// Where the secret of a client is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum ClientSecret {
+    /// It is a public client, or the secret is missing.
+    None,
+    /// In the environment variable that this section names.
+    Variable { name: String, section: String },
+    /// In the store.
+    Stored(Arc<Secret>),
+}
+
+/// A client that is known: configured, stored, or named by a login.
+struct KnownClient {
+    id: String,
+    secret: ClientSecret,
+    stored_as: Option<String>,
+    /// Of a configured one: its name, or that of the provider, and its section.
+    configured: Option<(String, String)>,
 }
 
 impl OauthSettings {
@@ -76,44 +95,40 @@ impl OauthSettings {
         Self::for_client(provider, given, None)
     }
 
-    /// The settings of a client: the configured one with this id, or this client without a secret. `None` selects the
-    /// provider's default client.
+    /// The settings of a client: the configured or stored one with this id, or this client without a secret. `None`
+    /// selects the provider's default client.
     ///
     /// # Errors
-    /// With the missing keys and how to set them.
+    /// With what is missing and how to provide it.
     pub fn for_client(provider: &str, given: OauthConfig, client_id: Option<&str>) -> Result<Self, MissingSettings> {
         let built_in = built_in(provider).map(|provider| provider.oauth);
         let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let section = format!("providers.{provider}.oauth");
-        let client = given.client(&section, client_id);
-        let mut keys = Vec::new();
-        if built_in.is_none() && !is_set(&given.issuer) && !is_set(&given.token_url) {
-            keys.push("issuer");
-        }
-        if client.is_none() {
-            keys.push("client_id");
-        }
         // a server that the user configured may do without
         let wants_secret =
             built_in.is_some_and(|server| server.wants_secret) && given.token_url.is_none() && given.issuer.is_none();
-        if wants_secret && client.as_ref().is_none_or(|(_, secret)| secret.is_none()) {
-            keys.push("client_secret_env");
+        let missing = |part| MissingSettings { provider: provider.to_owned(), part, wants_secret };
+        let client = given.client(provider, client_id).map_err(MissingPart::none_or_several);
+        if built_in.is_none() && !is_set(&given.issuer) && !is_set(&given.token_url) {
+            return Err(missing(MissingPart::Server { has_client: client.is_ok() }));
         }
-        // a client that only the login names has no section
-        let unknown = client_id.filter(|id| !given.is_configured(id));
-        match client.filter(|_| keys.is_empty()) {
-            Some((client_id, secret_env)) => {
-                let provider = provider.to_owned();
-                let (resource, registers, parameters) = (None, false, Vec::new());
-                Ok(Self { provider, given, client_id, secret_env, built_in, resource, registers, parameters })
-            }
-            None => Err(MissingSettings {
-                provider: provider.to_owned(),
-                keys,
-                example: built_in.is_none(),
-                client_id: unknown.map(str::to_owned),
-            }),
+        let KnownClient { id, secret, stored_as, configured } = client.map_err(missing)?;
+        if wants_secret && secret == ClientSecret::None {
+            return Err(missing(match configured {
+                Some((name, section)) => MissingPart::Secret { name, section },
+                None => MissingPart::SecretOf(id),
+            }));
         }
+        Ok(Self {
+            provider: provider.to_owned(),
+            given,
+            client_id: id,
+            secret,
+            stored_as,
+            built_in,
+            resource: None,
+            registers: false,
+            parameters: Vec::new(),
+        })
     }
 
     /// The settings of a login for the provider's public API: of the client that was registered for it, or, without one,
@@ -125,7 +140,8 @@ impl OauthSettings {
             provider: provider.to_owned(),
             given,
             client_id: client_id.unwrap_or(direct.registration_client).to_owned(),
-            secret_env: None,
+            secret: ClientSecret::None,
+            stored_as: None,
             built_in: Some(&direct.server),
             resource: Some(direct.resource.to_owned()),
             registers: client_id.is_none(),
@@ -176,124 +192,118 @@ impl OauthSettings {
     }
 
     pub(super) fn has_secret(&self) -> bool {
-        self.secret_env.is_some()
+        self.secret != ClientSecret::None
+    }
+
+    /// The name under which the client or its secret is stored.
+    #[must_use]
+    pub fn stored_as(&self) -> Option<&str> {
+        self.stored_as.as_deref()
+    }
+
+    /// What an error calls the client.
+    pub(super) fn client_words(&self) -> String {
+        match self.stored_as() {
+            Some(name) => format!("{} (stored as {name})", self.client_id),
+            None => self.client_id.clone(),
+        }
     }
 
     /// The client secret, if there is one.
     ///
     /// # Errors
     /// A sentence, when the environment variable is not set.
-    pub(super) fn secret(&self) -> Result<Option<zeroize::Zeroizing<String>>, String> {
-        let Some((name, section)) = &self.secret_env else { return Ok(None) };
+    pub(super) fn secret(&self) -> Result<Option<Zeroizing<String>>, String> {
+        let (name, section) = match &self.secret {
+            ClientSecret::None => return Ok(None),
+            ClientSecret::Stored(secret) => return Ok(Some(Zeroizing::new(secret.expose().to_owned()))),
+            ClientSecret::Variable { name, section } => (name, section),
+        };
         match std::env::var(name) {
-            Ok(secret) if !secret.is_empty() => Ok(Some(zeroize::Zeroizing::new(secret))),
+            Ok(secret) if !secret.is_empty() => Ok(Some(Zeroizing::new(secret))),
             _ => Err(format!("the environment variable {name} (`client_secret_env` of [{section}]) is not set here")),
         }
     }
 }
 
-impl MissingSettings {
-    /// The keys that must be set.
-    #[must_use]
-    pub fn keys(&self) -> &[&'static str] {
-        &self.keys
-    }
-
-    fn text(&self) -> String {
-        let keys: Vec<String> = self.keys.iter().map(|key| format!("`{key}`")).collect();
-        let (verb, noun) = if keys.len() == 1 { ("is", "key") } else { ("are", "keys") };
-        let provider = &self.provider;
-        match &self.client_id {
-            Some(id) => format!(
-                "the login was made by the OAuth client {id}, which is not configured: it needs a section \
-                 [providers.{provider}.oauth.clients.NAME] with its `client_id` and {}",
-                keys.join(" and ")
-            ),
-            None => format!("the {noun} {} of [providers.{provider}.oauth] {verb} not set", keys.join(" and ")),
-        }
-    }
-
-    /// The command that sets them.
-    #[must_use]
-    pub fn command(&self) -> String {
-        let provider = &self.provider;
-        let set = |key: &str| {
-            let (section, id) = match &self.client_id {
-                Some(id) if key != "issuer" => ("oauth.clients.NAME", id.as_str()),
-                _ => ("oauth", "YOUR-CLIENT-ID"),
-            };
-            let value = match key {
-                "issuer" => "https://…",
-                "client_id" => id,
-                _ => "NAME_OF_AN_ENVIRONMENT_VARIABLE",
-            };
-            format!("lessor config set providers.{provider}.{section}.{key} {value}")
-        };
-        let id = self.client_id.is_some().then_some("client_id");
-        let lines: Vec<String> = id.into_iter().chain(self.keys.iter().copied()).map(set).collect();
-        lines.join(" && ")
-    }
-
-    /// The same, with where to get the values.
-    #[must_use]
-    pub fn remedy(&self) -> String {
-        let what = if self.example {
-            "any OpenID provider works: set its issuer, and the id of a client that you registered there for http://127.0.0.1/callback"
-        } else if self.client_id.is_some() {
-            "the secret of that client is in the vendor's tool; use it if its terms allow you"
-        } else {
-            "lessor ships no client: use your own, or the one of the vendor's tool if its terms allow \
-             you"
-        };
-        format!("{} ({what})", self.command())
-    }
-}
-
 impl OauthConfig {
-    /// The client with this id, or the default one, and its secret's variable with the section that names it.
-    fn client(&self, section: &str, client_id: Option<&str>) -> Option<(String, Option<(String, String)>)> {
-        let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let default = filled(&self.client_id).map(|id| (id, filled(&self.client_secret_env), section.to_owned()));
-        let others = self.clients.iter().map(|client| {
-            let section = format!("{section}.clients.{}", client.name);
-            (client.client_id.clone(), filled(&client.client_secret_env), section)
-        });
-        let mut known = default.into_iter().chain(others);
-        let (id, secret_env, section) = match client_id {
-            Some(id) => known.find(|(known, _, _)| known == id).unwrap_or_else(|| (id.to_owned(), None, String::new())),
-            None => {
-                let first = known.next()?;
-                // one of several could be the wrong one
-                let is_only = filled(&self.client_id).is_some() || known.next().is_none();
-                is_only.then_some(first)?
-            }
+    /// The client with this id, or the default one; otherwise the names of those among which none is the default.
+    fn client(&self, provider: &str, client_id: Option<&str>) -> Result<KnownClient, Vec<String>> {
+        let configured: Vec<KnownClient> = self.configured(provider).collect();
+        let mut stored = self.stored.iter().filter_map(of_stored);
+        let Some(id) = client_id else {
+            let names = configured.iter().filter_map(|client| client.configured.as_ref()).map(|(name, _)| name.clone());
+            let with_id = self.stored.iter().filter(|client| client.client_id.is_some());
+            let names: Vec<String> = names.chain(with_id.map(|client| client.name.clone())).collect();
+            // one of several could be the wrong one; a stored one never replaces a configured one
+            let has_default = self.client_id.as_ref().is_some_and(|id| !id.is_empty());
+            let (first, other) = match configured.is_empty() {
+                true => (stored.next(), stored.next()),
+                false => {
+                    let mut configured = configured.into_iter();
+                    (configured.next(), configured.next().filter(|_| !has_default))
+                }
+            };
+            return first.filter(|_| other.is_none()).ok_or(names);
         };
-        Some((id, secret_env.map(|name| (name, section))))
+        let known = configured.into_iter().chain(stored).find(|client| client.id == id);
+        Ok(known.unwrap_or_else(|| KnownClient {
+            id: id.to_owned(),
+            secret: ClientSecret::None,
+            stored_as: None,
+            configured: None,
+        }))
     }
 
     /// Whether there is a client for logins that name none.
     #[must_use]
     pub fn has_default(&self) -> bool {
-        self.client("", None).is_some()
+        self.client("", None).is_ok()
     }
 
-    /// Whether a client with this id is configured.
-    fn is_configured(&self, id: &str) -> bool {
-        self.client_id.as_deref() == Some(id) || self.clients.iter().any(|client| client.client_id == id)
+    /// The configured clients, the default one first.
+    fn configured(&self, provider: &str) -> impl Iterator<Item = KnownClient> {
+        let section = format!("providers.{provider}.oauth");
+        let default = self.client_id.clone().filter(|id| !id.is_empty());
+        let default =
+            default.map(|id| (id, self.client_secret_env.clone(), provider.to_owned(), section.clone())).into_iter();
+        let others = self.clients.iter().map(move |client| {
+            let section = format!("{section}.clients.{}", client.name);
+            (client.client_id.clone(), client.client_secret_env.clone(), client.name.clone(), section)
+        });
+        default.chain(others).map(|(id, variable, name, section)| {
+            if let Some(variable) = variable.filter(|variable| !variable.is_empty()) {
+                let secret = ClientSecret::Variable { name: variable, section: section.clone() };
+                return KnownClient { id, secret, stored_as: None, configured: Some((name, section)) };
+            }
+            let stored = self.stored.iter().find(|client| client.is_configured_as(&name, &id));
+            KnownClient {
+                id,
+                secret: stored.map_or(ClientSecret::None, secret_of),
+                stored_as: stored.map(|client| client.name.clone()),
+                configured: Some((name, section)),
+            }
+        })
     }
 
-    /// The id of the configured client with this name or id.
+    /// The id of the configured or stored client with this name or id.
     ///
     /// # Errors
-    /// With the names of the configured clients.
+    /// With the names of the known clients.
     pub fn client_named(&self, name: &str) -> Result<&str, String> {
-        let named = self.clients.iter().find(|client| client.name == name).map(|client| client.client_id.as_str());
-        let ids = self.client_id.iter().chain(self.clients.iter().map(|client| &client.client_id));
-        named.or_else(|| ids.map(String::as_str).find(|id| *id == name)).ok_or_else(|| {
-            let names: Vec<&str> = self.clients.iter().map(|client| client.name.as_str()).collect();
+        let known = || {
+            let configured = self.clients.iter().map(|client| (client.name.as_str(), client.client_id.as_str()));
+            let stored =
+                self.stored.iter().filter_map(|client| Some((client.name.as_str(), client.client_id.as_deref()?)));
+            configured.chain(stored)
+        };
+        let named = known().find(|(known, _)| *known == name).map(|(_, id)| id);
+        let mut ids = self.client_id.as_deref().into_iter().chain(known().map(|(_, id)| id));
+        named.or_else(|| ids.find(|id| *id == name)).ok_or_else(|| {
+            let names: Vec<&str> = known().map(|(name, _)| name).collect();
             match names.as_slice() {
-                [] => format!("no OAuth client {name:?} is configured: add a section oauth.clients.{name}"),
-                names => format!("no OAuth client {name:?} is configured; known are {}", names.join(", ")),
+                [] => format!("there is no OAuth client {name:?}, in the configuration or stored"),
+                names => format!("there is no OAuth client {name:?}; known are {}", names.join(", ")),
             }
         })
     }
@@ -303,20 +313,42 @@ impl OauthConfig {
     #[must_use]
     pub fn client_of_tool(&self, tool: &str) -> Option<&str> {
         let parts = format!("-{tool}-");
-        let is_named = |client: &&OauthClient| parts.contains(&format!("-{}-", client.name));
-        self.clients.iter().filter(is_named).max_by_key(|client| client.name.len()).map(|one| one.client_id.as_str())
+        let configured = self.clients.iter().map(|client| (client.name.as_str(), client.client_id.as_str()));
+        let stored = self.stored.iter().filter_map(|client| Some((client.name.as_str(), client.client_id.as_deref()?)));
+        // the last of several is taken: a configured one
+        let named = stored.chain(configured).filter(|(name, _)| parts.contains(&format!("-{name}-")));
+        named.max_by_key(|(name, _)| name.len()).map(|(_, id)| id)
+    }
+}
+
+fn of_stored(client: &StoredClient) -> Option<KnownClient> {
+    let (id, stored_as) = (client.client_id.clone()?, Some(client.name.clone()));
+    Some(KnownClient { id, secret: secret_of(client), stored_as, configured: None })
+}
+
+fn secret_of(client: &StoredClient) -> ClientSecret {
+    match &client.secret {
+        Some(secret) => ClientSecret::Stored(secret.clone()),
+        None => ClientSecret::None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Wall;
 
     #[test]
     fn missing_keys_are_reported_with_the_commands_that_set_them() {
         let missing = |provider: &str, given: OauthConfig| OauthSettings::of(provider, given).unwrap_err();
-        assert_eq!(missing("anthropic", OauthConfig::default()).keys(), ["client_id"]);
-        assert_eq!(missing("google", OauthConfig::default()).keys(), ["client_id", "client_secret_env"]);
+        for (provider, command) in [
+            ("anthropic", "lessor config set providers.anthropic.oauth.client_id YOUR-CLIENT-ID"),
+            ("google", "lessor secrets set NAME --provider google --client-id YOUR-CLIENT-ID"),
+        ] {
+            let missing = missing(provider, OauthConfig::default());
+            assert_eq!((missing.part.clone(), missing.command().as_str()), (MissingPart::Client, command));
+            assert_eq!(missing.to_string(), format!("lessor has no OAuth client for {provider}"));
+        }
         let custom = missing("mine", OauthConfig::default());
         assert_eq!(custom.to_string(), "the keys `issuer` and `client_id` of [providers.mine.oauth] are not set");
         assert!(custom.remedy().starts_with(
@@ -330,6 +362,25 @@ mod tests {
     fn client(name: &str, secret: Option<&str>) -> OauthClient {
         let client_secret_env = secret.map(str::to_owned);
         OauthClient { name: name.to_owned(), client_id: format!("id-of-{name}"), client_secret_env }
+    }
+
+    /// The variable that a secret is in, or the name under which it is stored.
+    fn place_of(settings: &OauthSettings) -> String {
+        match &settings.secret {
+            ClientSecret::Variable { name, .. } => name.clone(),
+            ClientSecret::Stored(_) => format!("stored as {}", settings.stored_as().unwrap_or_default()),
+            ClientSecret::None => String::new(),
+        }
+    }
+
+    fn stored(name: &str, client_id: Option<&str>) -> StoredClient {
+        StoredClient {
+            name: name.into(),
+            provider: None,
+            client_id: client_id.map(str::to_owned),
+            secret: Some(Arc::new(Secret::new(format!("secret of {name}")))),
+            added_at: Wall(1),
+        }
     }
 
     fn two_clients() -> OauthConfig {
@@ -346,23 +397,25 @@ mod tests {
         let of = |id: Option<&str>| OauthSettings::for_client("google", two_clients(), id);
         let secret = |id: Option<&str>| {
             let settings = of(id).unwrap();
-            (settings.client_id.clone(), settings.secret_env.map(|(name, _)| name).unwrap_or_default())
+            (settings.client_id.clone(), place_of(&settings))
         };
         assert_eq!(secret(None), ("default".into(), "DEFAULT".into()));
         assert_eq!(secret(Some("default")), ("default".into(), "DEFAULT".into()));
         assert_eq!(secret(Some("id-of-antigravity")), ("id-of-antigravity".into(), "ANTIGRAVITY".into()));
-        let said = of(Some("id-of-gemini-cli")).unwrap_err();
-        assert_eq!((said.keys(), said.client_id.as_deref()), (&["client_secret_env"][..], None));
+        let missing = of(Some("id-of-gemini-cli")).unwrap_err();
+        assert_eq!(missing.command(), "lessor secrets set gemini-cli");
+        let section = "the OAuth client of [providers.google.oauth.clients.gemini-cli] has no secret";
+        assert!(missing.to_string().starts_with(section), "{missing}");
         assert_ne!(of(None).unwrap().client_key(), of(Some("id-of-antigravity")).unwrap().client_key());
     }
 
     #[test]
     fn a_login_of_an_unknown_client_needs_no_section_unless_the_client_has_a_secret() {
         let said = OauthSettings::for_client("google", two_clients(), Some("other")).unwrap_err();
-        let expected = "the login was made by the OAuth client other, which is not configured: it needs a section \
-                        [providers.google.oauth.clients.NAME] with its `client_id` and `client_secret_env`";
-        assert_eq!(said.to_string(), expected);
-        assert!(said.remedy().starts_with("lessor config set providers.google.oauth.clients.NAME.client_id other && "));
+        assert_eq!(said.to_string(), "the login was made by the OAuth client other, whose secret lessor does not have");
+        assert_eq!(said.command(), "lessor secrets set NAME --provider google --client-id other");
+        let hostile = OauthSettings::for_client("google", two_clients(), Some("x; rm -r ~")).unwrap_err();
+        assert_eq!(hostile.command(), "lessor secrets set NAME --provider google --client-id ID");
         // a public client
         let openai = OauthSettings::for_client("openai", OauthConfig::default(), Some("app_1")).unwrap();
         assert_eq!((openai.client_id(), openai.has_secret()), ("app_1", false));
@@ -373,7 +426,88 @@ mod tests {
         let only = OauthConfig { clients: vec![client("gemini-cli", Some("S"))], ..OauthConfig::default() };
         assert_eq!(OauthSettings::of("google", only).unwrap().client_id(), "id-of-gemini-cli");
         let several = OauthConfig { client_id: None, ..two_clients() };
-        assert_eq!(OauthSettings::of("google", several).unwrap_err().keys(), ["client_id", "client_secret_env"]);
+        let names = ["antigravity", "gemini-cli"].map(str::to_owned).to_vec();
+        assert_eq!(OauthSettings::of("google", several).unwrap_err().part, MissingPart::Choice(names));
+    }
+
+    #[test]
+    fn a_stored_secret_is_found_by_id_or_by_name_and_configuration_comes_first() {
+        let given = |clients: Vec<OauthClient>, stored: Vec<StoredClient>| OauthConfig {
+            clients,
+            stored,
+            ..OauthConfig::default()
+        };
+        let of = |given: OauthConfig, id: Option<&str>| {
+            let settings = OauthSettings::for_client("google", given, id);
+            settings.map(|settings| (settings.client_id.clone(), place_of(&settings))).map_err(|missing| missing.part)
+        };
+        let found = |id: &str, place: &str| Ok((id.to_owned(), place.to_owned()));
+        let by_id = || stored("mine", Some("id-of-work"));
+        for (clients, stored, id, expected) in [
+            // no configuration is needed
+            (vec![], vec![by_id()], None, found("id-of-work", "stored as mine")),
+            (vec![], vec![by_id()], Some("id-of-work"), found("id-of-work", "stored as mine")),
+            (vec![], vec![by_id()], Some("other"), Err(MissingPart::SecretOf("other".into()))),
+            (
+                vec![],
+                vec![by_id(), stored("b", Some("b"))],
+                None,
+                Err(MissingPart::Choice(vec!["mine".into(), "b".into()])),
+            ),
+            // the configuration names the client
+            (vec![client("work", None)], vec![by_id()], None, found("id-of-work", "stored as mine")),
+            (vec![client("work", None)], vec![stored("work", None)], None, found("id-of-work", "stored as work")),
+            (vec![client("work", Some("V"))], vec![by_id()], None, found("id-of-work", "V")),
+            (vec![client("home", Some("V"))], vec![by_id()], None, found("id-of-home", "V")),
+            // the secret of another client is not sent
+            (
+                vec![client("work", None)],
+                vec![stored("work", Some("id-of-other"))],
+                None,
+                Err(MissingPart::Secret { name: "work".into(), section: "providers.google.oauth.clients.work".into() }),
+            ),
+            // a secret without an id is that of no client until one is configured
+            (vec![], vec![stored("work", None)], None, Err(MissingPart::Client)),
+        ] {
+            let words = format!("{clients:?} {stored:?} {id:?}");
+            assert_eq!(of(given(clients, stored), id), expected, "{words}");
+        }
+        let default = OauthConfig { client_id: Some("c".into()), ..given(vec![], vec![stored("google", None)]) };
+        assert_eq!(of(default, None), found("c", "stored as google"), "the default client has the provider's name");
+        let named = given(vec![client("antigravity", None)], vec![stored("gemini-cli", Some("g")), by_id()]);
+        assert_eq!((named.client_named("mine"), named.client_named("g")), (Ok("id-of-work"), Ok("g")));
+        assert_eq!(
+            (named.client_of_tool("gemini-cli"), named.client_of_tool("antigravity")),
+            (Some("g"), Some("id-of-antigravity"))
+        );
+        assert!(named.client_named("none").unwrap_err().ends_with("known are antigravity, gemini-cli, mine"));
+    }
+
+    #[test]
+    fn an_error_calls_a_stored_client_by_its_name_and_never_shows_the_secret() {
+        let given = OauthConfig { stored: vec![stored("mine", Some("c"))], ..OauthConfig::default() };
+        let settings = OauthSettings::of("google", given).unwrap();
+        assert_eq!((settings.client_words().as_str(), settings.stored_as()), ("c (stored as mine)", Some("mine")));
+        assert_eq!(settings.secret().unwrap().unwrap().as_str(), "secret of mine");
+        assert!(!format!("{settings:?}").contains("secret of"));
+    }
+
+    #[test]
+    fn the_problem_and_the_ways_to_log_in_are_a_line_each() {
+        for (provider, way) in [
+            ("anthropic", "lessor login claude"),
+            ("openai", "lessor login openai --chatgpt"),
+            ("google", "lessor login google --client FILE"),
+            ("mine", "lessor config set providers.mine.oauth.issuer"),
+        ] {
+            let missing = OauthSettings::of(provider, OauthConfig::default()).unwrap_err();
+            assert!(missing.ways().contains(way), "{}", missing.ways());
+            assert!(missing.login_problem().contains(provider), "{}", missing.login_problem());
+            assert!(!format!("{}{}", missing.login_problem(), missing.ways()).contains('\n'));
+        }
+        let stored = ["a", "b"].map(|name| stored(name, Some(name))).to_vec();
+        let several = OauthSettings::of("google", OauthConfig { stored, ..OauthConfig::default() }).unwrap_err();
+        assert_eq!(several.ways(), "name one of them: lessor login google --client a");
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub enum TokenError {
     #[error("{0}")]
     Client(String),
     /// The server does not accept this client for this login.
-    #[error("the token endpoint rejected the OAuth client {client_id} ({code})")]
-    ClientRefused { code: String, client_id: String },
+    #[error("the token endpoint rejected the OAuth client {client} ({code})")]
+    ClientRefused { code: String, client: String },
     /// The server does not accept this client.
-    #[error("the token endpoint rejected the OAuth client {client_id} ({code})")]
-    ClientUnknown { code: String, client_id: String },
+    #[error("the token endpoint rejected the OAuth client {client} ({code})")]
+    ClientUnknown { code: String, client: String },
     /// The server's rate limit.
     #[error("the server limits the rate of requests (429)")]
     TooMany(Option<Duration>),
@@ -108,7 +108,7 @@ impl AuthorizationServer {
             match send(request).await {
                 Err(SendError::NotSent(why)) => return Err(TokenError::Unreachable(why)),
                 Err(SendError::Lost(why)) => return Err(TokenError::Lost(why)),
-                Ok(response) => match read(&response, &self.settings.client_id) {
+                Ok(response) => match read(&response, &self.settings.client_words()) {
                     Err(error) if is_about_style(&error) => {
                         understood = understood.or(error.is_refusal_of_client().then_some(style.json));
                         last = last.or(Some(error));
@@ -206,7 +206,7 @@ fn is_about_style(error: &TokenError) -> bool {
     }
 }
 
-pub(super) fn read(response: &OauthResponse, client_id: &str) -> Result<TokenSet, TokenError> {
+pub(super) fn read(response: &OauthResponse, client: &str) -> Result<TokenSet, TokenError> {
     let status = response.status;
     let parsed = serde_json::from_slice::<Value>(&response.body);
     if (200..300).contains(&status) {
@@ -221,10 +221,10 @@ pub(super) fn read(response: &OauthResponse, client_id: &str) -> Result<TokenSet
         (500.., _) => TokenError::Unwell { status, wait: response.wait },
         (_, ErrorMeaning::LoginEnded) => TokenError::Ended { code: code.unwrap_or_default() },
         (_, ErrorMeaning::ClientRefused) => {
-            TokenError::ClientRefused { code: code.unwrap_or_default(), client_id: client_id.to_owned() }
+            TokenError::ClientRefused { code: code.unwrap_or_default(), client: client.to_owned() }
         }
         (_, ErrorMeaning::ClientUnknown) => {
-            TokenError::ClientUnknown { code: code.unwrap_or_default(), client_id: client_id.to_owned() }
+            TokenError::ClientUnknown { code: code.unwrap_or_default(), client: client.to_owned() }
         }
         (_, ErrorMeaning::Other) => TokenError::Refused { status, code },
     })

@@ -52,6 +52,7 @@ pub(in crate::daemon) fn restore(
         fingerprints: Fingerprints::new(saved.fingerprint_key, saved.fingerprints),
         links: saved.links,
         formers: saved.formers,
+        stored_clients: saved.clients,
         unanswered_refreshes: saved.refreshing,
         store,
         lease_key: LeaseKey::new(saved.lease_key),

@@ -134,7 +134,9 @@ fn demand_of(write: &Write) -> Pending {
         | Write::SaveLink(..)
         | Write::SaveFormer(..)
         | Write::SaveGatewayKey(_)
-        | Write::DropGatewayKey(_) => Pending::Account,
+        | Write::DropGatewayKey(_)
+        | Write::SaveClient(_)
+        | Write::DropClient(_) => Pending::Account,
         Write::SaveLease(_)
         | Write::DropLease(_)
         | Write::SaveLimit(_)

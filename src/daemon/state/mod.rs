@@ -27,7 +27,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::credential::{FormerCredential, Link};
+use crate::credential::{FormerCredential, Link, oauth::StoredClient};
 use crate::daemon::attest::AttestState;
 use crate::daemon::notification::troubles::NoticeTroubles;
 use crate::daemon::os::clock;
@@ -158,6 +158,8 @@ pub struct State {
     pub(crate) catalog: Catalog,
     pub(crate) credentials: Credentials,
     pub(crate) logins: LoginRefresh,
+    /// The OAuth clients whose secrets are stored, by name.
+    pub(crate) stored_clients: Vec<StoredClient>,
     pub(crate) links: Links,
     pub(crate) usage_notes: UsageNotes,
     pub(crate) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
@@ -203,6 +205,7 @@ pub(crate) struct Restored {
     pub(crate) fingerprints: Fingerprints,
     pub(crate) links: Vec<(AccountId, Link)>,
     pub(crate) formers: Vec<(AccountId, FormerCredential)>,
+    pub(crate) stored_clients: Vec<StoredClient>,
     /// Refreshes that the last run sent and whose answers it did not get.
     pub(crate) unanswered_refreshes: Vec<(AccountId, Wall)>,
     pub(crate) store: Store,
@@ -273,6 +276,7 @@ impl Daemon {
                 catalog,
                 credentials: Credentials::new(fingerprints),
                 logins,
+                stored_clients: restored.stored_clients,
                 links: Links::new(links, formers, mailboxes.linked_logins),
                 usage_notes: UsageNotes::default(),
                 connections: FxHashMap::default(),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::config::format_key;
 use crate::credential::{LinkMode, LoginHome, LoginProgram};
-use crate::daemon::state::{AccountState, State, is_ours_to_refresh, oauth_given};
-use crate::pool::{Account, CredentialKind, LoginProblem, LoginState, Now};
+use crate::daemon::state::{AccountState, State, is_ours_to_refresh};
+use crate::pool::{Account, AccountId, CredentialKind, LoginProblem, LoginState, Now};
 use crate::visible::shell_word;
 
 /// What lets an account serve that needs its user: one command, or, where another tool has the login, what to do there.
@@ -79,7 +79,7 @@ pub(crate) fn login_command(state: &State, account: &Account) -> String {
     if state.credentials.get(record.id).is_some_and(|credential| credential.resource.is_some()) {
         return renewal_command(provider, record.kind, true, &state.account_reference(record.id)).1;
     }
-    let given = oauth_given(&state.config.config, provider);
+    let given = state.oauth_given(provider);
     let client = state.credentials.get(record.id).and_then(|credential| credential.client_id.as_deref());
     if let Some(client) = given.clients.iter().find(|known| Some(known.client_id.as_str()) == client) {
         let name = shell_word(&client.name).unwrap_or_else(|| client.client_id.clone());
@@ -118,6 +118,17 @@ pub(crate) fn renewal_hint(state: &State, account: &Account) -> String {
         }
         (CredentialKind::Oauth, None, Some(missing)) => missing.remedy(),
         _ => credential_hint(state, account),
+    }
+}
+
+/// What to check when a server refuses the OAuth client of an account.
+pub(crate) fn client_check(state: &State, id: AccountId) -> String {
+    match state.stored_client_of(id) {
+        Some(name) => format!("store its secret again: lessor secrets set {name}"),
+        None => {
+            let provider = state.pool.account(id).map_or("", |account| &account.record.provider);
+            format!("check [providers.{provider}.oauth]")
+        }
     }
 }
 

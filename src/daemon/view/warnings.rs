@@ -70,9 +70,9 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
                 }
                 None => {
                     let names = vec![state.account_name(id)];
-                    let first = state.account_reference(id);
+                    let (first, check) = (state.account_reference(id), super::client_check(state, id));
                     let login = state.started_program(id).map(|_| remedy::login_command(state, account));
-                    failing.push(FailingLogins { provider, first, names, login, failure, since });
+                    failing.push(FailingLogins { provider, first, check, names, login, failure, since });
                 }
             }
         } else if account.record.login_state == LoginState::Ready
@@ -101,6 +101,8 @@ struct FailingLogins<'a> {
     provider: &'a str,
     /// What the first one is called in a command.
     first: String,
+    /// What to check of its client.
+    check: String,
     names: Vec<String>,
     /// The command that makes the first one again, if its tool is started to refresh it.
     login: Option<String>,
@@ -116,21 +118,18 @@ impl FailingLogins<'_> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let first = &self.first;
+        let (first, check) = (&self.first, &self.check);
         let (name, remedy) = match self.failure.fault {
             RefreshFault::Account => (some, String::new()),
             RefreshFault::Tool | RefreshFault::ToolWantsLogin => (
                 format!("{some}{more}"),
                 self.login.as_ref().map(|command| format!("; to log in again: {command}")).unwrap_or_default(),
             ),
-            RefreshFault::Client => (
-                provider.to_owned(),
-                format!("; check [providers.{provider}.oauth], then: lessor account refresh {first}"),
-            ),
+            RefreshFault::Client => (provider.to_owned(), format!("; {check}, then: lessor account refresh {first}")),
             RefreshFault::ClientRefused | RefreshFault::ClientUnknown => (
                 format!("{some}{more}"),
                 format!(
-                    "; check [providers.{provider}.oauth], then: lessor account refresh {first}; if another client \
+                    "; {check}, then: lessor account refresh {first}; if another client \
                      made the login: lessor account set {first} client_id=ID"
                 ),
             ),

@@ -27,6 +27,7 @@ pub use status::{
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
+    StoredClientInfo,
 };
 
 type Text<'a> = Cow<'a, str>;
@@ -83,6 +84,10 @@ pub enum Answer<'a> {
     Moved(Box<MovedInfo>),
     /// To `page.open`.
     PageAccess(Box<PageAccess>),
+    /// To `secrets.set` and `secrets.remove`.
+    StoredClient(Box<StoredClientInfo>),
+    /// To `secrets.list`.
+    StoredClients(Vec<StoredClientInfo>),
 }
 
 /// No result.

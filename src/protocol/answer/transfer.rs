@@ -1,4 +1,4 @@
-//! What `account.import` did, and the document that `account.export` writes.
+//! What `account.import` did, the document that `account.export` writes, and stored OAuth clients.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,4 +134,23 @@ pub struct ExportedCredential {
     pub resource: Option<String>,
     /// When it may be refreshed, epoch ms, if the server rejects an earlier refresh.
     pub refresh_from: Option<u64>,
+}
+
+/// A stored OAuth client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StoredClientInfo {
+    /// Its name.
+    pub name: String,
+    /// Its provider; null if the configuration says which, by naming the client.
+    pub provider: Option<String>,
+    /// Its id; null if the configuration says it.
+    pub client_id: Option<String>,
+    /// Whether a secret is stored; a public client has none.
+    pub has_secret: bool,
+    /// When it was stored, epoch ms.
+    pub added_at: u64,
+    /// The accounts whose logins are refreshed with it.
+    pub used_by: Vec<AccountLabel>,
+    /// The secret, only if requested.
+    pub secret: Option<SecretText<'static>>,
 }

@@ -3,6 +3,7 @@
 mod account;
 mod daemon;
 mod lease;
+mod secrets;
 mod transfer;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub use daemon::{
 pub use lease::{
     AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseRef, MoveLeaseParams, ReportParams,
 };
+pub use secrets::{ListSecretsParams, RemoveSecretParams, SetSecretParams};
 pub use transfer::{ExportAccountsParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow};
 
 /// Declares each method once: its variant, its parameters, its name on the wire.
@@ -127,4 +129,10 @@ methods! {
     MoveLease(MoveLeaseParams) = "lease.move";
     /// Open the gateway's page for a browser, or wait until it was opened.
     OpenPage(OpenPageParams) = "page.open";
+    /// Store an OAuth client with its secret, or replace the secret of one.
+    SetSecret(Box<SetSecretParams>) = "secrets.set";
+    /// List the stored OAuth clients.
+    ListSecrets(ListSecretsParams) = "secrets.list";
+    /// Remove a stored OAuth client.
+    RemoveSecret(RemoveSecretParams) = "secrets.remove";
 }

@@ -204,6 +204,7 @@ pub(super) fn reseal(database: &Connection, tags: &RowTags, old: &SealKey, new: 
     database.execute(set, params!["fingerprint_key", seal(SealPurpose::FingerprintKey, &*prints)?])?;
     let count = reseal_credentials(database, "credential", old, new)?;
     reseal_credentials(database, "former_credential", old, new)?;
+    reseal_clients(database, old, new)?;
     row_tags::tag_again(database, tags, new)?;
     Ok(count)
 }
@@ -223,6 +224,23 @@ fn reseal_credentials(database: &Connection, table: &str, old: &SealKey, new: &S
         count += 1;
     }
     Ok(count)
+}
+
+/// Seals the secrets of the OAuth clients again.
+fn reseal_clients(database: &Connection, old: &SealKey, new: &SealKey) -> Result<(), ApplyError> {
+    let mut rows = database.prepare("SELECT name, sealed FROM oauth_client WHERE sealed IS NOT NULL")?;
+    let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let rows: Vec<(String, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+    for (name, sealed) in rows {
+        let purpose = SealPurpose::ClientSecret(&name);
+        let plain = old.open(purpose, &sealed).ok_or_else(|| {
+            let why = format!("the secret of the OAuth client {name:?} cannot be decrypted");
+            ApplyError::Refused(format!("{why}; store it again (lessor secrets set NAME), or remove it"))
+        })?;
+        let sealed = new.seal(purpose, &plain).map_err(ApplyError::Refused)?;
+        database.execute("UPDATE oauth_client SET sealed = ?2 WHERE name = ?1", params![name, sealed])?;
+    }
+    Ok(())
 }
 
 fn unopened(what: &str) -> ApplyError {

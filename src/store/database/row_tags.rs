@@ -36,6 +36,7 @@ pub(in crate::store) const TABLES: &[(&str, OnDamage)] = &[
     ("fingerprint", OnDamage::Drop),
     // it may revoke a key that an earlier version made
     ("gateway_key", OnDamage::Keep),
+    ("oauth_client", OnDamage::Drop),
 ];
 
 /// The length of a tag, in bytes.
@@ -152,9 +153,12 @@ pub(in crate::store) fn renew_with_writes(database: &Connection) -> rusqlite::Re
     Ok(())
 }
 
-/// Tags every row, when the tables have just got their tags.
+/// Tags every row, when the tables have just got their tags. Tables of later schemas do not exist yet.
 pub(in crate::store) fn tag_all(database: &Connection) -> rusqlite::Result<()> {
     for (table, _) in TABLES {
+        if !database.table_exists(None, *table)? {
+            continue;
+        }
         let call = Columns::of(database, table)?.call(table, "");
         database.execute(&format!("UPDATE {table} SET tag = {call}"), [])?;
     }

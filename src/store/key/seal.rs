@@ -20,9 +20,11 @@ pub(in crate::store) struct SealKey {
 
 /// The purpose of a sealed value. It can be opened for this purpose only.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) enum SealPurpose {
+pub(in crate::store) enum SealPurpose<'a> {
     /// An account's credential.
     Credential(AccountId),
+    /// The secret of the OAuth client with this name.
+    ClientSecret(&'a str),
     /// The value that proves that the key fits the database.
     Check,
     /// The key that signs the ids of connection-bound leases.
@@ -31,10 +33,11 @@ pub(in crate::store) enum SealPurpose {
     FingerprintKey,
 }
 
-impl SealPurpose {
+impl SealPurpose<'_> {
     fn associated(self) -> String {
         match self {
             Self::Credential(account) => format!("lessor credential {account}"),
+            Self::ClientSecret(name) => format!("lessor client-secret {name}"),
             Self::Check => "lessor check".into(),
             Self::LeaseKey => "lessor lease-key".into(),
             Self::FingerprintKey => "lessor fingerprint-key".into(),
@@ -66,7 +69,7 @@ impl SealKey {
     }
 
     /// Seals a value: version, nonce, ciphertext, tag.
-    pub(in crate::store) fn seal(&self, purpose: SealPurpose, plain: &[u8]) -> Result<Vec<u8>, String> {
+    pub(in crate::store) fn seal(&self, purpose: SealPurpose<'_>, plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0u8; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| format!("no random bytes: {error}"))?;
         let associated = purpose.associated();
@@ -80,7 +83,7 @@ impl SealKey {
     }
 
     /// Opens a value, if it is intact and was sealed for this purpose with this key.
-    pub(in crate::store) fn open(&self, purpose: SealPurpose, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(in crate::store) fn open(&self, purpose: SealPurpose<'_>, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (&version, rest) = blob.split_first()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
         if version != VERSION {

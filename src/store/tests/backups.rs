@@ -95,6 +95,7 @@ fn a_restore_replaces_accounts_only_when_that_is_said_and_sets_them_aside() {
     assert_eq!(std::fs::read(&aside).unwrap(), before);
     let OpenedStore { store, loaded } = home.open();
     assert_eq!((loaded.snapshot.accounts.len(), loaded.snapshot.leases.len()), (3, 0));
+    assert_eq!(loaded.clients, [client("mine"), client("other")]);
     assert!(loaded.fence >= Fence(65), "{:?}", loaded.fence);
     let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
     assert!(warning.contains("restored from a backup") && warning.contains("lessor login"), "{warning}");

@@ -34,6 +34,8 @@ pub(super) fn filled() -> Home {
     store.write(Write::SaveUsage(id(1), Usage::from(vec![window])), None);
     store.write(Write::GatewayPort(4711), None);
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
+    store.write(Write::SaveClient(client("mine")), None);
+    store.write(Write::SaveClient(client("other")), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     let (tell, told) = channel();
     store.rekey(move |outcome| tell.send(outcome.map(drop)).unwrap());
@@ -49,7 +51,7 @@ fn content(loaded: &LoadedState) -> String {
     format!(
         "{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
         loaded.snapshot,
-        (&loaded.gateway_keys, loaded.sealed_gateway_keys),
+        (&loaded.gateway_keys, loaded.sealed_gateway_keys, clients(loaded)),
         loaded.refreshing,
         loaded.fingerprints,
         loaded.links,
@@ -64,6 +66,11 @@ fn content(loaded: &LoadedState) -> String {
         loaded.same_boot,
         loaded.lease_key,
     )
+}
+
+/// The stored clients with their secrets.
+pub(super) fn clients(loaded: &LoadedState) -> Vec<(&StoredClient, Option<&str>)> {
+    loaded.clients.iter().map(|client| (client, client.secret.as_ref().map(|secret| secret.expose()))).collect()
 }
 
 /// A copy of `whole` at the database's path, opened.
@@ -203,6 +210,18 @@ fn an_account_whose_link_is_damaged_is_disabled() {
     let loaded = home.open().loaded;
     let account = &loaded.snapshot.accounts[1];
     assert!(!account.enabled && account.disabled_reason.as_ref().unwrap().contains("lessor import"), "{account:?}");
+}
+
+#[test]
+fn a_damaged_oauth_client_is_removed_with_its_secret() {
+    let home = filled();
+    home.raw().execute_batch("UPDATE oauth_client SET provider = 'openai' WHERE name = 'mine'").unwrap();
+    let OpenedStore { store, loaded } = home.open();
+    assert_eq!(loaded.clients, [client("other")]);
+    assert!(loaded.warnings[0].contains("the OAuth client \"mine\" is removed"), "{:?}", loaded.warnings);
+    store.close(true);
+    let loaded = home.open().loaded;
+    assert_eq!((loaded.warnings, loaded.clients), (Vec::new(), vec![client("other")]));
 }
 
 #[test]

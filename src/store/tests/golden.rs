@@ -11,6 +11,7 @@ const V4: &str = include_str!("golden/4.sql");
 const V5: &str = include_str!("golden/5.sql");
 const V6: &str = include_str!("golden/6.sql");
 const V7: &str = include_str!("golden/7.sql");
+const V8: &str = include_str!("golden/8.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -36,12 +37,21 @@ fn databases_of_all_schemas_open() {
         (V5, of_schema_5()),
         (V6, of_schema_5()),
         (V7, of_schema_5()),
+        (V8, of_schema_5()),
     ] {
         opens(golden, &sample);
     }
     let home = home();
     home.raw().execute_batch(V5).unwrap();
     assert_eq!(home.open().loaded.formers, [(AccountId::from_bits(1), former("former"))]);
+}
+
+#[test]
+fn the_oauth_clients_of_schema_8_open() {
+    let home = home();
+    home.raw().execute_batch(V8).unwrap();
+    let loaded = home.open().loaded;
+    assert_eq!(loaded.clients, [client("mine"), StoredClient { secret: None, ..client("public") }]);
 }
 
 /// Schema 6 lists the keys of the gateway; those of earlier versions are valid by their content.
@@ -229,6 +239,8 @@ fn print_golden() {
     store.write(Write::SaveLease(pooled_lease()), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
+    store.write(Write::SaveClient(client("mine")), None);
+    store.write(Write::SaveClient(StoredClient { secret: None, ..client("public") }), None);
     store.close(true);
     let database = home.raw();
     println!("PRAGMA application_id = {};", schema::APPLICATION);

@@ -155,6 +155,16 @@ fn gateway_key(number: u8) -> GatewayKeyRecord {
     }
 }
 
+fn client(name: &str) -> StoredClient {
+    StoredClient {
+        name: name.into(),
+        provider: Some("google".into()),
+        client_id: Some(format!("id-of-{name}")),
+        secret: Some(Arc::new(Secret::new(format!("secret-of-{name}")))),
+        added_at: Wall(1_700_000_000_003),
+    }
+}
+
 fn account(bits: u64, access: &str) -> Write {
     Write::SaveAccount { record: record(bits), credential: Some(credential(access)) }
 }

@@ -26,6 +26,7 @@ fn is_whole(opened: &OpenedStore, prints: &[(Fingerprint, AccountId, Wall)]) {
     let mut secrets: Vec<&str> = loaded.credentials.iter().map(|(_, credential)| credential.access.expose()).collect();
     secrets.sort_unstable();
     assert_eq!(secrets, ["sk-canary-1", "sk-canary-2"]);
+    assert_eq!(loaded.clients, [client("mine")]);
     // known tokens are still recognised
     assert_eq!(loaded.fingerprints, prints);
     let of = loaded.fingerprint_key.of_credential(&loaded.credentials[0].1);
@@ -37,6 +38,7 @@ fn filled(home: &Home) -> (OpenedStore, Vec<(Fingerprint, AccountId, Wall)>) {
     for number in 1..=2 {
         opened.store.done(account(number, &format!("sk-canary-{number}"))).unwrap();
     }
+    opened.store.done(Write::SaveClient(client("mine"))).unwrap();
     opened.store.close(true);
     let opened = home.open();
     let prints = opened.loaded.fingerprints.clone();

@@ -44,6 +44,14 @@ fn every_record_comes_back_as_it_was() {
     }
     store.write(Write::SaveSession(session("s", 1, 4)), None);
     store.write(Write::SaveSession(session("s", 2, 5)), None);
+    let public = StoredClient { provider: None, secret: None, ..client("public") };
+    let only_named = StoredClient { provider: None, client_id: None, ..client("named") };
+    for client in [client("b"), public.clone(), only_named.clone(), client("removed")] {
+        store.write(Write::SaveClient(client), None);
+    }
+    let replaced = StoredClient { secret: Some(Arc::new(Secret::new("new".into()))), ..client("b") };
+    store.write(Write::SaveClient(replaced.clone()), None);
+    store.write(Write::DropClient("removed".into()), None);
     assert_eq!(store.done(Write::ReserveFences(Fence(64))), Ok(()));
     assert_eq!(store.close(true), StoreHealth::Ok);
 
@@ -54,6 +62,7 @@ fn every_record_comes_back_as_it_was() {
     assert!(loaded.snapshot.limits.iter().all(|limit| limit.key == format!("claude:{}", limit.reason.name())));
     assert_eq!(loaded.snapshot.sessions, [session("s", 2, 5)]);
     assert_eq!(loaded.credentials, [(full.id, credential("two"))]);
+    assert_eq!(loaded.clients, [replaced, only_named, public]);
     assert_eq!(loaded.fence, Fence(65));
     assert!(loaded.clean && loaded.same_boot && !loaded.read_only, "{loaded:?}");
     assert_eq!(loaded.warnings, [""; 0]);

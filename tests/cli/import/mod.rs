@@ -306,7 +306,7 @@ fn a_login_without_an_access_token_is_refreshed_and_leased() {
     let mut import = machine.command(&["import"]);
     import.env("GOOGLE_SECRET", "FAKE-client-secret");
     feed(import, "").ok().says("the first refresh makes one").says("cannot be renewed yet");
-    machine.run(&["doctor"]).exits(1).says("`client_id`").says("lessor config set providers.google.oauth.client_id");
+    machine.run(&["doctor"]).exits(1).says("no OAuth client for google").says("lessor secrets set NAME");
     std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
     machine.run(&["reload"]).ok();
     let mut run = machine.command(&["run", "--direct", "--wait", "20s", "--", agent.to_str().unwrap()]);

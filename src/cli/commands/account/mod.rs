@@ -1,4 +1,4 @@
-//! `account …`: list, add, change and remove accounts; `export` and `secrets …`.
+//! `account …`: list, add, change and remove accounts; `export`.
 
 mod add;
 mod check;
@@ -69,15 +69,6 @@ pub(crate) enum AccountSubcommand {
     /// For an account whose provider asked its owner to confirm something. Asks the provider whether that was done.
     #[command(after_help = "Example: lessor account verify work")]
     Verify(AccountVerifyArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SecretsCommand {
-    /// Encrypt all keys, tokens and logins with a new key
-    ///
-    /// Afterwards the old key decrypts nothing.
-    #[command(after_help = "Example: lessor secrets rekey")]
-    Rekey,
 }
 
 #[derive(Debug, Args)]
@@ -281,20 +272,5 @@ pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) ->
         organization: None,
         resource: None,
         refresh_from: None,
-    }
-}
-
-/// `secrets …`: the key that encrypts all secrets.
-pub(super) fn secrets(command: &SecretsCommand, context: &Context) -> Result<(), CliError> {
-    match command {
-        SecretsCommand::Rekey => {
-            let info = context.connect()?.rekey()?;
-            context.output.result(&info, || {
-                let accounts = format::count(usize::try_from(info.accounts).unwrap_or(usize::MAX), "account");
-                let place = clean(&info.place);
-                let text = format!("the secrets of {accounts} are encrypted with a new key, kept in {place}");
-                context.output.prose(&text)
-            })
-        }
     }
 }

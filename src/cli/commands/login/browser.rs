@@ -1,18 +1,22 @@
 //! A login with an OAuth client: in the browser, by pasted code, or by device code.
 
 use std::io::{BufRead, IsTerminal, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::account::{done, new_account, note_obstacle};
-use super::LoginArgs;
+use super::{LoginArgs, client_file};
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
+use crate::client::Client;
+use crate::config::Config;
+use crate::credential::Secret;
 use crate::credential::oauth::{
-    AuthorizationCode, AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings,
-    TokenError, TokenSet, identify, parse_pasted_code, poll_device, request_device_code,
+    AuthorizationCode, AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthConfig,
+    OauthSettings, StoredClient, TokenError, TokenSet, identify, parse_pasted_code, poll_device, request_device_code,
 };
-use crate::pool::{CredentialKind, millis, spoken};
-use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
+use crate::pool::{CredentialKind, Wall, millis, spoken};
+use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, ListSecretsParams, SecretText};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const MAX_LINE: u64 = 64 * 1024;
@@ -21,16 +25,17 @@ const MAX_LINE: u64 = 64 * 1024;
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let provider = provider_name(&options.provider);
     let config = context.config()?;
-    let given = crate::daemon::oauth_given(&config, &provider);
-    let client_id = options.client.as_deref().map(|name| given.client_named(name).map(str::to_owned)).transpose();
-    let client_id = client_id.map_err(|why| CliError::new(ErrorKind::NotConfigured, why))?;
-    let settings = OauthSettings::for_client(&provider, given, client_id.as_deref()).map_err(|missing| {
-        CliError::new(ErrorKind::NotConfigured, format!("lessor cannot log in at {provider}: {missing}"))
-            .hint(missing.remedy())
-    })?;
     // any problem with the daemon is found before the user logs in
     let mut client = context.connect()?;
     client.reload()?;
+    let given = given(&config, &provider, &mut client)?;
+    let named = options.client.as_deref();
+    let client_id = named.map(|named| client_file::client_id(named, &provider, &given, &mut client, context));
+    let client_id = client_id.transpose()?;
+    // a client in a file is stored now
+    let given = if client_id.is_some() { self::given(&config, &provider, &mut client)? } else { given };
+    let settings = OauthSettings::for_client(&provider, given, client_id.as_deref())
+        .map_err(|missing| CliError::new(ErrorKind::NotConfigured, missing.login_problem()).hint(missing.ways()))?;
     let known = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
@@ -62,6 +67,19 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     done(&info, what, context)?;
     note_obstacle(&info, context);
     Ok(())
+}
+
+/// What is known of the provider's OAuth server and clients, with the secrets that the daemon keeps.
+fn given(config: &Config, provider: &str, daemon: &mut Client) -> Result<OauthConfig, CliError> {
+    let list = ListSecretsParams { provider: Some(provider.to_owned()), secrets: true };
+    let stored = daemon.stored_clients(list)?.into_iter().map(|client| StoredClient {
+        name: client.name,
+        provider: client.provider,
+        client_id: client.client_id,
+        secret: client.secret.map(|secret| Arc::new(Secret::new(secret.0.into_owned()))),
+        added_at: Wall(client.added_at),
+    });
+    Ok(crate::daemon::oauth_given(config, &stored.collect::<Vec<_>>(), provider))
 }
 
 pub(super) fn account_of(

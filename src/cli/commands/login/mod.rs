@@ -2,6 +2,7 @@
 
 mod browser;
 mod chatgpt;
+mod client_file;
 mod token;
 mod vendor;
 mod vendor_program;
@@ -27,8 +28,11 @@ pub(crate) struct LoginArgs {
     /// Print the address without opening the browser
     #[arg(long)]
     no_browser: bool,
-    /// The OAuth client to log in with, by its name in [providers.PROVIDER.oauth.clients], or its id
-    #[arg(long, value_name = "NAME")]
+    /// The OAuth client to log in with: its file, which is stored encrypted, or its name or id
+    ///
+    /// The file is the JSON that Google offers for download, or JSON or TOML with client_id and client_secret. A name is
+    /// that of `lessor secrets list` or of [providers.PROVIDER.oauth.clients].
+    #[arg(long, value_name = "FILE|NAME")]
     client: Option<String>,
     /// The label of the account, if it is new
     #[arg(long, value_name = "L")]

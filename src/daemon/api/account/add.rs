@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::credential::{Credential, claims::LoginClaims, oauth::LoginIdentity};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
-use crate::daemon::state::{Daemon, State, oauth_given, save};
+use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountChange, AccountId, AccountOwner, AccountRecord, Command, CredentialKind, LoginCandidate, LoginProblem,
@@ -74,7 +74,7 @@ fn record_of(
     mut params: AddAccountParams,
     new_ids: &NewIds,
 ) -> Result<(AccountRecord, Credential), ErrorInfo> {
-    let given = oauth_given(&state.config.config, &params.provider);
+    let given = state.oauth_given(&params.provider);
     let mut credential = Credential {
         refresh: params.refresh_token.take().map(secret),
         expires_at: params.expires_at.map(Wall),

@@ -43,7 +43,10 @@ pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsPar
 
 /// What `make` makes of each account. The state is locked for a few accounts at a time: where there are thousands, to
 /// name each of them takes long.
-fn of_each_account<T>(daemon: &Daemon, make: impl Fn(&State, Now, &Account) -> Option<T>) -> Vec<T> {
+pub(in crate::daemon::api) fn of_each_account<T>(
+    daemon: &Daemon,
+    make: impl Fn(&State, Now, &Account) -> Option<T>,
+) -> Vec<T> {
     let ids: Vec<AccountId> = daemon.state().pool.accounts().iter().map(|account| account.record.id).collect();
     let mut made = Vec::with_capacity(ids.len());
     for some in ids.chunks(LOCKED_AT_ONCE) {

@@ -47,13 +47,13 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
 /// Why a refresh has failed, or waits.
 fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let mut error = view::credential_problem(state, CredentialProblem::NotNow(id, at));
-    let provider = state.pool.account(id).map_or("", |account| &account.record.provider);
     let name = state.account_reference(id);
     let fault = state.logins.plan.last_failure(id).map(|(failure, _)| failure.fault);
     let remedy = match fault {
-        Some(RefreshFault::Client) => format!("check [providers.{provider}.oauth], then try again"),
+        Some(RefreshFault::Client) => format!("{}, then try again", view::client_check(state, id)),
         Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => format!(
-            "check [providers.{provider}.oauth]; if another client made this login: lessor account set {name} client_id=ID"
+            "{}; if another client made this login: lessor account set {name} client_id=ID",
+            view::client_check(state, id)
         ),
         Some(RefreshFault::Tool | RefreshFault::ToolWantsLogin) => match state.started_program(id) {
             Some(program) => format!("log in again: lessor login {}", program.name()),

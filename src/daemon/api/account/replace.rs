@@ -8,7 +8,7 @@ use super::{AccountAction, pool_command};
 use crate::credential::Credential;
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, find_account, refused, secret};
-use crate::daemon::state::{Daemon, State, oauth_given, save};
+use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Account, AccountId, Command, CredentialKind, LoginState, Wall};
 use crate::protocol::{ErrorInfo, ErrorKind, SecretText, SetAccountParams};
@@ -92,7 +92,7 @@ fn new_credential(state: &State, account: &Account, new: NewSecret) -> Result<Cr
                 return Err(bad(format!("{name} is no login, so it has no OAuth client")));
             }
             let client_id = client.filter(|client| !client.is_empty());
-            let given = oauth_given(&state.config.config, &record.provider);
+            let given = state.oauth_given(&record.provider);
             let client_id = client_id.map(|client| given.client_named(&client).map_or(client.clone(), str::to_owned));
             Ok(Credential { client_id, ..known.duplicate() })
         }

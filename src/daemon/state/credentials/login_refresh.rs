@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 
-use super::oauth_settings::{client_of, oauth_settings, refresh_rules};
+use super::oauth_settings::{client_of, refresh_rules};
 use super::renewal::{Renewal, is_refreshable};
 use super::{login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
@@ -244,7 +244,7 @@ impl State {
 
     /// The login state of a new account with this credential: one that has ended but can be refreshed is ready.
     pub(crate) fn initial_login_state(&self, provider: &str, credential: &Credential) -> LoginState {
-        if is_refreshable(credential) && oauth_settings(&self.config.config, provider, credential).is_ok() {
+        if is_refreshable(credential) && self.oauth_settings(provider, credential).is_ok() {
             return LoginState::Ready;
         }
         login_state_of(credential)
@@ -257,7 +257,7 @@ impl State {
 
     /// What is missing for a login to be refreshed.
     pub(crate) fn missing_client(&self, provider: &str, credential: &Credential) -> Option<MissingSettings> {
-        oauth_settings(&self.config.config, provider, credential).err()
+        self.oauth_settings(provider, credential).err()
     }
 
     /// After a start: logins whose refresh was not answered in the last run, and whose token has ended, are refreshed at

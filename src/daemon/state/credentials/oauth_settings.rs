@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use super::is_ours_to_refresh;
 use crate::config::{Config, OauthClientSection, ProviderSection};
-use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
+use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings, StoredClient};
 use crate::credential::{
     Credential, LoginHome, Secret, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules,
 };
 use crate::daemon::state::State;
+use crate::pool::{AccountId, Command, CredentialKind, Now};
 use crate::provider::{base_urls, client_of_program};
-use crate::{credential::check::CredentialCheck, http::ConnectOptions, pool::CredentialKind};
+use crate::{credential::check::CredentialCheck, http::ConnectOptions};
 
 /// How everything of a provider is reached: its API, its usage and its OAuth server.
 #[must_use]
@@ -18,9 +20,9 @@ pub fn connect_options(provider: Option<&ProviderSection>) -> ConnectOptions {
     provider.map(reach).unwrap_or_default()
 }
 
-/// What the configuration says of a provider's logins.
+/// What the configuration says of a provider's logins, with the stored clients.
 #[must_use]
-pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
+pub fn oauth_given(config: &Config, stored: &[StoredClient], provider: &str) -> OauthConfig {
     let section = config.providers.get(provider);
     let oauth = section.map(|provider| provider.oauth.clone()).unwrap_or_default();
     OauthConfig {
@@ -33,6 +35,7 @@ pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
         scopes: oauth.scopes,
         redirect_port: oauth.redirect_port,
         clients: oauth.clients.into_iter().filter_map(|(name, client)| named_client(name, client)).collect(),
+        stored: stored.iter().filter(|client| client.is_of(provider)).cloned().collect(),
         reach: connect_options(section),
     }
 }
@@ -68,19 +71,6 @@ fn named_client(name: String, client: OauthClientSection) -> Option<OauthClient>
     Some(OauthClient { name, client_id, client_secret_env: client.client_secret_env })
 }
 
-/// What a login is refreshed with, or what is missing for it.
-pub(crate) fn oauth_settings(
-    config: &Config,
-    provider: &str,
-    credential: &Credential,
-) -> Result<OauthSettings, MissingSettings> {
-    let direct = credential.registration().and_then(|client_id| direct_settings(config, provider, Some(client_id)));
-    direct.map_or_else(
-        || OauthSettings::for_client(provider, oauth_given(config, provider), client_of(credential).as_deref()),
-        Ok,
-    )
-}
-
 /// What a login for the public API of a provider is made and refreshed with: the client that was registered for it, or,
 /// without one, the registration. `None` if the provider has no such login.
 #[must_use]
@@ -99,6 +89,56 @@ pub fn direct_settings(config: &Config, provider: &str, client_id: Option<&str>)
 }
 
 impl State {
+    /// What is known of a provider's OAuth server and clients.
+    pub(crate) fn oauth_given(&self, provider: &str) -> OauthConfig {
+        oauth_given(&self.config.config, &self.stored_clients, provider)
+    }
+
+    /// What a login is refreshed with, or what is missing for it.
+    pub(crate) fn oauth_settings(
+        &self,
+        provider: &str,
+        credential: &Credential,
+    ) -> Result<OauthSettings, MissingSettings> {
+        let registered = credential.registration();
+        let direct = registered.and_then(|client_id| direct_settings(&self.config.config, provider, Some(client_id)));
+        let of_client =
+            || OauthSettings::for_client(provider, self.oauth_given(provider), client_of(credential).as_deref());
+        direct.map_or_else(of_client, Ok)
+    }
+
+    /// The name of the stored client that an account's login is refreshed with.
+    pub(crate) fn stored_client_of(&self, id: AccountId) -> Option<String> {
+        let credential = self.credentials.get(id).filter(|credential| credential.refresh.is_some())?;
+        if self.stored_clients.is_empty() || self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
+            return None;
+        }
+        let settings = self.oauth_settings(&self.pool.account(id)?.record.provider, credential).ok()?;
+        settings.stored_as().map(str::to_owned)
+    }
+
+    /// Puts a saved client in use.
+    pub(crate) fn keep_client(&mut self, client: StoredClient, now: Now) {
+        self.stored_clients.retain(|known| known.name != client.name);
+        let place = self.stored_clients.partition_point(|known| known.name < client.name);
+        self.stored_clients.insert(place, client);
+        self.clients_changed(now);
+    }
+
+    /// Forgets a client that is not stored any more.
+    pub(crate) fn forget_client(&mut self, name: &str, now: Now) {
+        self.stored_clients.retain(|known| known.name != name);
+        self.clients_changed(now);
+    }
+
+    /// Logins that can be refreshed from now on are, and pauses of clients end.
+    fn clients_changed(&mut self, now: Now) {
+        let accounts: Vec<AccountId> = self.pool.accounts().iter().map(|account| account.record.id).collect();
+        self.logins.configure(&self.config.config, accounts.into_iter());
+        self.update_refresh_plan(now);
+        self.apply_internal(now, Command::Tick);
+    }
+
     /// The client that made an imported login: what its token names, or the client named after its tool, else the tool's
     /// own. For a login that its tool did not make for lessor, the provider's default client has priority over the latter:
     /// the user may have configured that of the tool.
@@ -106,7 +146,7 @@ impl State {
         if entry.credential.kind != CredentialKind::Oauth {
             return None;
         }
-        let given = oauth_given(&self.config.config, &entry.provider);
+        let given = self.oauth_given(&entry.provider);
         let tool = entry.tool.name();
         let is_in_home = entry.file.as_ref().is_some_and(|file| LoginHome::program_of(Path::new(file)).is_some());
         let program = || client_of_program(tool).filter(|_| is_in_home || !given.has_default());

@@ -1,6 +1,6 @@
 //! Which side gets a login its next token, and with what.
 
-use super::oauth_settings::{client_of, oauth_given, oauth_settings};
+use super::oauth_settings::client_of;
 use crate::credential::import::Tool;
 use crate::credential::oauth::{MissingSettings, OauthSettings};
 use crate::credential::refresh::RefreshFault;
@@ -32,7 +32,7 @@ impl State {
         if !is_refreshable(credential) || link.is_some_and(|link| !is_ours_to_refresh(link)) {
             return None;
         }
-        Some(oauth_settings(&self.config.config, provider, credential).map(Renewal::Oauth))
+        Some(self.oauth_settings(provider, credential).map(Renewal::Oauth))
     }
 
     /// The program in whose home the account's login is, where lessor starts it to refresh the login.
@@ -50,7 +50,7 @@ impl State {
     /// The configured client that made a login in a home, which spares the start of its tool. A default client may be
     /// another one, so it does not count.
     fn client_of_tool_login(&self, provider: &str, credential: &Credential, link: &Link) -> Option<OauthSettings> {
-        let given = oauth_given(&self.config.config, provider);
+        let given = self.oauth_given(provider);
         let client = client_of(credential).or_else(|| given.client_of_tool(&link.tool).map(str::to_owned))?;
         credential.refresh.as_ref()?;
         OauthSettings::for_client(provider, given, Some(&client)).ok()
