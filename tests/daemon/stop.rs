@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Client, Home, signal, wait_until};
+use crate::support::{Client, Home, PATIENCE, signal, wait_until};
 
 const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
 
@@ -27,7 +27,7 @@ fn a_closed_standard_error_does_not_end_the_daemon() {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // before it has written anything
     drop(child.stderr.take());
-    let deadline = Instant::now() + crate::support::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while UnixStream::connect(home.socket()).is_err() {
         assert!(child.try_wait().unwrap().is_none(), "it ended: {:?}", child.try_wait());
         assert!(Instant::now() < deadline);
@@ -119,6 +119,29 @@ fn a_removed_or_replaced_socket_ends_the_daemon() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         assert_eq!(home.socket().exists(), replaced, "a replaced socket is not removed");
     }
+}
+
+#[test]
+fn a_configuration_that_changes_all_the_time_does_not_put_off_the_regular_check() {
+    let setting = "[daemon]\nidle_exit = \"2s\"\n";
+    let mut home = Home::new(setting);
+    let mut command = home.command();
+    command.arg("--detached");
+    home.start_as(command);
+    let mut client = home.client();
+    client.call("hello", json!({}));
+    std::fs::remove_file(home.socket()).unwrap();
+    let begun = Instant::now();
+    let mut is_changed = |number: u32| {
+        std::fs::write(home.path().join("config.toml"), format!("{setting}[leases]\nper_account = {number}\n"))
+            .unwrap();
+        client.try_ask("config.reload", &json!({})).is_ok()
+    };
+    // the check notices that the socket is gone
+    let changes = (1..).take_while(|number| is_changed(number % 9 + 1)).count();
+    assert!(begun.elapsed() < PATIENCE, "{changes} changes");
+    assert_ne!(home.wait(), Some(0));
+    assert!(changes > 10, "{changes} changes");
 }
 
 #[test]

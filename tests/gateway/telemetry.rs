@@ -100,6 +100,22 @@ fn a_collector_gets_metrics_and_a_span_for_each_request() {
 }
 
 #[test]
+fn a_configuration_that_changes_all_the_time_does_not_put_off_the_export() {
+    let collector = Upstream::by_key(|_| (200, "", "{}"));
+    let gateway = exporting(&collector);
+    let path = gateway.home.path().join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let (mut client, mut number) = (gateway.home.client(), 0);
+    wait_until("metrics are exported", || {
+        number += 1;
+        std::fs::write(&path, format!("{config}\n[leases]\nper_account = {}\n", number % 9 + 1)).unwrap();
+        client.call("config.reload", serde_json::json!({}));
+        !documents(&collector, "/v1/metrics").is_empty()
+    });
+    assert!(number > 10, "{number} changes");
+}
+
+#[test]
 fn the_last_requests_are_sent_when_the_daemon_ends() {
     let collector = Upstream::by_key(|_| (200, "", "{}"));
     let mut gateway = exporting(&collector);

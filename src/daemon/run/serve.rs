@@ -77,6 +77,7 @@ impl Serving {
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
         check.tick().await;
+        let mut checked_at = clock::now().mono;
         let reason = loop {
             tokio::select! {
                 accepted = accept(&self.socket, &mut connections.accepted, &connections.room) => {
@@ -95,12 +96,17 @@ impl Serving {
                     break StopReason::Restart { may_resume: holds_connection_leases(&daemon) };
                 }
                 () = unlocked(&daemon) => break StopReason::Unlocked,
-                () = daemon.reconfigured.notified() => check.reset_after(check_interval(&daemon)),
+                () = daemon.reconfigured.notified() => {
+                    // a configuration that changes all the time does not put the check off
+                    let passed = clock::now().mono.since(checked_at);
+                    check.reset_after(check_interval(&daemon).saturating_sub(passed));
+                }
                 () = watchdog.next() => watchdog.report(&daemon, timer.is_finished()),
                 _ = check.tick() => {
                     if let Some(reason) = self.check(&daemon) {
                         break reason;
                     }
+                    checked_at = clock::now().mono;
                     check.reset_after(check_interval(&daemon));
                 }
             }

@@ -93,6 +93,9 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     let admission = ConnectionAdmission::new(handle.clone(), handle.most_connections() / 3);
     let most_tasks = admission.most() + CLOSING;
     let mut accepted = 0_usize;
+    // not a pause within the loop, which each client would begin again
+    let mut bind_retry = tokio::time::interval(BIND_RETRY);
+    bind_retry.reset();
     let drain = loop {
         if accepted == ACCEPTS {
             accepted = 0;
@@ -112,8 +115,9 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
             Ok(()) = changes.changed() => {
                 service.reconfigure();
                 listeners.open(&handle);
+                bind_retry.reset();
             }
-            () = tokio::time::sleep(BIND_RETRY), if listeners.have_failed() => listeners.open(&handle),
+            _ = bind_retry.tick(), if listeners.have_failed() => listeners.open(&handle),
             Ok(asked) = restart.wait_for(Option::is_some) => break *asked,
             _ = stop.changed() => break None,
         }

@@ -82,10 +82,12 @@ impl TelemetryExporter {
     /// Sends from time to time, and once more when the last request has ended.
     pub(super) async fn run(mut self, mut last_ended: oneshot::Receiver<()>) {
         let mut changes = self.handle.config_changes();
+        let mut exported_at = now();
         loop {
             let TelemetrySection { otlp, interval } = self.handle.config().telemetry;
             self.spans.turn(otlp.is_some());
-            let due = now() + interval;
+            // a configuration that changes all the time does not put it off
+            let due = exported_at + interval;
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 () = sleep_until(due), if otlp.is_some() => {
@@ -93,7 +95,10 @@ impl TelemetryExporter {
                     let has_ended = {
                         let mut export = pin!(self.export(url, TIMEOUT));
                         tokio::select! {
-                            () = &mut export => continue,
+                            () = &mut export => {
+                                exported_at = now();
+                                continue;
+                            }
                             _ = &mut last_ended => {}
                         }
                         // the end of the daemon does not wait for a collector that does not answer
