@@ -1,7 +1,7 @@
 //! A lasting key of the gateway: what is known of it, and the requests that use it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -33,8 +33,18 @@ pub struct LastingKey {
     pub(super) in_use: AtomicU32,
     /// Room for requests, if there may only be so many at the same time.
     pub(super) slots: Option<Arc<Semaphore>>,
+    /// How the requests that use it are cut.
+    cut: Mutex<KeyCutState>,
+}
+
+/// How the requests of a key are cut when it is revoked. The many keys that have ended, or were never used, have no channel.
+#[derive(Debug)]
+enum KeyCutState {
+    /// No request has used it.
+    Unused,
     /// Turns true when it is revoked.
-    pub(super) revoked: watch::Sender<bool>,
+    Used(watch::Sender<bool>),
+    Revoked,
 }
 
 /// A request that uses a key, from when there is room for it until its response has ended.
@@ -69,7 +79,7 @@ impl LastingKey {
             logged: LogPause::default(),
             in_use: AtomicU32::new(0),
             slots,
-            revoked: watch::Sender::new(record.revoked_at.is_some()),
+            cut: Mutex::new(if record.revoked_at.is_some() { KeyCutState::Revoked } else { KeyCutState::Unused }),
             record,
         }
     }
@@ -136,7 +146,31 @@ impl LastingKey {
 
     /// Turns true when it is revoked.
     pub(crate) fn revocation(&self) -> watch::Receiver<bool> {
-        self.revoked.subscribe()
+        let cut = &mut *self.cut();
+        match cut {
+            KeyCutState::Used(revoked) => revoked.subscribe(),
+            KeyCutState::Revoked => watch::channel(true).1,
+            KeyCutState::Unused => {
+                let (revoked, receiver) = watch::channel(false);
+                *cut = KeyCutState::Used(revoked);
+                receiver
+            }
+        }
+    }
+
+    /// Cuts the requests that use it, and lets no further one begin.
+    pub(super) fn cut_requests(&self) {
+        if let KeyCutState::Used(revoked) = std::mem::replace(&mut *self.cut(), KeyCutState::Revoked) {
+            revoked.send_replace(true);
+        }
+        if let Some(slots) = &self.slots {
+            slots.close();
+        }
+    }
+
+    fn cut(&self) -> MutexGuard<'_, KeyCutState> {
+        // each change is one assignment
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a request, when the key has room for it; `None` once it is revoked.

@@ -209,10 +209,7 @@ impl GatewayKeys {
         let at = now.0.max(1);
         let is_first = key.revoked_at.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         let cut_off = key.in_use.load(Ordering::Relaxed);
-        key.revoked.send_replace(true);
-        if let Some(slots) = &key.slots {
-            slots.close();
-        }
+        key.cut_requests();
         store.write(Write::SaveGatewayKey(key.current_record()), Some(done));
         is_first.then_some(cut_off)
     }

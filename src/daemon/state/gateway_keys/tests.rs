@@ -150,6 +150,22 @@ fn a_limited_key_lets_requests_in_as_others_end_and_none_once_it_is_revoked() {
 }
 
 #[test]
+fn requests_of_a_key_are_cut_by_its_revocation_and_so_are_later_ones() {
+    let (_home, store) = store();
+    let keys = GatewayKeys::new(sealer(), Vec::new(), true);
+    let (used, unused) = (keys.add(new_key(1).1), keys.add(new_key(2).1));
+    let requests = [used.revocation(), used.revocation()];
+    assert!(requests.iter().all(|request| !*request.borrow()));
+    for key in [&used, &unused] {
+        revoke(&keys, &store, key);
+        assert!(*key.revocation().borrow());
+    }
+    assert!(requests.iter().all(|request| *request.borrow()));
+    let restored = GatewayKeys::new(sealer(), vec![used.current_record()], true).find(&used.id(), NOW).unwrap();
+    assert!(*restored.revocation().borrow());
+}
+
+#[test]
 fn one_reason_is_logged_once_in_a_while() {
     let pause = LogPause::default();
     assert!(pause.is_over(NOW) && !pause.is_over(NOW) && !pause.is_over(after(Duration::from_secs(59))));
