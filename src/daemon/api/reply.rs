@@ -18,7 +18,7 @@ use lease::{LeaseResponder, PendingLease, QueuedLease, encode_lease};
 
 mod lease;
 #[cfg(test)]
-pub(in crate::daemon::api) mod tests;
+pub(in crate::daemon) mod tests;
 
 /// Proof that a call was answered, or will be. Only this module makes it.
 #[derive(Debug)]

@@ -183,6 +183,7 @@ impl State {
     fn delete_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.credentials.remove(id);
         self.in_flight.removed(id);
+        self.saved_uses.remove(&id);
         self.links.remove(id);
         self.logins.account_removed(id);
         self.usage_notes.plans.remove(&id);

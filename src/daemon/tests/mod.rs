@@ -1,3 +1,4 @@
 //! Tests of the daemon as a whole, without its sockets.
 
+mod growth;
 mod simulation;

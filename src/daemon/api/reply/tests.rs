@@ -66,11 +66,7 @@ impl TestDaemon {
         let opened = Store::open(&paths, "boot").unwrap();
         let (daemon, ended) = restore(ActiveConfig::new(loaded, config_path), opened, run);
         for (id, credential) in accounts {
-            let id = AccountId::from_bits(*id);
-            let state = &mut *daemon.state();
-            state.keep_credential(id, credential.duplicate());
-            let record = record(id, credential.kind);
-            state.apply(clock::now(), Command::AddAccount(Box::new(record))).no_answer().unwrap();
+            add(&daemon, AccountId::from_bits(*id), credential);
         }
         let session = Session {
             connection: ConnectionId(1),
@@ -84,7 +80,7 @@ impl TestDaemon {
     }
 
     /// Sends a call; answers what was answered on the spot.
-    fn call(&mut self, method: &str, params: &Value) -> String {
+    pub fn call(&mut self, method: &str, params: &Value) -> String {
         self.next_id += 1;
         let message = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
         let mut decoder = MessageDecoder::default();
@@ -165,6 +161,14 @@ impl TestDaemon {
         let answers = self.answers(calls.len()).await;
         assert_eq!(answers.matches(answer).count(), calls.len(), "{answers}");
     }
+}
+
+/// Adds an account.
+pub fn add(daemon: &Daemon, id: AccountId, credential: &Credential) {
+    let state = &mut *daemon.state();
+    state.keep_credential(id, credential.duplicate());
+    let record = record(id, credential.kind);
+    state.apply(clock::now(), Command::AddAccount(Box::new(record))).no_answer().unwrap();
 }
 
 pub fn key(secret: &str) -> Credential {
