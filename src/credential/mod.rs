@@ -6,14 +6,16 @@ mod fingerprint;
 mod home;
 pub mod import;
 mod link;
+mod login_program;
 pub mod oauth;
 pub mod refresh;
 mod secret;
 pub mod share;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
-pub use home::{HomeRecord, LoginHome, LoginProgram};
+pub use home::{HomeRecord, LoginHome};
 pub use link::{FormerCredential, FormerRole, Link, LinkMode, SETTLE, may_refresh};
+pub use login_program::LoginProgram;
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};

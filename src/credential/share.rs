@@ -196,6 +196,8 @@ impl SharedDocument {
         if let (Some(name), Some(at)) = (end, credential.expires_at) {
             set(name, at.0.into());
         }
+        // that of the refresh token before
+        login.remove("refreshTokenExpiresAt");
         if self == Self::Codex
             && let Ok(now) = jiff::Timestamp::try_from(SystemTime::now())
         {
@@ -232,7 +234,7 @@ mod tests {
         fs::create_dir(&home).unwrap();
         let file = home.join(".credentials.json");
         let content = r#"{"mcpOAuth":{"x":[1,"two"]},"claudeAiOauth":{"accessToken":"at0","refreshToken":"rt0",
-            "expiresAt":1,"scopes":["user:inference"],"subscriptionType":"max"},"trustedDeviceToken":"t"}"#;
+            "expiresAt":1,"refreshTokenExpiresAt":2,"scopes":["user:inference"],"subscriptionType":"max"},"trustedDeviceToken":"t"}"#;
         fs::write(&file, content).unwrap();
         (directory, file)
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::format_key;
-use crate::credential::{LinkMode, LoginHome, LoginProgram};
+use crate::credential::{LinkMode, LoginHome};
 use crate::daemon::state::{AccountState, State, is_ours_to_refresh};
 use crate::pool::{Account, AccountId, CredentialKind, LoginProblem, LoginState, Now};
 use crate::visible::shell_word;
@@ -85,9 +85,7 @@ pub(crate) fn login_command(state: &State, account: &Account) -> String {
         let name = shell_word(&client.name).unwrap_or_else(|| client.client_id.clone());
         return format!("lessor login {provider} --client {name}");
     }
-    // without a client of the user's, only the vendor's program can log in
-    let program = LoginProgram::of_provider(provider).filter(|_| !given.has_default());
-    format!("lessor login {}", program.map_or(provider.as_str(), |program| program.name()))
+    format!("lessor login {provider}")
 }
 
 /// The same as a sentence; a login that another tool has is renewed there.

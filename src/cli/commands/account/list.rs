@@ -1,7 +1,10 @@
 //! `account list` and `account show`.
 
+use std::path::Path;
+
 use crate::cli::ui::{Column, Output, Table, Tint, account, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
+use crate::credential::LoginHome;
 use crate::protocol::{AccountInfo, ErrorKind, LinkInfo, ListAccountsParams};
 
 /// The width of the names in `account show`.
@@ -137,6 +140,9 @@ fn link_text(link: &LinkInfo) -> String {
     let tool = &link.tool;
     let refreshed_by = match link.mode.as_str() {
         "link" => format!("refreshed by {tool}; lessor reads the file"),
+        "share" | "take-over" if LoginHome::program_of(Path::new(&link.path)).is_some() => {
+            "refreshed by lessor, in a directory of its own".to_owned()
+        }
         "share" => format!("refreshed by {tool} and lessor, with the locks of {tool}"),
         _ => format!("taken over: refreshed by lessor, not by {tool}"),
     };

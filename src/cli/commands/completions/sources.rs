@@ -11,6 +11,7 @@ use clap_complete::engine::{ArgValueCompleter, PathCompleter, ValueCompleter};
 use crate::cli::ui;
 use crate::client::{Client, ClientError};
 use crate::config::{AppPaths, Config, Flags, KEYS, ValueKind, format_key};
+use crate::credential::LoginProgram;
 use crate::daemon::lock;
 use crate::protocol::{AccountInfo, LeaseRow, ListAccountsParams};
 use crate::provider::PROVIDERS;
@@ -36,6 +37,7 @@ enum Named {
     GatewayKey,
     Lease,
     LeaseOrAccount,
+    LoginProgramOrProvider,
     Model,
     Provider,
     Tool,
@@ -49,6 +51,7 @@ impl Named {
             "account" | "exclude" => Self::Account,
             "to" if command == "move" => Self::Account,
             "provider" if value == "PROVIDER" && command == "token" => Self::AgentOrProvider,
+            "provider" if command == "login" => Self::LoginProgramOrProvider,
             "provider" => Self::Provider,
             "word" | "agent_or_provider" => Self::AgentOrProvider,
             "agent" => Self::Agent,
@@ -159,6 +162,9 @@ impl CompletedLine {
                 std::iter::once(last).chain(self.leases()).chain(self.accounts(typed)).collect()
             }
             Named::Model => self.models(),
+            Named::LoginProgramOrProvider => {
+                names(LoginProgram::ALL.map(LoginProgram::name)).into_iter().chain(self.providers()).collect()
+            }
             Named::Provider => self.providers(),
             Named::Tool => names(crate::credential::import::Tool::ALL.map(crate::credential::import::Tool::name)),
         }

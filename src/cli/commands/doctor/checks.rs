@@ -1,8 +1,7 @@
 //! The checks of `doctor`.
 
-use super::{DoctorFinding, FindingLevel};
+use super::{DoctorFinding, FindingLevel, repairs};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
-use crate::cli::commands::login::{is_abandoned_home, unused_homes};
 use crate::cli::ui::{account, format, format::count, progress};
 use crate::cli::{context::Context, error::CliError};
 use crate::credential::import::DiscoveredAccount;
@@ -32,7 +31,9 @@ pub(super) fn all(context: &Context, fix: bool) -> Vec<DoctorFinding> {
             serving(&status.providers, format::now(), &mut findings);
             self::accounts(&accounts, &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
-            login_homes(context, &accounts, fix, &mut findings);
+            if let Ok(places) = context.places() {
+                repairs::login_homes(&places, &accounts, fix, &mut findings);
+            }
         }
     }
     findings
@@ -291,31 +292,6 @@ fn conflicts(
             }
         };
         findings.push(finding.of(account::name(account)));
-    }
-}
-
-/// Directories that logins of vendors' programs have left behind: they belong to no account.
-fn login_homes(context: &Context, accounts: &[AccountInfo], fix: bool, findings: &mut Vec<DoctorFinding>) {
-    let Ok(places) = context.places() else { return };
-    for home in unused_homes(&places.state, accounts) {
-        let path = home.root().display().to_string();
-        let finding = |message: &str| DoctorFinding::warning("login", message).of(&path);
-        let left = "a login of no account: it was not completed";
-        findings.push(if !is_abandoned_home(&home) {
-            finding("a login that is not complete; it may still be under way, so --fix removes it after an hour")
-        } else if !fix {
-            finding(left).remedy("lessor doctor --fix")
-        } else {
-            match home.remove() {
-                Ok(()) => DoctorFinding {
-                    fixed: true,
-                    ..DoctorFinding::ok("login", format!("{left}; it was removed")).of(&path)
-                },
-                Err(error) => {
-                    finding(&format!("{left}; removing it failed: {error}")).remedy(format!("rm -r '{path}'"))
-                }
-            }
-        });
     }
 }
 

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{DoctorFinding, FindingLevel};
+use crate::cli::commands::login::{is_abandoned_home, unused_homes};
 use crate::cli::launch::is_abandoned;
 use crate::config::AppPaths;
 use crate::daemon::lock::{self, Lock, Taken};
+use crate::protocol::AccountInfo;
 
 /// A temporary file that is older than this belongs to no work that is under way.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
@@ -139,6 +141,30 @@ fn find(places: &AppPaths) -> FoundRepairs {
     #[cfg(unix)]
     unix::find_modes(places, &mut found);
     found
+}
+
+/// Directories that logins of vendors' programs have left behind: they belong to no account.
+pub(super) fn login_homes(places: &AppPaths, accounts: &[AccountInfo], fix: bool, findings: &mut Vec<DoctorFinding>) {
+    for home in unused_homes(&places.state, accounts) {
+        let path = home.root().display().to_string();
+        let finding = |message: &str| DoctorFinding::warning("login", message).of(&path);
+        let left = "a login of no account: it was not completed";
+        findings.push(if !is_abandoned_home(&home) {
+            finding("a login that is not complete; it may still be under way, so --fix removes it after an hour")
+        } else if !fix {
+            finding(left).remedy("lessor doctor --fix")
+        } else {
+            match home.remove() {
+                Ok(()) => DoctorFinding {
+                    fixed: true,
+                    ..DoctorFinding::ok("login", format!("{left}; it was removed")).of(&path)
+                },
+                Err(error) => {
+                    finding(&format!("{left}; removing it failed: {error}")).remedy(format!("rm -r '{path}'"))
+                }
+            }
+        });
+    }
 }
 
 /// Files that lessor has renamed to keep them: only the user knows whether they are still of use.

@@ -1,5 +1,6 @@
 //! `login claude|codex|gemini|agy`: a login that the vendor's own program makes, in a directory of its own.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use crate::protocol::{AccountInfo, ErrorKind, ListAccountsParams, SetAccountPara
 /// A directory that belongs to no account is removed when it is older: another login may still use a younger one.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
+/// Said before a login of Gemini CLI.
+const GEMINI_ENDED: &str = "Google ended the logins of Gemini CLI for Free, Pro and Ultra plans in June 2026; those of a \
+    company (Gemini Code Assist) still work. For a plan of your own: lessor login agy";
+
 /// The directory of a login that is not complete: removed when dropped.
 struct UnfinishedHome(Option<LoginHome>);
 
@@ -41,6 +46,9 @@ pub(super) fn program_of(options: &LoginArgs) -> Option<LoginProgram> {
 /// Runs the program's login in a new directory, and adds or renews the account of the login that it has written.
 pub(super) fn execute(program: LoginProgram, options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let mut call = call_of(program, &options)?;
+    if program == LoginProgram::Gemini {
+        context.output.note(GEMINI_ENDED);
+    }
     let file = find(program)?;
     // any problem with the daemon is found before the user logs in
     let mut client = context.connect()?;
@@ -62,6 +70,10 @@ pub(super) fn execute(program: LoginProgram, options: LoginArgs, context: &Conte
     call.fit_version(&home).map_err(failed)?;
     note_before(program, call.advice, context);
     let status = call.run(&home, &context.output, &signals).map_err(failed)?;
+    if !status.success() && std::io::stderr().is_terminal() {
+        // what the program was about to ask has no line end
+        eprintln!();
+    }
     home.make_private().map_err(failed)?;
     let mut login = read_login(&home).map_err(|problem| no_login(program, problem, status.success()))?;
     login.label.clone_from(&options.label);
@@ -71,22 +83,19 @@ pub(super) fn execute(program: LoginProgram, options: LoginArgs, context: &Conte
         unfinished.0 = None;
         home.forget_keychain_item();
     }
-    let info = with_label(info, options.label.as_deref(), is_new, context);
-    announce(&info, program, is_new, context)
+    let (info, other_label) = with_label(info, options.label.as_deref(), is_new, context);
+    announce(&info, program, is_new, context)?;
+    if let Some(note) = other_label {
+        context.output.note(&note);
+    }
+    Ok(())
 }
 
 /// What the user should know before the program starts.
 fn note_before(program: LoginProgram, advice: Option<&str>, context: &Context) {
-    let output = &context.output;
-    if program == LoginProgram::Gemini {
-        output.note(
-            "Google ended the logins of Gemini CLI for Free, Pro and Ultra plans in June 2026: only those of a company \
-             (Gemini Code Assist Standard or Enterprise) still work. For other plans: lessor login agy",
-        );
-    }
-    output.note(&format!("Starting the login of {} in a directory of its own.", program.title()));
+    context.output.note(&format!("Starting the login of {} in a directory of its own.", program.title()));
     if let Some(advice) = advice {
-        output.note(advice);
+        context.output.note(advice);
     }
 }
 
@@ -247,9 +256,15 @@ fn account_with(client: &mut Client, id: &str) -> Result<AccountInfo, CliError> 
     found.ok_or_else(|| CliError::new(ErrorKind::UnknownAccount, "the account was removed meanwhile"))
 }
 
-/// Gives a known account without a label the one that the user wants now; another label stays.
-fn with_label(info: AccountInfo, label: Option<&str>, is_new: bool, context: &Context) -> AccountInfo {
-    let Some(label) = label.filter(|label| info.label.as_deref() != Some(label)) else { return info };
+/// Gives a known account without a label the one that the user wants now. Another label stays; then there is a sentence
+/// that says so.
+fn with_label(
+    info: AccountInfo,
+    label: Option<&str>,
+    is_new: bool,
+    context: &Context,
+) -> (AccountInfo, Option<String>) {
+    let Some(label) = label.filter(|label| info.label.as_deref() != Some(label)) else { return (info, None) };
     let name = account::reference(&info);
     let set = || {
         let label = Some(label.to_owned());
@@ -257,12 +272,11 @@ fn with_label(info: AccountInfo, label: Option<&str>, is_new: bool, context: &Co
         context.connect().ok()?.set_account(change).ok()
     };
     if let Some(changed) = info.label.is_none().then(set).flatten() {
-        return changed;
+        return (changed, None);
     }
-    let what = if is_new { "another account has the label" } else { "it keeps its label; you wanted" };
-    let note = format!("{what} {label:?}: lessor account set {name} label=…");
-    context.output.note(&clean(&note));
-    info
+    let what = if is_new { "another account has the label" } else { "it keeps its label; for" };
+    let note = clean(&format!("{what} {label:?}: lessor account set {name} label=…"));
+    (info, Some(note))
 }
 
 /// Says what was added, what the provider's terms are, and what comes next.
@@ -270,7 +284,10 @@ fn announce(info: &AccountInfo, program: LoginProgram, is_new: bool, context: &C
     let plan = info.plan.clone().or_else(|| (info.tier != Tier::Unknown).then(|| info.tier.name().to_owned()));
     let name = account::name(info);
     let email = info.email.clone().filter(|email| email != name);
-    let facts = [Some(info.provider.clone()), plan, email, info.organization.clone()];
+    // the organisation of a single person is named after the person
+    let organization = info.organization.clone();
+    let organization = organization.filter(|name| info.email.as_ref().is_none_or(|email| !name.contains(email)));
+    let facts = [Some(info.provider.clone()), plan, email, organization];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
     let what = if is_new { "added" } else { "renewed the login of" };
     let line = format!("{what} {} ({})", clean(name), clean(&facts.join(", ")));

@@ -32,9 +32,7 @@ pub(super) fn find(program: LoginProgram) -> Result<PathBuf, CliError> {
         .filter(|directory| directory.is_absolute())
         .flat_map(|directory| files(&directory, program));
     files.find(|file| is_program(file) && !is_lessor(file, own.as_deref())).ok_or_else(|| {
-        let name = program.name();
-        let message =
-            format!("the program {name} was not found: lessor login {name} runs {}'s own login", program.title());
+        let message = format!("the program {} was not found on the PATH", program.name());
         CliError::new(ErrorKind::CannotRun, message).hint(install_hint(program))
     })
 }

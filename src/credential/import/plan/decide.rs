@@ -1,11 +1,12 @@
 //! Decides which account a discovered login belongs to, and what that account takes from it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use super::super::{DiscoveredAccount, DiscoveredLimit};
 use super::links::meaning;
 use super::{AccountUpdate, ImportOutcome, ImportStep, KnownAccount, LinkChange};
-use crate::credential::{Fingerprint, Link, LinkMode, SETTLE, may_refresh};
+use crate::credential::{Fingerprint, Link, LinkMode, LoginHome, SETTLE, may_refresh};
 use crate::pool::{CredentialKind, IdentityMatch, LoginCandidate, Tier, Wall};
 
 /// All accounts, including those that earlier steps added.
@@ -199,7 +200,15 @@ impl ImportPlan {
         let mut message = if !parts.is_empty() {
             parts.join("; ")
         } else if let Some(link) = elsewhere.filter(|_| entry.rotates) {
-            format!("it is already linked to {}; two programs refresh this login: see `lessor doctor`", link.path)
+            match LoginHome::program_of(Path::new(&link.path)) {
+                Some(program) => format!("the account has a login of its own, from lessor login {}", program.name()),
+                None => {
+                    format!(
+                        "it is already linked to {}; two programs refresh this login: see `lessor doctor`",
+                        link.path
+                    )
+                }
+            }
         } else if age == TokenAge::Older {
             "the stored token is newer".to_owned()
         } else {

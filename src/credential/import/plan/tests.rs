@@ -250,6 +250,45 @@ fn a_login_whose_tool_lessor_starts_follows_its_file_although_it_does_not_rotate
 }
 
 #[test]
+fn a_new_login_in_a_login_home_takes_the_place_of_the_one_before() {
+    let at = |file: &str, refresh: &str, ends, is_new_login| DiscoveredAccount {
+        email: Some("a@b.c".into()),
+        file: Some(file.into()),
+        mode: Some(LinkMode::Share),
+        is_new_login,
+        ..login(refresh, ends)
+    };
+    let home = |number: u32| format!("/state/logins/claude-{number}/home/.credentials.json");
+    let mut plan = plan(LinkMode::Link);
+    let place = |plan: &ImportPlan| plan.known[0].link.as_ref().map(|link| (link.path.clone(), link.mode));
+    take(&mut plan, &at(&home(1), "r1", 3_000_000, true));
+    // although the token before ends later
+    let again = at(&home(2), "r2", 2_000_000, true);
+    assert!(!plan.known[0].ended);
+    let step = plan.next(&again, print(&again));
+    assert!(step.takes_token && !step.keeps_former, "{step:?}");
+    assert_eq!(place(&plan), Some((home(2), LinkMode::Share)));
+    assert_eq!(take(&mut plan, &again).0, ImportOutcome::Same, "the same file again");
+    // a login of the same person that its tool made for itself changes nothing
+    let own = at("/h/.claude/.credentials.json", "r3", 9_000_000, false);
+    let step = plan.next(&own, print(&own));
+    assert!(!step.takes_token && step.message.contains("lessor login claude"), "{step:?}");
+    assert_eq!(place(&plan), Some((home(2), LinkMode::Share)));
+    // Codex's file is shared in a login home only
+    for (file, outcome) in [
+        ("/state/logins/codex-1/home/auth.json", ImportOutcome::Added),
+        ("/h/.codex/auth.json", ImportOutcome::Refused),
+    ] {
+        let entry = DiscoveredAccount { tool: Tool::Codex, email: None, ..at(file, file, 2_000_000, false) };
+        let found = take(&mut plan, &entry).0;
+        assert!(
+            found == outcome || outcome == ImportOutcome::Added && found == ImportOutcome::Linked,
+            "{file}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_login_is_linked_to_one_place() {
     let at = |file: &str, refresh: &str, ends| DiscoveredAccount {
         email: Some("a@b.c".into()),

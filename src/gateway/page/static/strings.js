@@ -24,7 +24,7 @@ export const text = {
     no: 'no',
     shared: 'waits or shares',
     none: 'Not yet: there are no accounts.',
-    noneRemedy: 'Add one in a terminal: lessor login anthropic, or lessor import',
+    noneRemedy: 'Add one in a terminal: lessor login claude, or lessor import',
     on: 'on {account}',
     serving: '{serving} of {accounts} can serve',
     busy: '{busy} in use',

@@ -130,7 +130,7 @@ fn empty_text(dashboard: &Dashboard, panel: Panel) -> &'static str {
         return "nothing matches the filter (Esc clears it)";
     }
     match panel {
-        Panel::Accounts => "no accounts yet: lessor import, lessor login PROVIDER",
+        Panel::Accounts => "no accounts yet: lessor import, lessor login claude",
         Panel::Leases => "no leases are held: lessor run claude",
         Panel::Queue => "no request waits for an account",
         Panel::Requests => "no request through the gateway yet",
