@@ -1,4 +1,4 @@
-//! The vendors' programs that log in by themselves: where each keeps its login, and what would divert it.
+//! The vendors' programs that can log in: where each keeps its login, and what would divert it.
 
 use std::path::Path;
 

@@ -36,7 +36,7 @@ cat > "$CLAUDE_CONFIG_DIR/.credentials.json" <<END
 {"claudeAiOauth":{"accessToken":"at-canary-$name-0","refreshToken":"rt-canary-$name-0","expiresAt":$end,
 "scopes":["user:inference","user:profile"],"subscriptionType":"max"},"mcpOAuth":{"kept":true}}
 END
-[ "$name" = unknown ] && exit 0
+[ "$name" = unknown ] && exit 3
 cat > "$CLAUDE_CONFIG_DIR/.claude.json" <<END
 {"oauthAccount":{"accountUuid":"${name%%-*}","emailAddress":"${name%%-*}@example.org","organizationUuid":"org-$name",
 "organizationName":"Organisation of $name"}}
@@ -48,6 +48,22 @@ const CODEX: &str = r#"#!/bin/sh
 [ "$1" = login ] || exit 9
 read -r name
 cat "$LESSOR_TEST_LOGINS/$name" > "$CODEX_HOME/auth.json"
+"#;
+
+const GEMINI: &str = r#"#!/bin/sh
+[ -z "$GEMINI_API_KEY" ] || exit 9
+mkdir -p "$GEMINI_CLI_HOME/.gemini" && cd "$GEMINI_CLI_HOME/.gemini" || exit 9
+echo '{"access_token":"at-canary","refresh_token":"rt-canary","expiry_date":4102444800000,"scope":"s","token_type":"Bearer"}' \
+    > oauth_creds.json
+echo '{"active":"gina@example.org","old":[]}' > google_accounts.json
+"#;
+
+/// With a session bus it would use the keyring.
+const AGY: &str = r#"#!/bin/sh
+[ -z "$DBUS_SESSION_BUS_ADDRESS" ] || exit 9
+mkdir -p "$HOME/.gemini/antigravity-cli"
+echo '{"token":{"access_token":"at-canary","refresh_token":"rt-canary","token_type":"Bearer","expiry":"2099-12-31T00:00:00Z"},
+"auth_method":"consumer"}' > "$HOME/.gemini/antigravity-cli/antigravity-oauth-token"
 "#;
 
 /// A home of lessor's with a daemon, a directory of programs, and nothing else of a user.
@@ -329,12 +345,36 @@ fn the_program_gets_a_directory_of_its_own_and_no_variable_that_diverts_it() {
 }
 
 #[test]
-fn a_login_that_nothing_names_gets_a_label() {
+fn a_login_of_a_program_that_failed_afterwards_counts_and_gets_a_label_if_nothing_names_it() {
     let server = OauthServer::start();
     let machine = Machine::new(&config(&server, "anthropic", "http://127.0.0.1:9"));
     machine.install("claude", CLAUDE);
     let account = machine.log_in(&["claude"], "unknown\n");
     assert_eq!(account["label"], "claude-1");
+}
+
+#[test]
+fn gemini_and_agy_log_in_in_homes_of_their_own_and_are_kept_alive_by_their_programs() {
+    let server = OauthServer::start();
+    let machine = Machine::new(&config(&server, "google", "http://127.0.0.1:9"));
+    machine.install("gemini", GEMINI);
+    machine.install("agy", AGY);
+    let mut login = machine.command(&["login", "gemini"]);
+    login.env("GEMINI_API_KEY", "canary");
+    let (code, out, err) = feed(login, "");
+    assert!(code == 0 && out.contains("gina@example.org"), "{out}{err}");
+    // what still works, what to do in the program, and what the provider forbids
+    for part in ["June 2026", "Login with Google", "suspends accounts", "lessor run gemini"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    let mut login = machine.command(&["login", "agy", "--json", "--label", "ultra"]);
+    login.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
+    let (code, out, err) = feed(login, "");
+    assert_eq!(code, 0, "{err}");
+    let account: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&account["label"], &account["link"]["mode"]), (&json!("ultra"), &json!("start-tool")));
+    assert_eq!(machine.logins(), ["agy-1", "gemini-1"]);
+    assert_private(&machine.home.path().join("state/logins"));
 }
 
 #[test]

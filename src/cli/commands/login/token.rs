@@ -1,21 +1,20 @@
 //! `login claude --token`: a long-lived token of a Claude subscription, made by `claude setup-token`.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::super::account::{done, new_account, note_obstacle};
-use super::LoginArgs;
+use super::{LoginArgs, vendor_program::find};
 use crate::cli::launch::{agent::provider_name, create_private_directory, run_in_foreground};
 use crate::cli::ui::{account, clean, format, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::config::Config;
-use crate::credential::Secret;
 use crate::credential::check::{CheckResult, check};
 use crate::credential::oauth::{LoginIdentity, identify_token};
+use crate::credential::{LoginProgram, Secret};
 use crate::daemon::{credential_check, renewal_command};
 use crate::pool::{AccountIdentity, CredentialKind, IdentityMatch, Wall, millis};
 use crate::protocol::{
@@ -69,7 +68,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
 /// Runs `claude setup-token` on this terminal, in a configuration directory of its own that is removed afterwards;
 /// `false` if there is no such program here.
 fn make_token(context: &Context) -> Result<bool, CliError> {
-    let Some(program) = installed() else {
+    let Ok(program) = find(LoginProgram::Claude) else {
         context.output.note(
             "The program claude was not found. On a machine that has it, run claude setup-token, which prints a token at \
              its end.",
@@ -96,15 +95,6 @@ fn make_token(context: &Context) -> Result<bool, CliError> {
     }
     Err(CliError::new(ErrorKind::LoginFailed, format!("claude setup-token made no token ({status})"))
         .hint("run it again, or paste a token that you have: lessor login claude --token --paste"))
-}
-
-/// Claude Code, if it is on the path.
-fn installed() -> Option<PathBuf> {
-    let names: &[&str] = if cfg!(windows) { &["claude.exe", "claude.cmd"] } else { &["claude"] };
-    let path = std::env::var_os("PATH")?;
-    let mut files =
-        std::env::split_paths(&path).flat_map(|directory| names.iter().map(move |name| directory.join(name)));
-    files.find(|file| file.is_file())
 }
 
 /// Reads the pasted token; a terminal may have wrapped it.
