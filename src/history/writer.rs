@@ -107,8 +107,7 @@ impl<O: HistoryObserver> HistoryWriter<O> {
         for record in &mut records {
             let HistoryRecord::Request(row) = record else { continue };
             if is_numbered {
-                row.id = self.next_request;
-                self.next_request += 1;
+                row.id = self.next_id();
             }
             if is_followed {
                 ended.push(RequestRow::clone(row));
@@ -120,6 +119,12 @@ impl<O: HistoryObserver> HistoryWriter<O> {
         self.unwritten.extend(records);
     }
 
+    fn next_id(&mut self) -> u64 {
+        let id = self.next_request;
+        self.next_request += 1;
+        id
+    }
+
     /// Writes what waits, if it is time or urgent; whether it has. Without urgency, as much as one transaction has.
     fn write_some(&mut self, is_urgent: bool) -> bool {
         let running = self.observer.running();
@@ -129,7 +134,11 @@ impl<O: HistoryObserver> HistoryWriter<O> {
         // the sums of requests for which there was no room: with the last records that had some
         let is_rest = self.unwritten.len() <= MOST_AT_ONCE;
         if is_urgent || is_rest || running.saturating_sub(self.summed_at) >= SUM {
-            self.unwritten.extend(self.queue.take_summed().into_iter().map(HistoryRecord::Summed));
+            for mut group in self.queue.take_summed() {
+                // like those of requests: an id that the database chose could be that of a request which waits
+                group.row.id = self.next_id();
+                self.unwritten.push_back(HistoryRecord::Summed(group));
+            }
             self.summed_at = running;
         }
         let settings = self.current_settings();

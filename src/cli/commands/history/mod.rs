@@ -28,7 +28,7 @@ pub(crate) struct HistoryArgs {
     /// Group by this [default: hour, for more than two days day]
     #[arg(long, value_name = "GROUP", value_parser = ["minute", "hour", "day", "account", "model", "agent", "dir", "provider"])]
     by: Option<String>,
-    /// Print the leases that have ended instead
+    /// Print the leases that have ended instead, without those of single requests
     #[arg(long, conflicts_with_all = ["by", "status"])]
     leases: bool,
     /// Print comma-separated values
@@ -234,6 +234,9 @@ pub(super) fn money(dollars: f64) -> String {
 }
 
 fn leases(info: &HistoryInfo, now: u64, output: &Output) -> String {
+    if info.leases.is_empty() && info.totals.requests > 0 {
+        return "no lease has ended in this time, but those of single requests: lessor requests\n".to_owned();
+    }
     if info.leases.is_empty() {
         return "no lease has ended in this time\n".to_owned();
     }
