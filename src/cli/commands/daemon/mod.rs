@@ -40,6 +40,7 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
         return launch(&places, &context.start()?, args.launch_ms.map(Duration::from_millis))
             .map_err(|error| CliError::internal(format!("the daemon could not be started: {error}")));
     }
+    limit_free_memory();
     let log = std::env::var("LESSOR_LOG").ok();
     let output = &context.output;
     match run(&Options { places, detached: args.detached, log, gateway: Some(crate::gateway::start) }) {
@@ -59,6 +60,30 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
         Err(error) => Err(CliError::internal(error.to_string())),
     }
 }
+
+/// Settings of glibc's allocator, and their values. It has two heaps instead of eight for each processor, and takes and
+/// gives back large blocks by themselves, whatever their size was before: what was freed is used again or given back.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+
+/// Executes the program again with the settings of the allocator, which it reads when a program starts. Those that the
+/// user has set stay as they are.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn limit_free_memory() {
+    use std::os::unix::process::CommandExt as _;
+    if ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    arguments.next().map(|name| command.arg0(name));
+    // returns only if it fails: then this process serves as it is
+    let _failed = command.args(arguments).envs(ALLOCATOR).exec();
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn limit_free_memory() {}
 
 fn describe(holder: Option<&LockHolder>) -> String {
     holder.map_or_else(
