@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pool::{
-    AccountId, AccountRecord, Bind, Command, ConnectionId, CredentialKind, Holder, LeaseRequest, LoginState, Mono, Now,
-    Overflow, Pool, PoolSettings, Reply, Strategy, Target, Tier, Wall,
+    AccountId, AccountRecord, Bind, Command, ConnectionId, CredentialKind, Holder, LeaseRequest, Mono, Now, Overflow,
+    Pool, PoolSettings, Reply, Strategy, Target, Tier, Wall,
 };
 
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -21,23 +21,12 @@ pub fn filled_pool(accounts: usize, strategy: Strategy, overflow: Overflow) -> P
     settings.leases.overflow = overflow;
     let mut pool = Pool::new(settings);
     for n in 0..accounts {
+        let id = AccountId::from_bits(n as u64);
         let record = AccountRecord {
-            id: AccountId::from_bits(n as u64),
-            provider: "anthropic".into(),
-            label: None,
             email: Some(format!("user{n}@example.org")),
             tier: Tier::Pro,
-            kind: CredentialKind::Oauth,
-            login_state: LoginState::Ready,
-            enabled: true,
-            disabled_reason: None,
-            max_leases: None,
-            priority: 0,
             allowed_agents: Some(vec!["claude".into()]),
-            project_id: None,
-            owner: crate::pool::AccountOwner::default(),
-            created_at: Wall(0),
-            last_used_at: None,
+            ..AccountRecord::new(id, "anthropic", CredentialKind::Oauth, Wall(0))
         };
         let added = pool.handle(now(0), Command::AddAccount(Box::new(record)), &mut Vec::new());
         assert!(added.is_ok(), "each account is new");

@@ -5,8 +5,8 @@ use crate::daemon::api::session::{bad, find_account, target};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{log::instant, os::clock, view};
 use crate::pool::{
-    Account, AccountId, Bind, CandidateAccount, Comparison, ConnectionId, Criterion, Explanation, Holder, Ineligible,
-    Lease, LeaseExplanation, LeaseRequest, Limit, Now, PassedAccount, RefusedRequest, SelectionResult, Wall, spoken,
+    Account, AccountId, CandidateAccount, Comparison, Criterion, Explanation, Ineligible, Lease, LeaseExplanation,
+    LeaseRequest, Limit, Now, PassedAccount, RefusedRequest, SelectionResult, Wall, spoken,
 };
 use crate::protocol::{
     AccountLabel, Answer, CandidateInfo, ComparedInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams,
@@ -154,32 +154,14 @@ fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo 
 fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
     let unknown = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("there is no account {id}"));
     let account = state.pool.account(id).ok_or_else(unknown)?;
-    let ask = LeaseRequest {
-        target: target(state, &account.record.provider, model, None)?,
-        connection: NO_CONNECTION,
-        bind: Bind::Connection(NO_CONNECTION),
-        holder: Holder::default(),
-        ttl: None,
-        session: None,
-        label: None,
-        agent: account
-            .allowed_agents()
-            .and_then(|allowed_agents| allowed_agents.first())
-            .map(|agent| agent.as_str().into()),
-        account: None,
-        exclude: Vec::new(),
-        priority: 0,
-        wait: None,
-        exclusive: false,
-        request_id: None,
-    };
+    let agent = account.allowed_agents().and_then(|agents| agents.first()).map(|agent| agent.as_str().into());
+    let target = target(state, &account.record.provider, model, None)?;
+    let ask = LeaseRequest { agent, ..LeaseRequest::plain(target) };
     let explanation = state.pool.explain(now, &ask);
     let limits = view::limits(account, now);
     let info = explained(state, now, "account", of_request(&ask), explanation);
     Ok(ExplainInfo { account: Some(name(state, id)), limits, ..info })
 }
-
-const NO_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
 
 fn explained(state: &State, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
     let selection = &state.pool.settings().selection;

@@ -38,6 +38,30 @@ pub struct LeaseRequest {
     pub request_id: Option<Box<str>>,
 }
 
+impl LeaseRequest {
+    /// A request that names nothing but its target, to see how it would be decided: no connection gets an answer.
+    #[must_use]
+    pub fn plain(target: Target) -> Self {
+        let connection = ConnectionId(u64::MAX);
+        Self {
+            target,
+            connection,
+            bind: Bind::Connection(connection),
+            holder: Holder::default(),
+            ttl: None,
+            session: None,
+            label: None,
+            agent: None,
+            account: None,
+            exclude: Vec::new(),
+            priority: 0,
+            wait: None,
+            exclusive: false,
+            request_id: None,
+        }
+    }
+}
+
 /// What ends a lease, besides its holder and its time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Bind {
