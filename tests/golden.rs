@@ -422,6 +422,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             serving: 2,
             busy: 1,
             limited: 3,
+            partly_limited: 1,
             grantable: 4,
             next: Some(label()),
             free_at: Some(1_790_000_000_000),

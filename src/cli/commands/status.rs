@@ -160,14 +160,20 @@ fn answer(provider: &ProviderInfo, accounts: &[AccountInfo], now: u64, output: &
             }
         };
         let tint = if provider.free_at.is_some() || provider.busy > 0 { Tint::Warn } else { Tint::Bad };
-        (tint, why + &when.unwrap_or_default())
+        let others = if provider.partly_limited > 0 { "; other models can start" } else { "" };
+        (tint, why + others + &when.unwrap_or_default())
     };
     output.prose(&format!("{}: {what}\n", output.tint(tint, &name)))
 }
 
 /// What keeps the accounts of a provider from serving, and how many.
 fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, u64)> {
-    let mut found = vec![("limited".to_owned(), provider.limited), ("in use".to_owned(), provider.busy)];
+    let partly = provider.partly_limited.min(provider.limited);
+    let mut found = vec![
+        ("limited".to_owned(), provider.limited - partly),
+        ("partly limited".to_owned(), partly),
+        ("in use".to_owned(), provider.busy),
+    ];
     let stopped = ["waiting_for_token", "cannot_renew", "needs_login", "needs_verification", "disabled"];
     let ours = || accounts.iter().filter(|account| account.provider == provider.provider);
     for state in stopped {
@@ -185,10 +191,13 @@ fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, 
 fn one_line(status: &DaemonStatus, now: u64) -> String {
     let part = |provider: &ProviderInfo| {
         let name = clean(agent_name(provider));
-        let ProviderInfo { accounts, serving, limited, .. } = provider;
+        let ProviderInfo { accounts, serving, limited, partly_limited, .. } = provider;
         let until = provider.free_at.map(|at| format!(" until {}", format::day_and_clock(now, at)));
         match serving {
-            0 if limited == accounts => format!("{name} all limited{}", until.unwrap_or_default()),
+            0 if limited == accounts && *partly_limited == 0 => {
+                format!("{name} all limited{}", until.unwrap_or_default())
+            }
+            0 if *partly_limited > 0 => format!("{name} partly limited{}", until.unwrap_or_default()),
             0 => format!("{name} 0/{accounts}{}", until.unwrap_or_default()),
             some => format!("{name} {some}/{accounts}"),
         }

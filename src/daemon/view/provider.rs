@@ -2,14 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::daemon::state::State;
-use crate::pool::{
-    Bind, ConnectionId, Forecast, Holder, Ineligible, LeaseRequest, Now, Outlook, SelectionResult, Target,
-};
+use crate::daemon::state::{AccountState, State};
+use crate::pool::{Forecast, Ineligible, LeaseRequest, Now, Outlook, SelectionResult, Target};
 use crate::protocol::{AccountLabel, ProviderInfo};
 use crate::provider;
-
-const NO_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
 
 /// Every provider that has accounts, by name. `locked`: the credentials cannot be read now.
 pub(super) fn providers(state: &State, now: Now, locked: bool) -> Vec<ProviderInfo> {
@@ -35,6 +31,10 @@ fn provider_info(state: &State, now: Now, name: &str, locked: bool) -> ProviderI
     let Forecast { grantable, next_at, accounts, .. } = state.pool.forecast(now, &target, agent.copied(), None);
     let is_open = grantable > 0;
     let count = |has: &dyn Fn(&Outlook) -> bool| accounts.iter().filter(|one| has(one)).count() as u64;
+    let is_partly = |one: &Outlook| {
+        let account = state.pool.account(one.account);
+        account.is_some_and(|account| state.account_state(account, now) == AccountState::PartlyLimited)
+    };
     let returning = accounts.iter().filter(|one| one.until.is_some());
     let first = returning.min_by_key(|one| one.until).filter(|one| !is_open && one.until == next_at);
     let label = |account| AccountLabel { email: state.email_name(account), ..AccountLabel::of(&state.pool, account) };
@@ -42,6 +42,7 @@ fn provider_info(state: &State, now: Now, name: &str, locked: bool) -> ProviderI
         serving: if is_open { count(&|one| one.room > 0) } else { 0 },
         busy: count(&|one| one.why == Some(Ineligible::Busy)),
         limited: count(&|one| one.why == Some(Ineligible::Limited)),
+        partly_limited: count(&|one| one.why == Some(Ineligible::Limited) && is_partly(one)),
         grantable: u64::from(grantable),
         next: next_account(state, now, target, agent.copied()).filter(|_| is_open).map(label),
         free_at: next_at.filter(|_| !is_open).map(|at| at.0),
@@ -55,22 +56,7 @@ fn next_account(state: &State, now: Now, target: Target, agent: Option<&str>) ->
     if state.pool.settings().selection.pid_offset {
         return None;
     }
-    let ask = LeaseRequest {
-        target,
-        connection: NO_CONNECTION,
-        bind: Bind::Connection(NO_CONNECTION),
-        holder: Holder::default(),
-        ttl: None,
-        session: None,
-        label: None,
-        agent: agent.map(Into::into),
-        account: None,
-        exclude: Vec::new(),
-        priority: 0,
-        wait: None,
-        exclusive: false,
-        request_id: None,
-    };
+    let ask = LeaseRequest { agent: agent.map(Into::into), ..LeaseRequest::plain(target) };
     match state.pool.explain(now, &ask).verdict {
         SelectionResult::Grant(account, _) => Some(account),
         SelectionResult::Wait(..) | SelectionResult::Refuse(_) => None,

@@ -90,6 +90,8 @@ pub struct ProviderInfo {
     pub busy: u64,
     /// How many have limits for such a request.
     pub limited: u64,
+    /// How many of those can still serve other models or quota pools.
+    pub partly_limited: u64,
     /// How many leases can be granted now.
     pub grantable: u64,
     /// The account that the next agent gets; null if that depends on its process.

@@ -229,6 +229,41 @@ fn everything_limited_says_when_the_first_is_free() {
 }
 
 #[test]
+fn an_account_that_can_serve_other_models_is_not_called_limited() {
+    let accounts = vec![
+        limited("work", "google", "gemini-cli:gemini-3-pro", NOW + 60 * MIN),
+        limited("home", "google", "gemini-cli", NOW + 76_000),
+    ];
+    let info = |limited, partly_limited| ProviderInfo {
+        limited,
+        partly_limited,
+        free_at: Some(NOW + 76_000),
+        first_free: Some(named("home")),
+        ..provider("google", "gemini", 2)
+    };
+    for (limited, partly_limited, first, line) in [
+        (
+            2,
+            2,
+            "gemini: all partly limited; other models can start; first free at",
+            "gemini partly limited until 17:06",
+        ),
+        (
+            2,
+            1,
+            "gemini: no account can serve now (1 limited, 1 partly limited); other models can start;",
+            "gemini partly limited until 17:06",
+        ),
+        (2, 0, "gemini: all limited; first free at", "gemini all limited until 17:06"),
+    ] {
+        let status = status(vec![info(limited, partly_limited)]);
+        let text = shown(&status, &accounts, &[], 120);
+        assert!(text.starts_with(first), "{text}");
+        assert_eq!(one_line(&status, NOW), line);
+    }
+}
+
+#[test]
 fn one_line_has_each_provider() {
     assert_eq!(one_line(&mixed().0, NOW), "claude 2/5 · codex 0/3 until 17:17 · gemini 2/4");
     assert_eq!(one_line(&status(vec![]), NOW), "lessor: no accounts");
