@@ -36,6 +36,8 @@ mod support;
 #[cfg(unix)]
 mod token;
 #[cfg(unix)]
+mod ui;
+#[cfg(unix)]
 mod version;
 #[cfg(windows)]
 mod windows;

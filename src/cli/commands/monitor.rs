@@ -2,6 +2,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -12,11 +15,18 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::launch::create_private_directory;
 use crate::cli::ui::{browser, prompt};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::protocol::{ErrorKind, OpenPageParams, PageAccess, SecretText};
 
 /// How long a file that opens the page is of use.
 const FILE_LIFE: Duration = Duration::from_secs(60);
+/// How often the command looks for a signal while it waits.
+const LOOK_FOR_SIGNALS: Duration = Duration::from_millis(50);
+#[cfg(unix)]
+const ENDING_SIGNALS: &[i32] =
+    &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
+#[cfg(windows)]
+const ENDING_SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 /// The names of these files.
 const FILE_PREFIX: &str = "page-";
 const FILE_SUFFIX: &str = ".html";
@@ -53,6 +63,7 @@ pub(super) fn execute(options: &UiArgs, context: &Context) -> Result<(), CliErro
     };
     let address = PageAddress { url: format!("{url}#{}", code.0), expires_at, actions: options.actions };
     let shows_only = options.no_browser || context.output.json;
+    let interrupt = Interrupt::watch()?;
     let opened = if shows_only { None } else { open_in_browser(&address.url, context)? };
     let Some(file) = opened else {
         if !context.output.json {
@@ -71,8 +82,9 @@ pub(super) fn execute(options: &UiArgs, context: &Context) -> Result<(), CliErro
         }
         return Ok(());
     };
-    let used = wait_until_used(&code, context);
+    let used = wait_until_used(&code, context, &interrupt);
     remove(&file);
+    interrupt.take_effect();
     if used? {
         context.output.note("The page is open in your browser.");
         return Ok(());
@@ -124,14 +136,56 @@ fn document(url: &str) -> String {
     )
 }
 
-/// Waits until the code was used or has ended; answers whether it was used.
-fn wait_until_used(code: &SecretText<'static>, context: &Context) -> Result<bool, CliError> {
-    let mut client: Client = context.connect()?;
+/// Waits until the code was used or has ended, or until the user interrupts it; answers whether it was used.
+fn wait_until_used(code: &SecretText<'static>, context: &Context, interrupt: &Interrupt) -> Result<bool, CliError> {
+    let client = context.connect()?;
+    let (sender, found) = mpsc::channel();
+    let code = code.clone();
+    // on its own thread: an answer of the daemon may take 20 s
+    thread::spawn(move || sender.send(ask_until_used(client, &code)));
+    loop {
+        match found.recv_timeout(LOOK_FOR_SIGNALS) {
+            Ok(used) => return Ok(used?),
+            Err(_) if interrupt.has_come() => return Ok(false),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(false),
+        }
+    }
+}
+
+fn ask_until_used(mut client: Client, code: &SecretText<'static>) -> Result<bool, ClientError> {
     loop {
         let params = OpenPageParams { actions: false, wait_for: Some(code.clone()) };
         match client.open_page(params)?.state.as_str() {
             "open" => {}
             state => return Ok(state == "used"),
+        }
+    }
+}
+
+/// A signal that ends the command, noted until its file is removed.
+struct Interrupt(Arc<AtomicUsize>);
+
+impl Interrupt {
+    fn watch() -> Result<Self, CliError> {
+        let signal = Arc::<AtomicUsize>::default();
+        for number in ENDING_SIGNALS {
+            let value = usize::try_from(*number).unwrap_or_default();
+            let noted = signal_hook::flag::register_usize(*number, signal.clone(), value);
+            noted.map_err(|error| CliError::internal(format!("signals cannot be watched: {error}")))?;
+        }
+        Ok(Self(signal))
+    }
+
+    fn has_come(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends the process as the signal would have done, if one has come.
+    fn take_effect(&self) {
+        let signal = i32::try_from(self.0.load(Ordering::Relaxed)).unwrap_or_default();
+        if signal > 0 {
+            let _does_not_return = signal_hook::low_level::emulate_default_handler(signal);
         }
     }
 }
