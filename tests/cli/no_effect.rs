@@ -93,7 +93,13 @@ fn the_log_has_one_line_for_each_limit_and_each_switch() {
     let log = home.run(&["logs", "-n", "all"]).ok().out;
     let lines = |kind: &str| log.lines().filter(|line| line.contains(kind)).map(str::to_owned).collect::<Vec<_>>();
     let [limited] = &lines("kind=account.limited")[..] else { panic!("{log}") };
-    for part in [&format!("{from} limited"), "until ", "(in 76 s): unknown", "status 429", "stated wait 76 s"] {
+    for part in [
+        &format!("{from} limited"),
+        "until ",
+        "(in 76 s): the provider gave no known reason",
+        "status 429",
+        "stated wait 76 s",
+    ] {
         assert!(limited.contains(part), "{part}: {limited}");
     }
     assert!(limited.contains("model=claude-opus-4-1") && limited.contains("stated_wait_ms=76000"), "{limited}");

@@ -6,6 +6,7 @@
 
 use super::instant;
 use crate::daemon::os::process;
+use crate::limits::Reason;
 use crate::pool::{
     AccountId, AccountRecord, Ending, Event, Ineligible, LeaseMove, LimitRecord, LimitSource, LoginProblem, LoginState,
     MoveCause, NewLimit, Pool, Wall, millis, spoken,
@@ -56,6 +57,7 @@ pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Poo
 
 fn limited(NewLimit { record, refusal }: &NewLimit, now: Wall, pool: &Pool) -> WriteLine {
     let LimitRecord { account, key, reason, scope, until, .. } = record;
+    let why = reason_words(*reason);
     let (account, key, reason, scope, until) = (*account, key.clone(), reason.name(), scope.name(), instant(until.0));
     let preferred = pool.settings().selection.preferred_account.as_deref();
     let is_preferred =
@@ -91,9 +93,25 @@ fn limited(NewLimit { record, refusal }: &NewLimit, now: Wall, pool: &Pool) -> W
             status = status_code,
             stated_wait_ms = stated_ms,
             until,
-            "{sentence}: {reason}{status}{wait}{said}{instead}"
+            "{sentence}: {why}{status}{wait}{said}{instead}"
         );
     })
+}
+
+/// Why an upstream refused, for people.
+fn reason_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::QuotaExhausted => "its quota is used up",
+        Reason::RateLimitExceeded => "too many requests in a short time",
+        Reason::ModelCapacityExhausted => "the model is overloaded",
+        Reason::ServerError => "the provider failed",
+        Reason::Unknown => "the provider gave no known reason",
+        Reason::AuthFailed => "the provider does not accept its credential",
+        Reason::VerificationRequired => "it must be verified with the provider",
+        Reason::Forbidden => "it may not do this",
+        Reason::OutOfCredit => "its credit is used up",
+        Reason::RequestRejected => "the provider rejected the request",
+    }
 }
 
 /// `work limited for claude-opus-4-1 until 17:06:12 UTC (in 76 s)`
@@ -123,7 +141,7 @@ fn switched(moved: &LeaseMove, now: Wall, pool: &Pool) -> Option<WriteLine> {
             let until = until.map(|until| format!(" until {}", clock_words(until, now))).unwrap_or_default();
             format!("{from} {}{until}", obstacle_words(*why))
         }
-        MoveCause::Refused(reason) => format!("{from} refused or failed the request ({})", reason.name()),
+        MoveCause::Refused(reason) => format!("{from} could not serve the request: {}", reason_words(*reason)),
         MoveCause::Turn => "the accounts take turns".to_owned(),
         MoveCause::Overage => format!("the plan of {from} is used up"),
         MoveCause::Requested => "the user asked for it".to_owned(),
@@ -245,4 +263,17 @@ fn name(account: AccountId, pool: &Pool) -> String {
 
 fn of_key(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!(" {key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_words_and_not_its_name() {
+        for reason in Reason::ALL {
+            let words = reason_words(reason);
+            assert!(words.contains(' ') && !words.contains('_') && !words.contains(reason.name()), "{words}");
+        }
+    }
 }
