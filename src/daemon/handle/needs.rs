@@ -219,7 +219,8 @@ impl State {
     pub(super) fn restriction_in_words(&self, provider: &str, restriction: Option<Restriction>) -> Option<String> {
         match restriction? {
             Restriction::Account(only) => {
-                let only = self.pool.account(only).map_or_else(|| only.to_string(), |account| account.display_name());
+                let account = self.pool.account(only);
+                let only = account.map_or_else(|| only.to_string(), |account| self.short_name(&account.record));
                 Some(format!(
                     "the request refers to what only the account {only} has, so no other account can serve it"
                 ))

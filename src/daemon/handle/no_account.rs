@@ -2,7 +2,7 @@
 
 use crate::daemon::state::State;
 use crate::limits::Reason;
-use crate::pool::{AccountId, Ineligible, LeaseRequest, Refusal, Wall};
+use crate::pool::{AccountId, AccountRecord, Ineligible, LeaseRequest, Refusal, Wall};
 
 /// Why no account can serve a request.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,7 +18,7 @@ pub struct NoAccount {
 /// An account that cannot serve a request now.
 #[derive(Clone, PartialEq, Debug)]
 pub struct UnavailableAccount {
-    /// Its label, or else its id.
+    /// Its label, else a part of its email address, else its id.
     pub name: String,
     /// Why.
     pub why: Ineligible,
@@ -78,13 +78,20 @@ impl State {
         let accounts = refusal.accounts.iter().filter(|account| could_serve(account.why)).filter_map(|found| {
             let record = &self.pool.account(found.account)?.record;
             Some(UnavailableAccount {
-                name: record.label.clone().unwrap_or_else(|| record.id.to_string()),
+                name: self.short_name(record),
                 why: found.why,
                 reason: self.limited_by(found.account, request),
                 until: found.until,
             })
         });
         NoAccount { accounts: accounts.collect(), refusal, restricted: None }
+    }
+
+    /// What a client of the gateway reads as the name of an account.
+    pub(super) fn short_name(&self, record: &AccountRecord) -> String {
+        let others = self.pool.accounts().iter().map(|account| &account.record);
+        let short = distinct_part(record, others).map(str::to_owned);
+        short.unwrap_or_else(|| self.account_name(record.id))
     }
 
     /// The reason of the limit that holds longest.
@@ -96,10 +103,20 @@ impl State {
     }
 }
 
+/// The part of an account's email address before the `@`, where it has no label and no other account has such a name: it
+/// is enough to recognise the account by, and less than the address.
+fn distinct_part<'a>(record: &'a AccountRecord, all: impl Iterator<Item = &'a AccountRecord>) -> Option<&'a str> {
+    let part = |email: &'a str| email.split('@').next().filter(|part| !part.is_empty());
+    let short = part(record.email.as_deref().filter(|_| record.label.is_none())?)?;
+    let name = |other: &'a AccountRecord| other.label.as_deref().or_else(|| part(other.email.as_deref()?));
+    let mut others = all.filter(|other| other.id != record.id).filter_map(name);
+    (!others.any(|other| other.eq_ignore_ascii_case(short))).then_some(short)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::RefusalKind;
+    use crate::pool::{CredentialKind, RefusalKind};
 
     fn no_account(accounts: &[(Ineligible, Option<Reason>)]) -> NoAccount {
         let message = String::new();
@@ -125,5 +142,24 @@ mod tests {
             assert_eq!(no_account(accounts).is_denied(), expected, "{accounts:?}");
         }
         assert!(no_account(&[(NeedsLogin, None)]).needs_user());
+    }
+
+    #[test]
+    fn an_account_without_a_label_is_named_by_a_part_of_its_address() {
+        let account = |id, label: Option<&str>, email: Option<&str>| AccountRecord {
+            label: label.map(str::to_owned),
+            email: email.map(str::to_owned),
+            ..AccountRecord::new(AccountId::from_bits(id), "anthropic", CredentialKind::Oauth, Wall(0))
+        };
+        let all = [
+            account(1, None, Some("ada@example.org")),
+            account(2, None, Some("Grace@example.org")),
+            account(3, None, Some("grace@other.org")),
+            account(4, Some("work"), Some("linus@example.org")),
+            account(5, None, Some("work@example.org")),
+            account(6, None, None),
+        ];
+        let short: Vec<Option<&str>> = all.iter().map(|record| distinct_part(record, all.iter())).collect();
+        assert_eq!(short, [Some("ada"), None, None, None, None, None]);
     }
 }
