@@ -197,7 +197,8 @@ fn carry_out(places: &AppPaths, action: DaemonChange) -> Result<String, ClientEr
             let to = to.map(|account| account.id);
             let moved =
                 client.move_lease(MoveLeaseParams { lease: Some(lease.id), to, ..MoveLeaseParams::default() })?;
-            let when = if moved.at_next_request { ", from its next request on" } else { "" };
+            let when =
+                if moved.at_next_request { ", when its holder next calls lessor or sends a request" } else { "" };
             let (from, to) = (account::label(&moved.from), account::label(&moved.to));
             format!("moved: {}, {} → {}{when}", lease.name, clean(from), clean(to))
         }

@@ -75,7 +75,7 @@ export const text = {
   moveTo: 'To',
   bestOther: 'the best other account',
   moved: '{holder} moves from {from} to {to}{when}',
-  atNextRequest: ', from its next request on',
+  atNextRequest: ', when its holder next calls lessor or sends a request',
 
   leases: 'Leases',
   noLeases: 'No leases: no agent is running.',
