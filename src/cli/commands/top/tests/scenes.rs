@@ -104,7 +104,7 @@ pub(super) fn provider(name: &str, next: Option<&str>, free: Option<(u64, &str)>
     let label = |name: &str| json!({ "id": format!("ac_{name}"), "label": name });
     json!({
         "provider": name, "agent": null, "accounts": 3, "serving": u64::from(next.is_some()), "busy": 0, "limited": 0,
-        "grantable": u64::from(next.is_some()), "next": next.map(label), "free_at": free.map(|(at, _)| at),
+        "partly_limited": 0, "grantable": u64::from(next.is_some()), "next": next.map(label), "free_at": free.map(|(at, _)| at),
         "first_free": free.map(|(_, name)| label(name))
     })
 }
