@@ -224,6 +224,19 @@ fn gemini_cli() {
 }
 
 #[test]
+fn agy() {
+    let place = ".gemini/antigravity-cli/antigravity-oauth-token";
+    check(&[("antigravity-cli/antigravity-oauth-token.json", place)], |_| {
+        json!([{ "provider": "google", "kind": "oauth", "state": "ready", "email": "agy@example.org",
+            "account_id": "109800000000000000007", "credential_expires_at": FAR, "link": null }])
+    });
+    check(
+        &[("antigravity-cli/tokens-only.json", place)],
+        |_| json!([{ "provider": "google", "email": null, "credential_expires_at": FAR }]),
+    );
+}
+
+#[test]
 fn opencode() {
     check(&[("opencode/auth.json", ".local/share/opencode/auth.json")], |_| {
         json!([

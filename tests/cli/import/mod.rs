@@ -1,5 +1,7 @@
 //! `import`, `export`, `doctor`: from other tools' files to a leased account.
 
+#[cfg(target_os = "linux")]
+mod agy;
 mod following;
 mod formats;
 mod identity;

@@ -79,7 +79,7 @@ impl FoundCredentials {
     fn add(&mut self, found: DiscoveredFile) {
         let name = match &found.source {
             DiscoverySource::File(path) => path.display().to_string(),
-            keychain @ DiscoverySource::Keychain(_) => keychain.to_string(),
+            item @ (DiscoverySource::Keychain(_) | DiscoverySource::Keyring(_)) => item.to_string(),
         };
         let file = FoundFile { name, open_to_others: found.open_to_others, ..FoundFile::default() };
         match found.reading {

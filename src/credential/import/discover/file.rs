@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::super::{DiscoveredAccount, FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
 use super::opencode_database;
-use super::paths::{HostEnvironment, beside};
+use super::paths::{HostEnvironment, KeyringItem, beside};
 use crate::ownership::{self, UntrustedPath};
 use crate::pool::{CredentialKind, Wall};
 
@@ -44,6 +44,8 @@ pub enum DiscoverySource {
     File(PathBuf),
     /// An item of the macOS keychain.
     Keychain(String),
+    /// An item of the system's keyring, which is not followed.
+    Keyring(KeyringItem),
 }
 
 impl std::fmt::Display for DiscoverySource {
@@ -51,6 +53,7 @@ impl std::fmt::Display for DiscoverySource {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Keychain(service) => write!(f, "keychain item {service:?}"),
+            Self::Keyring(item) => write!(f, "keyring item \"{}/{}\"", item.service, item.user),
         }
     }
 }
@@ -131,6 +134,7 @@ pub(super) fn followed(
     let place = match source {
         DiscoverySource::File(path) => std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)),
         DiscoverySource::Keychain(service) => Some(format!("{KEYCHAIN_PREFIX}{service}")),
+        DiscoverySource::Keyring(_) => None,
     };
     let is_login = |entry: &DiscoveredAccount| entry.credential.kind == CredentialKind::Oauth;
     for entry in reading.entries.iter_mut().filter(|entry| is_login(entry) && entry.file.is_none()) {

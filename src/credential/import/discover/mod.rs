@@ -2,6 +2,7 @@
 
 mod file;
 mod keychain;
+mod keyring;
 mod opencode_database;
 mod paths;
 
@@ -13,7 +14,9 @@ use crate::pool::Wall;
 use file::{MOST_FILES, file};
 
 pub use file::{DiscoveredFile, DiscoveryError, DiscoverySource, KEYCHAIN_PREFIX, LARGEST, RawFile, take};
-pub use paths::{DiscoveryPath, DiscoveryPathKind, HostEnvironment, Platform, beside, default_paths, keychain_service};
+pub use paths::{
+    DiscoveryPath, DiscoveryPathKind, HostEnvironment, KeyringItem, Platform, beside, default_paths, keychain_service,
+};
 
 /// Reads the files at these paths; missing ones are left out.
 #[must_use]
@@ -26,6 +29,7 @@ pub fn find_logins(places: &[DiscoveryPath], of: &HostEnvironment<'_>, now: Wall
                 found.extend(directory(path, of, now));
             }
             DiscoveryPathKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
+            DiscoveryPathKind::Keyring(item) => found.extend(keyring::look(*item, now)),
         }
     }
     // a file that has two names is reported once
@@ -34,6 +38,7 @@ pub fn find_logins(places: &[DiscoveryPath], of: &HostEnvironment<'_>, now: Wall
         let name = match &found.source {
             DiscoverySource::File(path) => fs::canonicalize(path).unwrap_or_else(|_| path.clone()),
             DiscoverySource::Keychain(service) => PathBuf::from(format!("keychain:{service}")),
+            DiscoverySource::Keyring(item) => PathBuf::from(format!("keyring:{}/{}", item.service, item.user)),
         };
         let new = !seen.contains(&name);
         seen.push(name);

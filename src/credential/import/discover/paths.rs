@@ -66,7 +66,21 @@ pub enum DiscoveryPathKind {
     Directory(PathBuf),
     /// An item of the macOS keychain, by its service name.
     Keychain(String),
+    /// An item of the system's keyring.
+    Keyring(KeyringItem),
 }
+
+/// An item of the system's keyring.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyringItem {
+    /// The program that stored it, as it calls itself.
+    pub service: &'static str,
+    /// The name within the program.
+    pub user: &'static str,
+}
+
+/// The login of Antigravity CLI, where it does not use its file.
+const AGY: KeyringItem = KeyringItem { service: "gemini", user: "antigravity" };
 
 impl HostEnvironment<'_> {
     fn set(&self, name: &str) -> Option<PathBuf> {
@@ -116,6 +130,10 @@ pub fn default_paths(of: &HostEnvironment<'_>) -> Vec<DiscoveryPath> {
     for directory in unique([of.set("GEMINI_CLI_HOME"), Some(of.home.clone())]) {
         file(Tool::GeminiCli, directory.join(".gemini").join("oauth_creds.json"));
     }
+    // the second one is that of Antigravity's desktop programs, which an early version shared
+    for name in ["antigravity-cli/antigravity-oauth-token", "jetski-standalone-oauth-token"] {
+        file(Tool::AntigravityCli, of.home.join(".gemini").join(name));
+    }
     let data = of.set("XDG_DATA_HOME").unwrap_or_else(|| of.home.join(".local").join("share"));
     let data = data.join("opencode");
     file(Tool::Opencode, of.set("OPENCODE_DB").map_or_else(|| data.join(DATABASE), |path| data.join(path)));
@@ -127,6 +145,7 @@ pub fn default_paths(of: &HostEnvironment<'_>) -> Vec<DiscoveryPath> {
         tool: Tool::CliProxyApi,
         kind: DiscoveryPathKind::Directory(of.home.join(".cli-proxy-api")),
     });
+    places.push(DiscoveryPath { tool: Tool::AntigravityCli, kind: DiscoveryPathKind::Keyring(AGY) });
     if of.system == Platform::MacOs {
         for service in keychain_services(of) {
             places.push(DiscoveryPath { tool: Tool::ClaudeCode, kind: DiscoveryPathKind::Keychain(service) });
@@ -236,6 +255,7 @@ mod tests {
                 path.to_string_lossy().replace('\\', "/")
             }
             DiscoveryPathKind::Keychain(service) => service,
+            DiscoveryPathKind::Keyring(item) => format!("keyring {}/{}", item.service, item.user),
         };
         default_paths(&of).into_iter().map(text).collect()
     }
@@ -246,6 +266,7 @@ mod tests {
         let paths = "/h/.config/opencode/antigravity-accounts.json /h/.config/opencode/antigravity.json \
             /h/.config/opencode/anthropic-accounts.json /h/.claude/.credentials.json /h/.claude.json \
             /h/.codex/auth.json /h/.gemini/oauth_creds.json /h/.local/share/opencode/auth.json \
+            /h/.gemini/antigravity-cli/antigravity-oauth-token \
             /h/.local/share/opencode/opencode.db /h/.antigravity_tools/accounts /h/.cli-proxy-api";
         for path in paths.split(' ') {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");

@@ -166,6 +166,30 @@ fn gemini_cli_and_its_owner() {
 }
 
 #[test]
+fn agy_in_its_shapes() {
+    let tokens = json!({ "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "token_type": "Bearer",
+        "expiry": "2026-06-02T00:00:00Z" });
+    let id = token(&json!({ "email": "a@b.c", "sub": "1234", "azp": "their-client" }));
+    for (document, email) in [
+        (json!({ "token": tokens, "auth_method": "consumer", "id_token": id }), Some("a@b.c")),
+        (json!({ "token": tokens, "auth_method": "gcp" }), None),
+        (tokens.clone(), None),
+    ] {
+        let (format, reading) = read_json(&document);
+        let entry = &reading.entries[0];
+        assert_eq!((format, entry.tool.name()), (FileFormat::AntigravityCli, "antigravity-cli"), "{document}");
+        assert_eq!((entry.rotates, entry.email.as_deref(), entry.as_of), (false, email, None), "{document}");
+        assert_eq!(entry.credential.expires_at, Some(Wall(1_780_358_400_000)), "{document}");
+        assert_eq!(entry.credential.client_id.as_deref(), email.map(|_| "their-client"), "{document}");
+    }
+    // the same words in a file of another tool
+    let other = json!({ "type": "antigravity", "auth_method": "x", "token": tokens });
+    assert_eq!(read_json(&other).0, FileFormat::CliProxyApi);
+    // logged out
+    assert!(read_json(&json!({ "token": {}, "auth_method": "consumer" })).1.entries.is_empty());
+}
+
+#[test]
 fn opencode_in_all_types() {
     let (format, reading) = read_json(&json!({
         "anthropic": { "type": "oauth", "refresh": "sk-ant-ort01-FAKE", "access": "sk-ant-oat01-FAKE", "expires": LATER },
