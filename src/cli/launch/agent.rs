@@ -7,6 +7,12 @@ use crate::provider;
 
 /// Agents that work with any provider.
 const NEUTRAL: [&str; 6] = ["opencode", "aider", "goose", "crush", "cline", "pi"];
+/// Agents that cannot use an account of lessor's, and why.
+const UNABLE: [(&str, &str); 1] = [(
+    "agy",
+    "agy cannot use an account of lessor's yet: it speaks to a gateway by https only, and lessor's speaks http; \
+     Gemini CLI can: lessor run gemini",
+)];
 /// File name endings that are not part of a program's name.
 const EXTENSIONS: [&str; 6] = [".exe", ".cmd", ".bat", ".ps1", ".js", ".mjs"];
 
@@ -22,6 +28,8 @@ pub(crate) struct LeasePurpose {
 /// The provider and agent of a command: from the given provider or word, else from the program's name.
 pub(crate) fn purpose(provider: Option<&str>, word: Option<&str>, program: &OsStr) -> Result<LeasePurpose, String> {
     let name = program_name(program);
+    check_able(&name)?;
+    word.map_or(Ok(()), check_able)?;
     // the program is the agent, unless it is a launcher (npx, env): then only the word can name the agent
     let is_launcher = is_launcher(&name);
     let agent = match word.filter(|_| is_launcher) {
@@ -41,6 +49,11 @@ pub(crate) fn purpose(provider: Option<&str>, word: Option<&str>, program: &OsSt
     Ok(LeasePurpose { provider, agent: agent.filter(|agent| !agent.is_empty()), is_launcher })
 }
 
+fn check_able(agent: &str) -> Result<(), String> {
+    let unable = UNABLE.iter().find(|(name, _)| *name == agent);
+    unable.map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
+}
+
 /// The provider that a word names; an unknown word is returned as it is, for the daemon to judge.
 pub(crate) fn provider_name(word: &str) -> String {
     provider::by_alias(word).map_or(word, |provider| provider.name).to_owned()
@@ -52,6 +65,7 @@ pub(crate) fn is_agent(word: &str) -> bool {
 
 /// The provider and agent that a word names, without a program.
 pub(crate) fn purpose_of_word(provider: Option<&str>, word: &str) -> Result<LeasePurpose, String> {
+    check_able(word)?;
     if is_agent(word) {
         return purpose(provider, None, OsStr::new(word));
     }
@@ -92,6 +106,9 @@ mod tests {
             (None, Some("my-llm"), "x", Ok(("my-llm", Some("x")))),
             (None, None, "opencode", Err("-p anthropic")),
             (None, None, "python", Err("choose the provider")),
+            (None, None, "/home/u/.local/bin/agy", Err("by https only")),
+            (None, Some("agy"), "npx", Err("by https only")),
+            (Some("google"), None, "agy", Err("by https only")),
         ] {
             let found = purpose(provider, word, OsStr::new(program));
             match (&found, expected) {
@@ -108,5 +125,6 @@ mod tests {
     fn a_vendors_name_becomes_the_providers() {
         assert_eq!(provider_name("claude"), "anthropic");
         assert_eq!(provider_name("my-llm"), "my-llm");
+        assert!(purpose_of_word(None, "agy").unwrap_err().contains("lessor run gemini"));
     }
 }
