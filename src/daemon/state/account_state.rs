@@ -70,7 +70,9 @@ impl State {
     pub(crate) fn obstacle_name(&self, now: Now, account: AccountId, why: Ineligible) -> &'static str {
         let state = self.pool.account(account).map(|account| self.account_state(account, now));
         match (why, state) {
-            (Ineligible::NeedsLogin, Some(state @ AccountState::CannotRenew)) => state.name(),
+            (Ineligible::NeedsLogin, Some(state @ AccountState::CannotRenew))
+            // its tool does not refresh it, and waiting does not help
+            | (Ineligible::Renewing, Some(state @ (AccountState::CannotRenew | AccountState::NeedsLogin))) => state.name(),
             _ => why.name(),
         }
     }

@@ -150,7 +150,10 @@ pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
     }
     // what helps the only account; of several, the list says what each needs
     if let [only] = refusal.accounts.as_slice()
-        && matches!(only.why, Ineligible::Disabled | Ineligible::NeedsLogin | Ineligible::NeedsVerification)
+        && matches!(
+            only.why,
+            Ineligible::Disabled | Ineligible::NeedsLogin | Ineligible::NeedsVerification | Ineligible::Renewing
+        )
         && let Some(remedy) = state.pool.account(only.account).and_then(|account| super::remedy(state, now, account))
     {
         error.data.hint = Some(remedy);

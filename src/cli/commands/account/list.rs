@@ -144,6 +144,7 @@ fn link_text(link: &LinkInfo) -> String {
             "refreshed by lessor, in a directory of its own".to_owned()
         }
         "share" => format!("refreshed by {tool} and lessor, with the locks of {tool}"),
+        "start-tool" => format!("refreshed by {tool}, which lessor starts there"),
         _ => format!("taken over: refreshed by lessor, not by {tool}"),
     };
     let trouble = link.trouble.as_ref().map(|why| format!("; it cannot be read: {why}")).unwrap_or_default();

@@ -7,7 +7,7 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use self::process::ToolEnd;
 use self::recipe::ToolRecipe;
@@ -45,6 +45,7 @@ struct ToolRun {
 
 /// Has the tool of a linked login refresh it.
 pub(super) async fn refresh(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> RefreshOutcome {
+    let before = daemon.state().logins.generation(id);
     // it may have been used in its home meanwhile
     if adopt_newer(daemon, id, link).await {
         return RefreshOutcome::Renewed;
@@ -62,14 +63,15 @@ pub(super) async fn refresh(daemon: &Arc<Daemon>, id: AccountId, link: &Link) ->
             return failed(RefreshFault::Tool, why);
         }
     };
-    let is_newer = adopt_newer(daemon, id, link).await;
+    // what it wrote may have been adopted while it ran: its file is watched
+    let is_newer = adopt_newer(daemon, id, link).await || daemon.state().logins.generation(id) > before;
     if is_newer {
         learn_life(daemon, id);
     }
     match run.output.answer() {
         // its token may be new, but serves nothing
         ToolAnswer::Ineligible => {
-            end_login(daemon, id, LoginProblem::Described(login.recipe.ineligible_words()));
+            end_login(daemon, id, LoginProblem::Described(login.recipe.ineligible_words(&run.output)));
             RefreshOutcome::LoginEnded
         }
         _ if is_newer => RefreshOutcome::Renewed,
@@ -132,7 +134,7 @@ fn is_program(path: &Path) -> bool {
 impl ToolLogin {
     /// Runs the commands of the recipe until one has brought a newer token.
     async fn run_commands(&self) -> io::Result<ToolRun> {
-        let deadline = Instant::now() + LONGEST_START;
+        let deadline = process::after(LONGEST_START);
         let mut last: Option<ToolRun> = None;
         for arguments in self.recipe.commands {
             let started = process::run(&self.home, (arguments, self.recipe.variables), deadline, || self.has_newer());

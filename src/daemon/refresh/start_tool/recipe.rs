@@ -34,8 +34,9 @@ enum TokenEnd {
 const RECIPES: &[ToolRecipe] = &[
     ToolRecipe {
         program: LoginProgram::Gemini,
-        // listing the sessions signs in and asks no model (seen with 0.61); an earlier version may not know the option
-        commands: &[&["--list-sessions"], &["-p", PROMPT]],
+        // listing the sessions signs in and asks no model (seen with 0.61), and with `--debug` it says why a token was
+        // rejected; an earlier version may not know the option
+        commands: &[&["--list-sessions", "--debug"], &["-p", PROMPT]],
         variables: &[
             // the kind of login, whatever its settings say
             ("GOOGLE_GENAI_USE_GCA", "true"),

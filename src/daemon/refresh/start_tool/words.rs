@@ -39,40 +39,49 @@ const KNOWN: &[(ToolAnswer, &[&str])] = &[
 /// Words of a program that waits for its user to log in.
 const WAITS: &[&str] = &["authentication required", "visit the url to log in", "accounts.google.com/o/oauth2"];
 
-/// What a program has written, up to a limit.
+/// What a program has written to its error output and to its output, up to a limit.
 #[derive(Debug, Default)]
-pub(super) struct ToolOutput(String);
+pub(super) struct ToolOutput([String; 2]);
+
+/// One of the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ToolPipe {
+    Errors,
+    Output,
+}
 
 /// More is read and thrown away.
 const MOST_OUTPUT: usize = 64 * 1024;
 
 impl ToolOutput {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let room = MOST_OUTPUT.saturating_sub(self.0.len());
+    pub(super) fn push(&mut self, pipe: ToolPipe, bytes: &[u8]) {
+        let [errors, output] = &mut self.0;
+        let text = if pipe == ToolPipe::Errors { errors } else { output };
+        let room = MOST_OUTPUT.saturating_sub(text.len());
         let bytes = bytes.get(..room).unwrap_or(bytes);
-        self.0.push_str(&String::from_utf8_lossy(bytes));
+        text.push_str(&String::from_utf8_lossy(bytes));
     }
 
-    #[cfg(test)]
-    pub(super) fn text(&self) -> &str {
-        &self.0
+    /// Errors first: they are not to be mixed with half a line of output.
+    pub(super) fn text(&self) -> String {
+        self.0.join("\n")
     }
 
     /// Whether the program has asked for a login in a way that it waits for.
     pub(super) fn asks_for_login(&self) -> bool {
-        let text = self.0.to_lowercase();
+        let text = self.text().to_lowercase();
         WAITS.iter().any(|words| text.contains(words))
     }
 
     pub(super) fn answer(&self) -> ToolAnswer {
-        let text = self.0.to_lowercase();
+        let text = self.text().to_lowercase();
         let is_known = |words: &[&str]| words.iter().any(|word| text.contains(word));
         KNOWN.iter().find(|(_, words)| is_known(words)).map_or(ToolAnswer::Other, |(answer, _)| *answer)
     }
 
     /// The line that tells most: one of the known words, else the first with an error, else the first.
     pub(super) fn line(&self) -> Option<String> {
-        let plain = without_colours(&self.0);
+        let plain = without_colours(&self.text());
         let lines = || plain.lines().map(str::trim).filter(|line| !line.is_empty());
         let has = |line: &str, words: &[&str]| {
             let line = line.to_lowercase();
@@ -102,11 +111,12 @@ fn without_colours(text: &str) -> String {
 
 impl ToolRecipe {
     /// Why Google does not serve such a login, for people.
-    pub(super) fn ineligible_words(&self) -> String {
+    pub(super) fn ineligible_words(&self, output: &ToolOutput) -> String {
         let tool = self.program.title();
+        let line = output.line().map(|line| format!(" ({line})")).unwrap_or_default();
         format!(
-            "Google does not serve this login in {tool} (IneligibleTierError): consumer logins ended there in June 2026; \
-             use an enterprise login, an API key, or `lessor login agy`"
+            "Google does not serve this login in {tool}{line}; consumer logins ended there in June 2026: use an \
+             enterprise login, an API key, or `lessor login agy`"
         )
     }
 }
@@ -117,7 +127,7 @@ mod tests {
 
     fn output(text: &str) -> ToolOutput {
         let mut output = ToolOutput::default();
-        output.push(text.as_bytes());
+        output.push(ToolPipe::Output, text.as_bytes());
         output
     }
 
@@ -151,7 +161,11 @@ mod tests {
         let long = output(&"word ".repeat(10_000)).line().unwrap();
         assert!(long.len() < LONGEST_LINE + 8, "{}", long.len());
         let mut much = ToolOutput::default();
-        (0..100).for_each(|_| much.push(&[b'x'; 4096]));
-        assert_eq!(much.0.len(), MOST_OUTPUT);
+        (0..100).for_each(|_| much.push(ToolPipe::Output, &[b'x'; 4096]));
+        assert_eq!(much.text().trim().len(), MOST_OUTPUT);
+        // half a line of output does not hide an error
+        let mut both = output("No sessions.");
+        both.push(ToolPipe::Errors, b"it failed\n");
+        assert_eq!(both.line().as_deref(), Some("it failed"));
     }
 }
