@@ -5,6 +5,7 @@ pub mod claims;
 mod fingerprint;
 mod home;
 pub mod import;
+mod label;
 mod link;
 mod login_program;
 pub mod oauth;
@@ -14,6 +15,7 @@ pub mod share;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use home::{HomeRecord, LoginHome};
+pub use label::{LabelSource, numbered};
 pub use link::{FormerCredential, FormerRole, Link, LinkMode, SETTLE, may_refresh};
 pub use login_program::LoginProgram;
 pub use secret::Secret;

@@ -9,7 +9,10 @@ fn accounts_are_added_changed_and_removed() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let login = r#"{"access_token":"at-canary","refresh_token":"rt-canary","expires_at":"2099-01-01T00:00:00Z",
         "email":"a@b.c","tier":"pro"}"#;
-    home.feed(&["account", "add", "claude", "--oauth-stdin"], login).ok().says("added a@b.c");
+    home.feed(&["account", "add", "claude", "--oauth-stdin"], login)
+        .ok()
+        .says("added claude-a")
+        .complains("for Claude Code and Claude.ai only");
     let list = home.json(&["account", "list"]);
     assert_eq!((&list[0]["label"], &list[0]["kind"]), (&json!("work"), &json!("api_key")));
     assert_eq!((&list[1]["email"], &list[1]["tier"]), (&json!("a@b.c"), &json!("pro")));
@@ -30,6 +33,22 @@ fn accounts_are_added_changed_and_removed() {
     home.run(&["account", "remove", "home"]).ok().says("removed home");
     assert_eq!(home.json(&["account", "remove", "--all", "--yes"]).as_array().unwrap().len(), 1);
     home.run(&["account", "list"]).ok().says("no accounts yet");
+}
+
+#[test]
+fn an_account_without_a_label_gets_one_and_the_terms_of_a_login_are_said() {
+    let home = Home::new();
+    let add = |args: &[&str], secret: &str| home.feed(&[&["account", "add"], args].concat(), secret).ok();
+    let key = add(&["anthropic", "--api-key-stdin"], "sk-canary-1\n").says("added anthropic-key-1");
+    assert!(!key.err.contains("Anthropic"), "{key:?}");
+    add(&["anthropic", "--api-key-stdin"], "sk-canary-2\n").says("added anthropic-key-2");
+    add(&["claude", "--token-stdin"], "sk-ant-oat01-canary\n").says("added claude-token-1").complains("Claude.ai only");
+    let login =
+        r#"{"access_token":"at-canary","refresh_token":"rt-canary","expires_at":4102444800000,"email":"me@x.org"}"#;
+    add(&["google", "--oauth-stdin"], login).says("added gemini-me").complains("Google forbids");
+    let shown = home.json(&["account", "show", "gemini-me"]);
+    assert!(shown["terms"].as_str().unwrap().starts_with("Google forbids"), "{shown}");
+    assert_eq!(home.json(&["account", "show", "anthropic-key-1"])["terms"], json!(null));
 }
 
 #[test]
@@ -96,7 +115,7 @@ fn the_identity_of_a_login_is_read_from_its_tokens() {
     let login = format!(r#"{{"access_token":"{access}","refresh_token":"rt"}}"#);
     let another = home.feed(&["account", "add", "codex", "--oauth-stdin", "--email", "x@b.c"], &login);
     assert!(another.err.contains("the tokens are those of a@b.c, not of x@b.c"), "{}", another.err);
-    home.feed(&["account", "add", "codex", "--oauth-stdin", "--email", "a@b.c"], &login).ok().says("added a@b.c");
+    home.feed(&["account", "add", "codex", "--oauth-stdin", "--email", "a@b.c"], &login).ok().says("added codex-a");
     let account = home.json(&["account", "list"])[0].clone();
     assert_eq!((&account["email"], &account["account_id"]), (&json!("a@b.c"), &json!("ws-1")), "{account}");
     assert_eq!((&account["tier"], &account["credential_expires_at"]), (&json!("pro"), &json!(4_070_908_800_000_u64)));
@@ -104,9 +123,9 @@ fn the_identity_of_a_login_is_read_from_its_tokens() {
     let identity = "e30.eyJhenAiOiJjbGllbnQtMSIsImVtYWlsIjoiZ0BiLmMiLCJzdWIiOiIxMjM0In0.FAKE";
     let login =
         format!(r#"{{"access_token":"at","refresh_token":"rt2","expires_at":4070908800000,"id_token":"{identity}"}}"#);
-    home.feed(&["account", "add", "google", "--oauth-stdin"], &login).ok().says("added g@b.c");
+    home.feed(&["account", "add", "google", "--oauth-stdin"], &login).ok().says("added gemini-g");
     let account = home.json(&["account", "show", "g@b.c"]);
     assert_eq!((&account["email"], &account["account_id"]), (&json!("g@b.c"), &json!("1234")), "{account}");
     let refresh = ["account", "refresh", "g@b.c"];
-    home.run(&refresh).exits(5).complains("client-1").complains("providers.google.oauth.clients");
+    home.run(&refresh).exits(5).complains("client-1").complains("lessor secrets set NAME");
 }

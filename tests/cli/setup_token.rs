@@ -89,11 +89,11 @@ fn a_token_of_the_same_name_or_person_is_replaced_in_place() {
     let home = home();
     add(&home, "sk-ant-oat01-good-1", &["--label", "work"]).ok();
     home.run(&["account", "set", "work", "priority=7"]).ok();
-    add(&home, "sk-ant-oat01-known-ann-1", &[]).ok().says("added ann@b.c");
+    add(&home, "sk-ant-oat01-known-ann-1", &[]).ok().says("added claude-token-ann");
     let before = home.json(&["account", "list"]);
     add(&home, "sk-ant-oat01-good-2", &["--label", "work"]).ok().says("replaced the token of work");
-    add(&home, "sk-ant-oat01-known-ann-2", &[]).ok().says("replaced the token of ann@b.c");
-    add(&home, "sk-ant-oat01-known-bob-1", &[]).ok().says("added bob@b.c");
+    add(&home, "sk-ant-oat01-known-ann-2", &[]).ok().says("replaced the token of claude-token-ann");
+    add(&home, "sk-ant-oat01-known-bob-1", &[]).ok().says("added claude-token-bob");
     let after = home.json(&["account", "list"]);
     assert_eq!(after.as_array().unwrap().len(), 3);
     for place in [0, 1] {

@@ -29,7 +29,7 @@ fn what_an_account_needs_is_one_command_below_the_table() {
         r#"{"access_token":"at","refresh_token":"rt","expires_at":"2001-01-01T00:00:00Z","email":"old@example.org"}"#;
     home.feed(&["account", "add", "claude", "--oauth-stdin"], login).ok();
     for command in [&["status"][..], &["account", "list"]] {
-        home.run(command).ok().says("\nold@example.org cannot renew:\n  lessor config set providers.anthropic.oauth.");
+        home.run(command).ok().says("\nclaude-old cannot renew:\n  lessor config set providers.anthropic.oauth.");
     }
     home.run(&["account", "disable", "work", "--reason", "holiday"]).ok();
     home.run(&["status"]).ok().says("claude: no account can serve now (1 cannot renew, 1 disabled)").says("holiday");

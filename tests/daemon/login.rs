@@ -233,6 +233,11 @@ fn logins_of_one_person_in_two_organisations_are_two_accounts() {
     assert_eq!(
         (&personal["email"], &team["email"]),
         (&json!("p@example.org"), &json!("p@example.org (Team)")),
+        "what is shown of them is distinct"
+    );
+    assert_eq!(
+        (&personal["label"], &team["label"]),
+        (&json!("mine-p-personal"), &json!("mine-p-team")),
         "their names are distinct"
     );
     let again = log_in("Personal");

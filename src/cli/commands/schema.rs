@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
+use super::account::AccountDetails;
 use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
@@ -32,8 +33,8 @@ type MakeSchema = fn() -> schemars::Schema;
 
 /// Commands, and the schema of the document that each of them prints.
 const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
-    (&["account add", "account clear-limits", "account disable", "account enable"], of::<AccountInfo>),
-    (&["account refresh", "account set", "account show", "account verify", "login"], of::<AccountInfo>),
+    (&["account add", "account clear-limits", "account disable", "account enable"], of::<AccountDetails<'static>>),
+    (&["account refresh", "account set", "account show", "account verify", "login"], of::<AccountDetails<'static>>),
     (&["account check"], of::<CheckInfo>),
     (&["account list"], of::<Vec<AccountInfo>>),
     // a list with --all, or without a name
@@ -96,7 +97,7 @@ fn documents() -> BTreeMap<&'static str, MakeSchema> {
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes what is printed; never constructed")]
 enum OneOrAll {
-    One(Box<AccountInfo>),
+    One(Box<AccountDetails<'static>>),
     All(Vec<AccountInfo>),
 }
 

@@ -133,6 +133,10 @@ impl MissingSettings {
                     "lessor login {provider} --client FILE, with a JSON or TOML file of `client_id` and `client_secret`"
                 )
             }
+            (MissingPart::Server { .. }, _) => format!(
+                "name its OpenID issuer: lessor config set providers.{provider}.oauth.issuer https://…; then: lessor login \
+                 {provider} --client FILE"
+            ),
             _ => self.remedy(),
         }
     }

@@ -35,7 +35,7 @@ pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
             // only then is it worth comparing the account with all others
             let may_be = |record: &&AccountRecord| record.email.as_ref().is_some_and(|email| name.starts_with(email));
             let mut ids = records.filter(may_be).map(|record| record.id);
-            let named = ids.find(|id| state.account_name(*id) == name);
+            let named = ids.find(|id| state.email_name(*id).as_deref() == Some(name));
             named.ok_or_else(|| refused(state, &refusal, clock::now()))
         }
     }

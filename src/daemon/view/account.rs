@@ -30,18 +30,15 @@ impl State {
     }
 
     /// The email address of an account, followed by its organisation if an earlier account of its provider has the same
-    /// address and neither has a label: the names of accounts are distinct.
+    /// address: what is shown of accounts is distinct.
     fn shown_email(&self, record: &AccountRecord) -> Option<String> {
         let email = record.email.as_ref()?;
-        if record.label.is_some() {
-            return Some(email.clone());
-        }
         let accounts = self.pool.accounts().iter().map(|account| &account.record);
         let earlier: Vec<&AccountRecord> = accounts
             .take_while(|other| other.id != record.id)
             .filter(|other| {
                 let address = other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
-                address && other.label.is_none() && other.provider == record.provider
+                address && other.provider == record.provider
             })
             .collect();
         if earlier.is_empty() {

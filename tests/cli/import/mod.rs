@@ -6,6 +6,7 @@ mod following;
 mod formats;
 mod identity;
 mod machine;
+mod profiles;
 mod schema;
 mod settings;
 

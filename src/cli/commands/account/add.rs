@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{done, login_document, new_account, note_obstacle};
+use super::{added, login_document, new_account};
 use crate::cli::ui::{account, clean, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::oauth::LoginIdentity;
@@ -111,7 +111,5 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         CredentialKind::ApiKey => "nothing was added: this API key is already that of",
         CredentialKind::Token => "nothing was added: this token is already that of",
     };
-    done(&info, what, context)?;
-    note_obstacle(&info, context);
-    Ok(())
+    added(&info, what, context)
 }

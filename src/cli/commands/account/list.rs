@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::AccountDetails;
 use crate::cli::ui::{Column, Output, Table, Tint, account, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::LoginHome;
 use crate::protocol::{AccountInfo, ErrorKind, LinkInfo, ListAccountsParams};
+use crate::provider::terms;
 
 /// The width of the names in `account show`.
 const NAMES: usize = 16;
@@ -60,7 +62,7 @@ fn kind(info: &AccountInfo) -> String {
 
 pub(super) fn show(name: &str, context: &Context) -> Result<(), CliError> {
     let info = find(name, context)?;
-    context.output.result(&info, || {
+    context.output.result(&AccountDetails::of(&info), || {
         let fields = fields(&info, format::now());
         fields.iter().map(|(name, value)| context.output.field(name, NAMES, value)).collect()
     })
@@ -114,6 +116,7 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     fields.push(("priority", info.priority.to_string()));
     fields.push(("use", info.allowed_agents.join(", ")));
+    fields.extend(terms(&info.provider, info.kind, &info.allowed_agents).map(|sentence| ("terms", sentence)));
     fields.extend(info.credential_expires_at.map(|at| ("token ends", format::clock_and_span(now, at))));
     fields.extend(info.link.as_ref().map(|link| ("kept in", link_text(link))));
     for limit in &info.limits {

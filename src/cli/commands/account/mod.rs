@@ -9,6 +9,8 @@ mod set;
 mod usage;
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::cli::ui::{account, clean, format, prompt};
 use crate::cli::{context::Context, error::CliError, error::NEEDS_USER};
@@ -17,6 +19,7 @@ use crate::protocol::{
     AccountInfo, AccountRef, AddAccountParams, DisableAccountParams, ErrorKind, ListAccountsParams, SecretText,
     VerifyAccountParams,
 };
+use crate::provider::terms;
 
 pub(super) use export::{ExportArgs, export};
 
@@ -187,7 +190,8 @@ fn serving(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliE
     let name = clean(account::name(info));
     if ["ready", "partly_limited"].contains(&info.state.as_str()) {
         let partly = if info.state == "ready" { "can serve" } else { "can serve, though not every model" };
-        return context.output.result(info, || context.output.prose(&format!("{name} {what} and {partly}\n")));
+        let text = || context.output.prose(&format!("{name} {what} and {partly}\n"));
+        return context.output.result(&AccountDetails::of(info), text);
     }
     let now = format::now();
     let until = info.limits.iter().map(|limit| limit.until).filter(|until| *until > now).max();
@@ -198,7 +202,7 @@ fn serving(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliE
     let clear =
         || (info.state == "limited").then(|| format!("lessor account clear-limits {}", account::reference(info)));
     if context.output.json {
-        context.output.document(info)?;
+        context.output.document(&AccountDetails::of(info))?;
     }
     let error = CliError::new(ErrorKind::NoAccount, message);
     let remedy = info.remedy.clone().or_else(clear);
@@ -221,9 +225,34 @@ fn remove_all(context: &Context) -> Result<(), CliError> {
     context.output.result(&removed, || format!("removed {}", format::count(removed.len(), "account")))
 }
 
+/// An account, with what its provider's terms say of its login.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct AccountDetails<'a> {
+    #[serde(flatten)]
+    account: &'a AccountInfo,
+    /// What the provider forbids for this kind of login, and to which agents lessor leases it; null if any may use it.
+    terms: Option<String>,
+}
+
+impl<'a> AccountDetails<'a> {
+    fn of(account: &'a AccountInfo) -> Self {
+        Self { account, terms: terms(&account.provider, account.kind, &account.allowed_agents) }
+    }
+}
+
 pub(super) fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
     let line = format!("{what} {} ({})", clean(account::name(info)), clean(&info.provider));
-    context.output.result(info, || context.output.prose(&line))
+    context.output.result(&AccountDetails::of(info), || context.output.prose(&line))
+}
+
+/// The same of an account that was added, or got another login: with the terms of its provider.
+pub(super) fn added(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
+    done(info, what, context)?;
+    if let Some(sentence) = AccountDetails::of(info).terms.filter(|_| !context.output.json) {
+        context.output.note(&format!("{}.", clean(&sentence)));
+    }
+    note_obstacle(info, context);
+    Ok(())
 }
 
 /// Says what lets an account serve that has a new credential, but does not serve yet.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{AccountArg, done};
+use super::{AccountArg, added, done};
 use crate::cli::ui::{account::parse_tier, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::CredentialKind;
@@ -38,7 +38,7 @@ pub(super) fn set(options: AccountSetArgs, context: &Context) -> Result<(), CliE
     }
     let info = context.connect()?.set_account(change)?;
     match kind {
-        Some(_) => done(&info, &format!("replaced the {what} of"), context),
+        Some(_) => added(&info, &format!("replaced the {what} of"), context),
         None => done(&info, "changed", context),
     }
 }

@@ -13,7 +13,7 @@ use crate::client::{Client, ClientError};
 use crate::config::{AppPaths, Config, Flags, KEYS, ValueKind, format_key};
 use crate::credential::LoginProgram;
 use crate::daemon::lock;
-use crate::protocol::{AccountInfo, LeaseRow, ListAccountsParams};
+use crate::protocol::{AccountInfo, LeaseRow, ListAccountsParams, ListSecretsParams};
 use crate::provider::PROVIDERS;
 use crate::visible;
 
@@ -40,6 +40,7 @@ enum Named {
     LoginProgramOrProvider,
     Model,
     Provider,
+    StoredClient,
     Tool,
 }
 
@@ -56,6 +57,7 @@ impl Named {
             "word" | "agent_or_provider" => Self::AgentOrProvider,
             "agent" => Self::Agent,
             "model" => Self::Model,
+            "name" if command.starts_with("secrets") => Self::StoredClient,
             "lease" => Self::Lease,
             "key" if command.starts_with("config") => Self::ConfigKey,
             "key" if command.starts_with("gateway") => Self::GatewayKey,
@@ -166,6 +168,7 @@ impl CompletedLine {
                 names(LoginProgram::ALL.map(LoginProgram::name)).into_iter().chain(self.providers()).collect()
             }
             Named::Provider => self.providers(),
+            Named::StoredClient => self.stored_clients(),
             Named::Tool => names(crate::credential::import::Tool::ALL.map(crate::credential::import::Tool::name)),
         }
     }
@@ -233,6 +236,11 @@ impl CompletedLine {
         let keys = self.ask(Client::gateway_keys).unwrap_or_default();
         let valid = keys.iter().filter(|key| key.state == "valid");
         valid.map(|key| candidate(&key.id, key.label.as_deref().unwrap_or_default())).collect()
+    }
+
+    fn stored_clients(&self) -> Vec<CompletionCandidate> {
+        let clients = self.ask(|client| client.stored_clients(ListSecretsParams::default())).unwrap_or_default();
+        clients.iter().map(|client| candidate(&client.name, client.client_id.as_deref().unwrap_or_default())).collect()
     }
 
     fn providers(&self) -> Vec<CompletionCandidate> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path};
+use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path, read_path_of};
 use crate::credential::import::discover::{HostEnvironment, Platform, default_paths};
 use crate::credential::import::{DiscoveredAccount, ImportProblem, ParsedFile, SettingProposal, Tool, environment};
 use crate::{cli::ui::format, pool::Wall};
@@ -11,7 +11,8 @@ use crate::{cli::ui::format, pool::Wall};
 pub(crate) enum ImportSource {
     Everywhere,
     Tool(Tool),
-    Files(Vec<PathBuf>),
+    /// Files or directories, of one tool or of any.
+    Files(Option<Tool>, Vec<PathBuf>),
 }
 
 #[derive(Debug, Default)]
@@ -44,11 +45,17 @@ pub(crate) fn find(source: &ImportSource) -> FoundCredentials {
     let now = Wall(format::now());
     let mut result = FoundCredentials::default();
     let tool = match source {
-        ImportSource::Files(paths) => {
+        ImportSource::Files(tool, paths) => {
             for path in paths {
-                let found = read_path(path, &of, now);
+                let found = match tool {
+                    Some(tool) => read_path_of(*tool, path, &of, now),
+                    None => read_path(path, &of, now),
+                };
                 if found.is_empty() {
-                    let error = Some("there is no file in it that could contain accounts".to_owned());
+                    let error = Some(match tool {
+                        Some(tool) => format!("there is no login of {} in it", tool.title()),
+                        None => "there is no file in it that could contain accounts".to_owned(),
+                    });
                     result.files.push(FoundFile { name: path.display().to_string(), error, ..FoundFile::default() });
                 }
                 found.into_iter().for_each(|found| result.add(found));

@@ -5,6 +5,7 @@ mod report;
 mod send;
 mod settings;
 mod show;
+mod terms;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,9 @@ use settings::{SettingChange, SkippedSetting};
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// Files or data directories of other tools, or an export of lessor [default: the usual locations of all tools]
+    ///
+    /// The first may be the name of a tool: its usual locations are read, or, as in `lessor import claude-code DIR…`, these
+    /// directories of it.
     #[arg(value_name = "FILE", conflicts_with = "from")]
     files: Vec<PathBuf>,
     /// Read the usual locations of this tool only: claude-code, codex, gemini-cli, opencode, …
@@ -53,11 +57,7 @@ pub(super) fn execute(args: ImportArgs, context: &Context) -> Result<u8, CliErro
         (_, true) => Some(LinkMode::Share),
         _ => None,
     };
-    let source = match (args.files, args.from) {
-        (files, None) if files.is_empty() => ImportSource::Everywhere,
-        (files, None) => ImportSource::Files(files),
-        (_, Some(tool)) => ImportSource::Tool(tool),
-    };
+    let source = source(args.files, args.from);
     let found = find(&source);
     let entries: Vec<&DiscoveredAccount> = found.entries.iter().map(|(entry, _)| entry).collect();
     let answers = match entries.as_slice() {
@@ -79,6 +79,20 @@ pub(super) fn execute(args: ImportArgs, context: &Context) -> Result<u8, CliErro
     }
     let reload = report.config_verdict.as_ref().map_or(0, ReloadOutcome::exit);
     Ok(report.exit().max(reload))
+}
+
+fn source(mut files: Vec<PathBuf>, from: Option<Tool>) -> ImportSource {
+    // a file of that name is meant as one
+    let first = files.first().filter(|first| !first.exists()).and_then(|first| first.to_str());
+    let named = first.and_then(Tool::named);
+    if named.is_some() {
+        files.remove(0);
+    }
+    match (from.or(named), files.as_slice()) {
+        (None, []) => ImportSource::Everywhere,
+        (Some(tool), []) => ImportSource::Tool(tool),
+        (tool, _) => ImportSource::Files(tool, files),
+    }
 }
 
 fn changed_settings(

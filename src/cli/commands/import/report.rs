@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::find::{FoundCredentials, FoundFile};
 use super::settings::{SettingChange, SkippedSetting};
+use super::terms;
 use crate::cli::{commands::config::ReloadOutcome, ui::account::kind};
 use crate::credential::import::{DiscoveredAccount, ImportProblem};
 use crate::protocol::{AccountLabel, ImportedEntry};
@@ -26,6 +27,8 @@ pub(crate) struct ImportReport {
     pub(super) config_verdict: Option<ReloadOutcome>,
     /// Settings of other tools that are not imported.
     pub(super) config_left_out: Vec<SkippedSetting>,
+    /// What the providers' terms say of the logins that were added, a sentence for each provider.
+    pub(super) terms: Vec<String>,
     /// How many entries have each outcome.
     pub(super) summary: ImportSummary,
 }
@@ -96,6 +99,7 @@ impl ImportReport {
         dry_run: bool,
         config: Vec<SettingChange>,
     ) -> Self {
+        let terms = terms::of_added(found.entries.iter().map(|(entry, _)| entry).zip(&answers));
         let rows = found.entries.into_iter().zip(answers);
         let entries: Vec<ImportRow> = rows.map(|((entry, file), answer)| ImportRow::of(entry, file, answer)).collect();
         let files: Vec<ImportFileRow> = found.files.into_iter().map(ImportFileRow::of).collect();
@@ -110,7 +114,7 @@ impl ImportReport {
             refused: count("refused"),
             broken,
         };
-        Self { dry_run, entries, files, config, summary, ..Self::default() }
+        Self { dry_run, entries, files, config, terms, summary, ..Self::default() }
     }
 
     /// The exit code: 1 if nothing was imported or up to date, and there was a problem. To find nothing is none.

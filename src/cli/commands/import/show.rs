@@ -107,6 +107,9 @@ fn summary(report: &ImportReport) -> String {
 pub(super) fn note_problems(report: &ImportReport, output: &Output) {
     let note = |text: String| output.labelled_note(Tint::Strong, "note:", &text);
     let broken = |text: String| output.labelled_note(Tint::Bad, "broken:", &text);
+    for sentence in &report.terms {
+        note(clean(&format!("{sentence}.")));
+    }
     for SkippedSetting { from, file, why } in &report.config_left_out {
         note(clean(&format!("{file}: `{from}` is not imported: {why}")));
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::account::{done, new_account, note_obstacle};
+use super::super::account::{added, new_account};
 use super::{LoginArgs, client_file};
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
@@ -64,9 +64,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     // the login may have taken longer than an idle connection stays open
     let info = context.connect()?.add_account(account)?;
     let what = if known.iter().any(|account| account.id == info.id) { "renewed the login of" } else { "logged in" };
-    done(&info, what, context)?;
-    note_obstacle(&info, context);
-    Ok(())
+    added(&info, what, context)
 }
 
 /// What is known of the provider's OAuth server and clients, with the secrets that the daemon keeps.

@@ -23,7 +23,8 @@ mod item {
     use super::super::super::tools::claude_code;
     use super::super::super::{FileContent, FileFormat, ParsedFile, read};
     use super::super::file::{DiscoveredFile, DiscoveryError, DiscoverySource, followed, take};
-    use super::super::paths::{HostEnvironment, KEYCHAIN_KEY, beside_keychain};
+    use super::super::paths::{HostEnvironment, KEYCHAIN_KEY};
+    use super::super::profiles::beside_keychain;
     use crate::pool::Wall;
 
     /// The program's exit code when the item does not exist.

@@ -5,11 +5,12 @@ mod keychain;
 mod keyring;
 mod opencode_database;
 mod paths;
+mod profiles;
 
 use std::path::{Path, PathBuf};
 use std::{ffi::OsStr, fs, io};
 
-use super::{DiscoveredAccount, FileFormat};
+use super::{DiscoveredAccount, FileFormat, Tool};
 use crate::pool::Wall;
 use file::{MOST_FILES, file};
 
@@ -27,6 +28,11 @@ pub fn find_logins(places: &[DiscoveryPath], of: &HostEnvironment<'_>, now: Wall
             DiscoveryPathKind::File(path) => found.extend(file(path, of, now)),
             DiscoveryPathKind::Directory(path) => {
                 found.extend(directory(path, of, now));
+            }
+            DiscoveryPathKind::Profiles { parent, prefix } => {
+                for directory in profiles::profile_directories(parent, prefix) {
+                    found.extend(read_profile(place.tool, &directory, of, now));
+                }
             }
             DiscoveryPathKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
             DiscoveryPathKind::Keyring(item) => found.extend(keyring::look(*item, now)),
@@ -59,6 +65,46 @@ pub fn read_path(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<Discov
     let mut found = directory(path, of, now);
     if accounts.is_dir() {
         found.extend(directory(&accounts, of, now));
+    }
+    found
+}
+
+/// Reads the logins of one tool in a file or directory.
+#[must_use]
+pub fn read_path_of(tool: Tool, path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
+    let mut found =
+        if path.is_dir() && has_profiles(tool) { read_profile(tool, path, of, now) } else { read_path(path, of, now) };
+    // other files of a directory are no concern of the user's
+    let is_of_tool = |found: &DiscoveredFile| match &found.reading {
+        Ok((format, _)) => format.tool() == Some(tool),
+        Err(_) => true,
+    };
+    found.retain(is_of_tool);
+    found
+}
+
+/// The files in which a tool keeps a login, in a directory of its own.
+fn files_of(tool: Tool) -> &'static [&'static str] {
+    match tool {
+        Tool::ClaudeCode => &[".credentials.json", ".claude.json"],
+        Tool::Codex => &["auth.json"],
+        Tool::GeminiCli => &["oauth_creds.json", ".gemini/oauth_creds.json"],
+        _ => &[],
+    }
+}
+
+/// Whether a directory of the tool can be read as one of a login.
+fn has_profiles(tool: Tool) -> bool {
+    !files_of(tool).is_empty()
+}
+
+/// Reads the login of a tool in a directory of its own.
+fn read_profile(tool: Tool, directory: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
+    let paths =
+        files_of(tool).iter().map(|name| directory.join(name)).filter(|path| fs::symlink_metadata(path).is_ok());
+    let mut found: Vec<DiscoveredFile> = paths.filter_map(|path| file(&path, of, now)).collect();
+    if tool == Tool::ClaudeCode && of.system == Platform::MacOs {
+        found.extend(keychain::look(&keychain_service(&directory.to_string_lossy()), of, now));
     }
     found
 }

@@ -64,6 +64,13 @@ pub enum DiscoveryPathKind {
     File(PathBuf),
     /// A directory of files that end in `.json`.
     Directory(PathBuf),
+    /// The directories of one login each whose names begin so, and those below them.
+    Profiles {
+        /// Where they are.
+        parent: PathBuf,
+        /// How their names begin.
+        prefix: &'static str,
+    },
     /// An item of the macOS keychain, by its service name.
     Keychain(String),
     /// An item of the system's keyring.
@@ -83,7 +90,7 @@ pub struct KeyringItem {
 const AGY: KeyringItem = KeyringItem { service: "gemini", user: "antigravity" };
 
 impl HostEnvironment<'_> {
-    fn set(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn set(&self, name: &str) -> Option<PathBuf> {
         let value = (self.variable)(name).filter(|value| !value.is_empty())?;
         // a tilde that the shell did not expand
         let rest = value.strip_prefix("~/").or_else(|| value.strip_prefix("~\\"));
@@ -146,10 +153,27 @@ pub fn default_paths(of: &HostEnvironment<'_>) -> Vec<DiscoveryPath> {
         kind: DiscoveryPathKind::Directory(of.home.join(".cli-proxy-api")),
     });
     places.push(DiscoveryPath { tool: Tool::AntigravityCli, kind: DiscoveryPathKind::Keyring(AGY) });
+    for (tool, parent, prefix) in profile_places(of) {
+        places.push(DiscoveryPath { tool, kind: DiscoveryPathKind::Profiles { parent, prefix } });
+    }
     if of.system == Platform::MacOs {
         for service in keychain_services(of) {
             places.push(DiscoveryPath { tool: Tool::ClaudeCode, kind: DiscoveryPathKind::Keychain(service) });
         }
+    }
+    places
+}
+
+/// Where users, and programs that switch between logins, have a directory for each login of a tool.
+pub(super) fn profile_places(of: &HostEnvironment<'_>) -> Vec<(Tool, PathBuf, &'static str)> {
+    let mut places = vec![
+        (Tool::ClaudeCode, of.home.clone(), ".claude-"),
+        (Tool::ClaudeCode, of.home.join(".ccs").join("instances"), ""),
+        (Tool::Codex, of.home.clone(), ".codex-"),
+    ];
+    for directory in unique([Some(of.xdg_config()), Some(of.home.join(".config"))]) {
+        places.push((Tool::ClaudeCode, directory.clone(), "claude"));
+        places.push((Tool::Codex, directory, "codex"));
     }
     places
 }
@@ -183,13 +207,6 @@ pub fn keychain_service(directory: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, directory.as_bytes());
     let start: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{KEYCHAIN_LOGIN}-{start}")
-}
-
-/// The file that names the owner of a keychain item.
-#[cfg(any(target_os = "macos", all(test, unix)))]
-pub(super) fn beside_keychain(service: &str, of: &HostEnvironment<'_>) -> Option<PathBuf> {
-    let directory = if service == KEYCHAIN_LOGIN { Some(of.home.clone()) } else { of.set("CLAUDE_CONFIG_DIR") };
-    directory.map(|directory| directory.join(".claude.json"))
 }
 
 fn opencode_configurations(of: &HostEnvironment<'_>) -> Vec<PathBuf> {
@@ -254,6 +271,9 @@ mod tests {
             DiscoveryPathKind::File(path) | DiscoveryPathKind::Directory(path) => {
                 path.to_string_lossy().replace('\\', "/")
             }
+            DiscoveryPathKind::Profiles { parent, prefix } => {
+                format!("{}*", parent.join(prefix).to_string_lossy().replace('\\', "/"))
+            }
             DiscoveryPathKind::Keychain(service) => service,
             DiscoveryPathKind::Keyring(item) => format!("keyring {}/{}", item.service, item.user),
         };
@@ -267,6 +287,7 @@ mod tests {
             /h/.config/opencode/anthropic-accounts.json /h/.claude/.credentials.json /h/.claude.json \
             /h/.codex/auth.json /h/.gemini/oauth_creds.json /h/.local/share/opencode/auth.json \
             /h/.gemini/antigravity-cli/antigravity-oauth-token \
+            /h/.claude-* /h/.config/claude* /h/.ccs/instances/* /h/.codex-* /h/.config/codex* \
             /h/.local/share/opencode/opencode.db /h/.antigravity_tools/accounts /h/.cli-proxy-api";
         for path in paths.split(' ') {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");

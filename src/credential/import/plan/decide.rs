@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::{DiscoveredAccount, DiscoveredLimit};
 use super::links::meaning;
 use super::{AccountUpdate, ImportOutcome, ImportStep, KnownAccount, LinkChange};
-use crate::credential::{Fingerprint, Link, LinkMode, LoginHome, SETTLE, may_refresh};
+use crate::credential::{Fingerprint, LabelSource, Link, LinkMode, LoginHome, SETTLE, may_refresh, numbered};
 use crate::pool::{CredentialKind, IdentityMatch, LoginCandidate, Tier, Wall};
 
 /// All accounts, including those that earlier steps added.
@@ -15,6 +15,7 @@ pub struct ImportPlan {
     pub(super) known: Vec<KnownAccount>,
     pub(super) mode: Option<LinkMode>,
     now: Wall,
+    labels: HashSet<String>,
 }
 
 /// The age of a credential, compared with the stored one.
@@ -29,7 +30,8 @@ impl ImportPlan {
     /// Starts with the known accounts; `mode` is the user's choice for rotating logins, if given.
     #[must_use]
     pub fn new(known: Vec<KnownAccount>, mode: Option<LinkMode>, now: Wall) -> Self {
-        Self { known, mode, now }
+        let labels = known.iter().filter_map(|known| known.label.clone()).collect();
+        Self { known, mode, now, labels }
     }
 
     /// Decides about one discovered account, whose credential has this fingerprint. Later decisions see the result.
@@ -99,7 +101,8 @@ impl ImportPlan {
             Err(why) => return ImportStep::refused(why),
         };
         let index = self.known.len();
-        let label = self.free_label(entry);
+        let label = Some(self.free_label(entry).unwrap_or_else(|| self.made_label(entry)));
+        self.labels.extend(label.clone());
         let mut sentence = match &link {
             Some(link) => meaning(link.mode, entry),
             None if entry.credential.kind == CredentialKind::Oauth => {
@@ -111,8 +114,11 @@ impl ImportPlan {
             sentence = "copied: from now on only lessor must use this login, because each refresh invalidates the previous token"
                 .to_owned();
         }
-        if entry.label.is_some() && label.is_none() {
-            sentence += "; its label is used by another account, so it has none";
+        if entry.label.is_some()
+            && entry.label != label
+            && let Some(label) = &label
+        {
+            sentence += &format!("; its label is used by another account, so it is called {label}");
         }
         sentence += &self.lacks(entry, link.as_ref());
         let ended = self.is_dead(entry, link.as_ref());
@@ -298,7 +304,23 @@ impl ImportPlan {
     }
 
     fn free_label(&self, entry: &DiscoveredAccount) -> Option<String> {
-        entry.label.clone().filter(|label| !self.known.iter().any(|known| known.label.as_ref() == Some(label)))
+        entry.label.clone().filter(|label| !self.labels.contains(label))
+    }
+
+    /// A label for a new account whose tool has none for it, or one that is used already.
+    fn made_label(&self, entry: &DiscoveredAccount) -> String {
+        let is_taken = |label: &str| self.labels.contains(label);
+        if let Some(label) = &entry.label {
+            return numbered(label, 2, is_taken);
+        }
+        let source = LabelSource {
+            provider: &entry.provider,
+            tool: Some(entry.tool),
+            kind: entry.credential.kind,
+            email: entry.email.as_deref(),
+            organization: entry.owner.organization_name.as_deref(),
+        };
+        source.label(is_taken)
     }
 
     fn has_expired(&self, entry: &DiscoveredAccount) -> bool {
@@ -355,6 +377,7 @@ impl ImportPlan {
         let AccountUpdate { owner, email, label, tier, project_id, limits } = step.update.clone();
         known.owner = owner.unwrap_or_else(|| known.owner.clone());
         known.email = known.email.take().or(email);
+        self.labels.extend(label.clone());
         known.label = known.label.take().or(label);
         known.tier = tier.unwrap_or(known.tier);
         known.project_id = known.project_id.take().or(project_id);

@@ -67,7 +67,7 @@ pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
     let tool = entry.tool.title();
     match mode {
         LinkMode::Link => {
-            format!("linked: {tool} continues to refresh this login; lessor follows its file and never refreshes it")
+            format!("linked: {tool} refreshes this login, and lessor follows its file")
         }
         LinkMode::TakeOver if entry.tool.is_agent() => {
             format!("taken over: lessor refreshes this login, so {tool} must be started with `lessor run` from now on")

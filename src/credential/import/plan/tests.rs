@@ -130,17 +130,36 @@ fn missing_facts_are_added_once() {
     let step = plan.next(&more(), print(&more()));
     assert_eq!((step.outcome, step.takes_token), (ImportOutcome::Updated, false));
     assert_eq!(step.update.limits, [limit(2_000_000)]);
-    for word in ["its address", "a label", "its owner", "its project", "its plan", "a limit"] {
+    // it got a label when it was added, and keeps it
+    assert_eq!(step.update.label, None);
+    for word in ["its address", "its owner", "its project", "its plan", "a limit"] {
         assert!(step.message.contains(word), "{}", step.message);
     }
     assert_eq!(take(&mut plan, &more()).0, ImportOutcome::Same);
     let shorter = DiscoveredAccount { limits: vec![limit(1_500_000)], email: Some("x@y.z".into()), ..more() };
     assert_eq!(take(&mut plan, &shorter).0, ImportOutcome::Same, "a longer limit and a known address stay");
     // another account may not get the same label
-    let other = DiscoveredAccount { label: Some("work".into()), ..google("r2") };
+    let labelled = |refresh| DiscoveredAccount { label: Some("work".into()), ..google(refresh) };
+    assert_eq!(plan.next(&labelled("r3"), print(&labelled("r3"))).update.label.as_deref(), Some("work"));
+    let other = labelled("r2");
     let step = plan.next(&other, print(&other));
-    assert_eq!((step.outcome, step.update.label.as_deref()), (ImportOutcome::Added, None));
-    assert!(step.message.contains("label"), "{}", step.message);
+    assert_eq!((step.outcome, step.update.label.as_deref()), (ImportOutcome::Added, Some("work-2")));
+    assert!(step.message.contains("it is called work-2"), "{}", step.message);
+}
+
+#[test]
+fn an_account_without_a_label_gets_one_when_it_is_added() {
+    let mut plan = plan(LinkMode::TakeOver);
+    let of = |email: Option<&str>, tool, refresh: &str| DiscoveredAccount {
+        email: email.map(str::to_owned),
+        tool,
+        ..login(refresh, 2_000_000)
+    };
+    let mut label = |entry: DiscoveredAccount| plan.next(&entry, print(&entry)).update.label.unwrap();
+    assert_eq!(label(of(Some("me@home.org"), Tool::ClaudeCode, "r1")), "claude-me");
+    assert_eq!(label(of(Some("me@work.org"), Tool::ClaudeCode, "r2")), "claude-me-work");
+    assert_eq!(label(of(None, Tool::ClaudeCode, "r3")), "claude-1");
+    assert_eq!(label(of(None, Tool::Opencode, "r4")), "claude-2");
 }
 
 #[test]
@@ -375,7 +394,7 @@ fn a_token_that_another_account_has_adopted_by_mistake_is_given_to_its_owner() {
     take(&mut linked, &mine());
     let step = linked.next(&other(), print(&other()));
     assert_eq!(step.outcome, ImportOutcome::Refused, "the file with the owner may be the one that is wrong");
-    assert!(step.message.contains("p@b.c") && step.message.contains("q@b.c"), "{}", step.message);
+    assert!(step.message.contains("claude-p") && step.message.contains("q@b.c"), "{}", step.message);
     linked.known[0].is_on_trial = true;
     let step = linked.next(&other(), print(&other()));
     assert_eq!((step.outcome, step.account, step.taken_from), (ImportOutcome::Linked, Some(1), Some(0)));

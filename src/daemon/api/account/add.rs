@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::credential::{Credential, claims::LoginClaims, oauth::LoginIdentity};
+use crate::credential::{Credential, LabelSource, claims::LoginClaims, oauth::LoginIdentity};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
 use crate::daemon::state::{Daemon, State, save};
@@ -109,6 +109,14 @@ fn record_of(
         return Err(bad(format!("the label {label:?} belongs to account {}", other.record.id))
             .hint("labels are unique: choose another, or remove that account first"));
     }
+    let label = params.label.take().unwrap_or_else(|| {
+        let organization = owner.organization_name.as_deref();
+        let (provider, email) = (params.provider.as_str(), params.email.as_deref());
+        let source = LabelSource { provider, tool: None, kind: credential.kind, email, organization };
+        let is_taken =
+            |label: &str| state.pool.accounts().iter().any(|account| account.record.label.as_deref() == Some(label));
+        source.label(is_taken)
+    });
     let allowed_agents = params.allowed_agents.unwrap_or_else(|| {
         provider::default_agents(&params.provider, credential.api_kind(), credential.access.expose())
     });
@@ -118,7 +126,7 @@ fn record_of(
     let record = AccountRecord {
         id: new_id(state, new_ids)?,
         provider: params.provider,
-        label: params.label,
+        label: Some(label),
         email: params.email,
         tier,
         kind: credential.kind,
