@@ -149,10 +149,11 @@ fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
         return error;
     }
     let provider = &purpose.provider;
-    let program = LoginProgram::of_provider(provider).map_or(provider.as_str(), |program| program.name());
+    let by_program = LoginProgram::of_provider(provider).map(|program| format!("lessor login {} or ", program.name()));
     error.replace_hint(format!(
-        "import the accounts of your other tools: lessor import; log in: lessor login {program}; \
-         or add a key: lessor account add {provider} --api-key-stdin"
+        "import the accounts of your other tools: lessor import; log in: {}lessor login {provider}; \
+         or add a key: lessor account add {provider} --api-key-stdin",
+        by_program.unwrap_or_default()
     ))
 }
 

@@ -202,7 +202,7 @@ fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
         return Box::new(move || tracing::info!(kind, %account, state = "removed", "{account} was removed"));
     };
     let (name, provider) = (name(account, pool), record.provider.clone());
-    let why = login_words(record, now).unwrap_or_default();
+    let why = login_words(record, now, None).unwrap_or_default();
     let (needs_login, enabled) = (matches!(record.login_state, LoginState::NeedsLogin(_)), record.enabled);
     match record.login_state {
         LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => {
@@ -217,12 +217,12 @@ fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
     }
 }
 
-/// Why an account needs its user, for people; `None` for a working login. Settings that are missing for a refresh are
-/// not mentioned.
-pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
+/// Why an account needs its user, for people, with the command that logs in; `None` for a working login. Settings that
+/// are missing for a refresh are not mentioned.
+pub(crate) fn login_words(record: &AccountRecord, now: Wall, command: Option<&str>) -> Option<String> {
     match &record.login_state {
         LoginState::Ready => None,
-        LoginState::NeedsLogin(problem) => Some(problem_words(problem, now)),
+        LoginState::NeedsLogin(problem) => Some(problem_words(problem, now, command)),
         LoginState::NeedsVerification(verification) => Some(match &verification.text {
             Some(text) => text.clone(),
             None => with_link("the account must be confirmed with the provider", verification.link.as_deref()),
@@ -231,7 +231,7 @@ pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
 }
 
 /// A login problem, for people.
-fn problem_words(problem: &LoginProblem, now: Wall) -> String {
+fn problem_words(problem: &LoginProblem, now: Wall, command: Option<&str>) -> String {
     match problem {
         LoginProblem::AccessTokenEnded => "its access token has ended".to_owned(),
         LoginProblem::RefreshRejected { code, answer_lost_at } => {
@@ -243,7 +243,8 @@ fn problem_words(problem: &LoginProblem, now: Wall) -> String {
                 )
             });
             let lost = lost.unwrap_or_default();
-            format!("the provider rejected its refresh token ({code}){lost}; log in again")
+            let command = command.map(|command| format!(": {command}")).unwrap_or_default();
+            format!("the provider rejected its refresh token ({code}){lost}; log in again{command}")
         }
         LoginProblem::RejectedByProvider { link } => with_link("the provider rejected the credential", link.as_deref()),
         LoginProblem::Described(text) => text.clone(),

@@ -189,7 +189,9 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
             let denial = denial_words(state, now, account).or_else(|| overage_words(account, now));
             return denial.or_else(|| interrupted_words(state, now, record.id));
         }
-        LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => login_words(record, now.wall)?,
+        LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => {
+            login_words(record, now.wall, Some(&super::remedy::login_command(state, account)))?
+        }
     };
     let missing = state.missing_for_refresh(record.id);
     match missing.filter(|_| record.login_state == LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::remedy::{credential_hint, enabling_command, remedy};
+use super::remedy::{credential_hint, enabling_command, login_command, remedy};
 use crate::daemon::log::login_words;
 use crate::daemon::state::{AccountState, State};
 use crate::pool::{Account, AccountId, AccountRecord, LimitSource, LoginState, Now, spoken};
@@ -54,7 +54,7 @@ pub(super) fn warnings(state: &State, now: Now) -> impl Iterator<Item = String> 
 pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<ErrorInfo> {
     let account = state.pool.account(id)?;
     let name = state.account_name(id);
-    let why = login_words(&account.record, now.wall).unwrap_or_default();
+    let why = login_words(&account.record, now.wall, Some(&login_command(state, account))).unwrap_or_default();
     match &account.record.login_state {
         _ if !account.enabled() => Some(disabled(state, account)),
         LoginState::Ready => None,

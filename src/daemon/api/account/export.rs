@@ -19,7 +19,7 @@ pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> Call
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
     let record = &account.record;
     let credential = state.credentials.get(record.id);
-    let words = || login_words(record, now.wall);
+    let words = || login_words(record, now.wall, None);
     let (needs_login, needs_verification) = match &record.login_state {
         // the expiry of the token is exported, too
         LoginState::Ready | LoginState::NeedsLogin(LoginProblem::AccessTokenEnded) => (None, None),
