@@ -61,8 +61,8 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
     }
 }
 
-/// Settings of glibc's allocator, and their values. It has two heaps instead of eight for each processor, and takes and
-/// gives back large blocks by themselves, whatever their size was before: what was freed is used again or given back.
+/// Settings of glibc's allocator, and their values: two heaps instead of eight for each processor, and large blocks that are
+/// taken from the system and given back one by one. So little of what was freed is kept.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
 
