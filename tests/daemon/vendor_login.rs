@@ -62,7 +62,7 @@ echo '{"active":"gina@example.org","old":[]}' > google_accounts.json
 const AGY: &str = r#"#!/bin/sh
 [ -z "$DBUS_SESSION_BUS_ADDRESS" ] || exit 9
 mkdir -p "$HOME/.gemini/antigravity-cli"
-echo '{"token":{"access_token":"at-canary","refresh_token":"rt-canary","token_type":"Bearer","expiry":"2099-12-31T00:00:00Z"},
+echo '{"token":{"access_token":"at-canary-agy","refresh_token":"rt-canary-agy","token_type":"Bearer","expiry":"2099-12-31T00:00:00Z"},
 "auth_method":"consumer"}' > "$HOME/.gemini/antigravity-cli/antigravity-oauth-token"
 "#;
 
