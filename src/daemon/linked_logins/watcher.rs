@@ -142,7 +142,7 @@ async fn remove_left_homes(daemon: &Daemon) {
         match home.remove() {
             Ok(()) => tracing::info!(%path, "removed the directory of a login that no account has any more"),
             Err(error) => {
-                tracing::warn!(%path, "the directory of a login that no account has cannot be removed: {error}")
+                tracing::warn!(%path, "the directory of a login that no account has cannot be removed: {error}");
             }
         }
     }

@@ -139,7 +139,7 @@ fn read_login(home: &LoginHome) -> Result<DiscoveredAccount, DiscoveryError> {
     let tool_home = home.tool_home();
     let directory = tool_home.to_str().map(str::to_owned);
     let variable = |name: &str| directory.clone().filter(|_| name == "CLAUDE_CONFIG_DIR");
-    let of = HostEnvironment { system: Platform::here(), home: tool_home.clone(), variable: &variable };
+    let of = HostEnvironment { system: Platform::here(), home: tool_home, variable: &variable };
     let now = Wall(format::now());
     let file = home.login_file();
     let place = file.to_string_lossy();
