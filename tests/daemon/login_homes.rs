@@ -277,7 +277,8 @@ fn each_failure_of_the_program_is_a_state_with_a_reason_and_a_remedy() {
         let account = account(&mut client, "one");
         let words = account["state_reason"].as_str().unwrap();
         assert!(words.contains(reason), "{how}: {words}");
-        let refusal = client.ask("lease.acquire", &json!({ "provider": "google", "agent": "gemini" }));
+        let refused = json!({ "provider": "google", "agent": "gemini", "wait_ms": 0 });
+        let refusal = client.ask("lease.acquire", &refused);
         assert_eq!(refusal["error"]["data"]["accounts"][0]["why"], state, "{how}: {refusal}");
         assert_eq!(refusal["error"]["data"]["hint"], "lessor login gemini", "{how}: {refusal}");
         let status = client.call("status", json!({}));

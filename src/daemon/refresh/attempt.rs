@@ -47,7 +47,7 @@ impl Servers {
 
 /// What is done for one account.
 enum Job {
-    Oauth(RefreshJob),
+    Oauth(Box<RefreshJob>),
     StartTool(Link),
 }
 
@@ -223,10 +223,10 @@ fn job(daemon: &Daemon, id: AccountId) -> Option<Job> {
     let state = &*daemon.state();
     let settings = match state.renewal(id)?.ok()? {
         Renewal::StartTool(link) => return Some(Job::StartTool(link)),
-        Renewal::Oauth(settings) => settings,
+        Renewal::Oauth(settings) => *settings,
     };
     let refresh = state.credentials.get(id)?.refresh.as_ref()?.duplicate();
-    Some(Job::Oauth(RefreshJob { settings, refresh, link: state.links.get(id).cloned() }))
+    Some(Job::Oauth(Box::new(RefreshJob { settings, refresh, link: state.links.get(id).cloned() })))
 }
 
 /// The write that saves a new credential; `None` when the account no longer has the login that was refreshed.

@@ -248,7 +248,8 @@ fn empty_directory(home: &Path) -> io::Result<std::path::PathBuf> {
     Ok(directory)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _};
     use std::{ffi::OsStr, path::PathBuf};

@@ -13,7 +13,7 @@ use crate::pool::{AccountId, CredentialKind};
 #[derive(Debug)]
 pub(crate) enum Renewal {
     /// It asks the OAuth server.
-    Oauth(OauthSettings),
+    Oauth(Box<OauthSettings>),
     /// It starts the tool that made the login, in the login's home.
     StartTool(Link),
 }
@@ -26,13 +26,14 @@ impl State {
         let link = self.links.get(id);
         if let Some(link) = link.filter(|link| link.mode == LinkMode::StartTool) {
             let by_oauth = self.client_of_tool_login(provider, credential, link);
-            let renewal = by_oauth.map_or_else(|| Renewal::StartTool(link.clone()), Renewal::Oauth);
+            let renewal = by_oauth
+                .map_or_else(|| Renewal::StartTool(link.clone()), |settings| Renewal::Oauth(Box::new(settings)));
             return (credential.kind == CredentialKind::Oauth).then_some(Ok(renewal));
         }
         if !is_refreshable(credential) || link.is_some_and(|link| !is_ours_to_refresh(link)) {
             return None;
         }
-        Some(self.oauth_settings(provider, credential).map(Renewal::Oauth))
+        Some(self.oauth_settings(provider, credential).map(|settings| Renewal::Oauth(Box::new(settings))))
     }
 
     /// The program in whose home the account's login is, where lessor starts it to refresh the login.
