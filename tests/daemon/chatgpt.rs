@@ -247,6 +247,32 @@ fn an_ended_login_names_the_command_that_renews_it() {
 }
 
 #[test]
+fn a_registration_that_is_gone_stops_its_own_login_only() {
+    let server = ChatgptServer::start(Duration::from_secs(6));
+    let home = home(&server);
+    for (user, label) in [(&ANN, "gone"), (&BOB, "there")] {
+        server.user(user);
+        log_in(&home, &["--label", label]).unwrap();
+    }
+    server.forget("oaiapp_1");
+    let remedy = "lessor account remove gone, then: lessor login openai --chatgpt";
+    wait_until("the warning is shown", || run(&home, &["status"]).unwrap().replace("\n  ", " ").contains(remedy));
+    wait_until("the other login is refreshed", || server.refreshes("oaiapp_2") >= 1);
+}
+
+#[test]
+fn a_label_of_another_account_is_refused_before_the_login() {
+    let server = ChatgptServer::start(HOUR);
+    let home = home(&server);
+    let mut add = lessor(&home, &["account", "add", "openai", "--api-key-stdin", "--label", "work"]).spawn().unwrap();
+    add.stdin.take().unwrap().write_all(b"sk-canary").unwrap();
+    assert!(add.wait().unwrap().success());
+    let error = run(&home, &["login", "openai", "--chatgpt", "--label", "work"]).unwrap_err();
+    assert!(error.contains("belongs to another account"), "{error}");
+    assert_eq!((error.lines().count(), server.hosts().len()), (2, 0), "{error}");
+}
+
+#[test]
 fn an_export_keeps_what_the_login_is_for() {
     let server = ChatgptServer::start(HOUR);
     let home = home(&server);

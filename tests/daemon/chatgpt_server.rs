@@ -153,6 +153,11 @@ impl ChatgptServer {
         self.state().clients.insert(client.to_owned(), user.clone());
     }
 
+    /// The registration is gone.
+    pub fn forget(&self, client: &str) {
+        self.state().clients.remove(client);
+    }
+
     /// The user removes the program from the account.
     pub fn revoke(&self, client: &str) {
         self.state().revoked.push(client.to_owned());

@@ -17,7 +17,7 @@ pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusab
 pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease, lease_rows, with_programs};
 pub use remedy::renewal_command;
-pub(crate) use remedy::{client_check, login_command, remedy, renewal_hint};
+pub(crate) use remedy::{client_check, login_command, refused_client_remedy, remedy, renewal_hint};
 pub(crate) use situation::situation;
 pub(crate) use status::{status, totals};
 pub(crate) use warnings::{KEYRING_HINT, unmatched_accounts};

@@ -88,6 +88,24 @@ pub(crate) fn login_command(state: &State, account: &Account) -> String {
     format!("lessor login {provider}")
 }
 
+/// What to do when the server does not accept the OAuth client of a login.
+pub(crate) fn refused_client_remedy(state: &State, account: &Account) -> String {
+    let (name, provider) = (state.account_reference(account.record.id), &account.record.provider);
+    let is_direct = state.credentials.get(account.record.id).is_some_and(|credential| credential.resource.is_some());
+    if is_direct {
+        // its client is registered with the first login
+        return format!(
+            "if lessor was removed from the account there: lessor account remove {name}, then: lessor login {provider} \
+             --chatgpt"
+        );
+    }
+    let check = client_check(state, account.record.id);
+    format!(
+        "{check}, then: lessor account refresh {name}; if another client made the login: lessor account set {name} \
+         client_id=ID"
+    )
+}
+
 /// The same as a sentence; a login that another tool has is renewed there.
 pub(super) fn credential_hint(state: &State, account: &Account) -> String {
     match state.links.get(account.record.id).filter(|link| link.mode == LinkMode::Link) {

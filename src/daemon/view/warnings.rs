@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use rustc_hash::FxBuildHasher;
 
-use super::remedy;
+use super::remedy::{self, refused_client_remedy};
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::daemon::state::{GatewayShortage, State};
 use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
@@ -71,8 +71,9 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
                 None => {
                     let names = vec![state.account_name(id)];
                     let (first, check) = (state.account_reference(id), super::client_check(state, id));
+                    let client_remedy = refused_client_remedy(state, account);
                     let login = state.started_program(id).map(|_| remedy::login_command(state, account));
-                    failing.push(FailingLogins { provider, first, check, names, login, failure, since });
+                    failing.push(FailingLogins { provider, first, check, client_remedy, names, login, failure, since });
                 }
             }
         } else if account.record.login_state == LoginState::Ready
@@ -103,6 +104,8 @@ struct FailingLogins<'a> {
     first: String,
     /// What to check of its client.
     check: String,
+    /// What to do if its client is not accepted.
+    client_remedy: String,
     names: Vec<String>,
     /// The command that makes the first one again, if its tool is started to refresh it.
     login: Option<String>,
@@ -126,13 +129,9 @@ impl FailingLogins<'_> {
                 self.login.as_ref().map(|command| format!("; to log in again: {command}")).unwrap_or_default(),
             ),
             RefreshFault::Client => (provider.to_owned(), format!("; {check}, then: lessor account refresh {first}")),
-            RefreshFault::ClientRefused | RefreshFault::ClientUnknown => (
-                format!("{some}{more}"),
-                format!(
-                    "; {check}, then: lessor account refresh {first}; if another client \
-                     made the login: lessor account set {first} client_id=ID"
-                ),
-            ),
+            RefreshFault::ClientRefused | RefreshFault::ClientUnknown => {
+                (format!("{some}{more}"), format!("; {}", self.client_remedy))
+            }
             RefreshFault::Endpoint | RefreshFault::RateLimited | RefreshFault::Disk => {
                 (provider.to_owned(), String::new())
             }

@@ -13,7 +13,7 @@ const TELLING: u64 = 100;
 
 fn of_number(number: u64) -> RequestRow {
     let row = RequestRow { directory: Some(format!("/work/{}", number % 3)), ..request(NOW + number / 1000) };
-    if number % TELLING > 0 {
+    if !number.is_multiple_of(TELLING) {
         return row;
     }
     let attempt = AttemptRow { status: Some(429), scope: Some("account".to_owned()), ..row.attempts[0].clone() };

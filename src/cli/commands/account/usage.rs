@@ -96,8 +96,9 @@ fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
 /// Why there is no reading.
 fn unread(info: &AccountInfo) -> String {
     match info.kind {
-        kind if !is_reported(&info.provider, kind) => {
-            format!("not known: {} reports no usage of a {}", clean(&info.provider), account::kind(kind))
+        kind if !is_reported(&info.provider, info.api_kind()) => {
+            let what = if info.resource.is_some() { "login for its public API" } else { account::kind(kind) };
+            format!("not known: {} reports no usage of a {what}", clean(&info.provider))
         }
         _ if info.state == "ready" => "no reading yet".to_owned(),
         _ => format!("no reading yet: {}", account::state(info)),

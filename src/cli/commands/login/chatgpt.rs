@@ -36,7 +36,14 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     // any problem with the daemon is found before the user logs in
     let mut client = context.connect()?;
     client.reload()?;
-    let accounts = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
+    let mut accounts = client.accounts(ListAccountsParams::default())?;
+    if let Some(other) = accounts.iter().find(|account| account.label.is_some() && account.label == options.label)
+        && other.resource.is_none()
+    {
+        let message = format!("the label {} belongs to another account", clean(account::name(other)));
+        return Err(CliError::bad_request(message).hint("choose another: lessor login openai --chatgpt --label L"));
+    }
+    accounts.retain(|account| account.provider == provider);
     let renewed = renewed(&options, &accounts, context)?;
     let mut host = AgentHost::load(context.places()?.state)?;
     let known_client = match renewed {
@@ -73,7 +80,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     check(&tokens, &identity, renewed, direct)?;
     let label = match renewed {
         Some(_) => None,
-        None => new_label(options.label, &identity, &accounts, context)?,
+        None => new_label(options.label, &identity, &accounts),
     };
     let now = Wall(format::now());
     let request = AddAccountParams {
@@ -163,27 +170,17 @@ fn check(
     Ok(())
 }
 
-/// The label of a new account: an address that another account has does not tell them apart.
-fn new_label(
-    given: Option<String>,
-    identity: &LoginIdentity,
-    accounts: &[AccountInfo],
-    context: &Context,
-) -> Result<Option<String>, CliError> {
+/// The label of a new account: an address that another account has does not tell them apart. The user is not asked: the
+/// thread that waits for a pasted address still reads the terminal.
+fn new_label(given: Option<String>, identity: &LoginIdentity, accounts: &[AccountInfo]) -> Option<String> {
     let is_taken = |email: &String| accounts.iter().any(|account| account.email.as_ref() == Some(email));
     if given.is_some() || identity.email.as_ref().is_some_and(|email| !is_taken(email)) {
-        return Ok(given);
+        return given;
     }
     let names: Vec<&str> = accounts.iter().filter_map(|account| account.label.as_deref()).collect();
     let numbered = (2..).map(|number| format!("chatgpt-{number}"));
     let mut unused = std::iter::once("chatgpt".to_owned()).chain(numbered);
-    let suggested = unused.find(|name| !names.contains(&name.as_str()));
-    if !prompt::can_ask() {
-        return Ok(suggested);
-    }
-    let question = format!("A name for this account [{}]:", suggested.as_deref().unwrap_or_default());
-    let answer = prompt::ask_text(&question, &context.output)?;
-    Ok(answer.filter(|answer| !answer.is_empty()).or(suggested))
+    unused.find(|name| !names.contains(&name.as_str()))
 }
 
 fn note_rest(tokens: &TokenSet, context: &Context) {

@@ -104,7 +104,7 @@ fn quota(info: &AccountInfo, now: u64, width: usize, name: usize) -> Pieces {
     let windows = windows(info);
     if windows.is_empty() {
         let is_read = info.usage.iter().any(|window| !window.rate);
-        let text = match (is_read, info.kind) {
+        let text = match (is_read, info.api_kind()) {
             (true, _) => "unused",
             (false, CredentialKind::ApiKey) => "",
             (false, _) if info.usage_trouble.is_some() => "reading failed",

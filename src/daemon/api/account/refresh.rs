@@ -47,16 +47,16 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
 /// Why a refresh has failed, or waits.
 fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let mut error = view::credential_problem(state, CredentialProblem::NotNow(id, at));
-    let name = state.account_reference(id);
+    let account = state.pool.account(id);
     let fault = state.logins.plan.last_failure(id).map(|(failure, _)| failure.fault);
     let remedy = match fault {
         Some(RefreshFault::Client) => format!("{}, then try again", view::client_check(state, id)),
-        Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => format!(
-            "{}; if another client made this login: lessor account set {name} client_id=ID",
-            view::client_check(state, id)
-        ),
-        Some(RefreshFault::Tool | RefreshFault::ToolWantsLogin) => match state.started_program(id) {
-            Some(program) => format!("log in again: lessor login {}", program.name()),
+        Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => match account {
+            Some(account) => view::refused_client_remedy(state, account),
+            None => return error,
+        },
+        Some(RefreshFault::Tool | RefreshFault::ToolWantsLogin) => match account {
+            Some(account) => format!("log in again: {}", view::login_command(state, account)),
             None => return error,
         },
         _ => return error,
