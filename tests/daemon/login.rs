@@ -237,7 +237,7 @@ fn logins_of_one_person_in_two_organisations_are_two_accounts() {
     );
     assert_eq!(
         (&personal["label"], &team["label"]),
-        (&json!("mine-p-personal"), &json!("mine-p-team")),
+        (&json!("mine-p"), &json!("mine-p-team")),
         "their names are distinct"
     );
     let again = log_in("Personal");

@@ -205,7 +205,7 @@ fn rotating_logins_are_linked_taken_over_or_shared() {
     };
     let (linked, step) = first(LinkMode::Link);
     assert_eq!((step.outcome, mode_of(&linked)), (ImportOutcome::Linked, Some(LinkMode::Link)));
-    assert!(step.message.contains("never refreshes it"), "{}", step.message);
+    assert!(step.message.contains("Claude Code refreshes this login"), "{}", step.message);
     let (taken, step) = first(LinkMode::TakeOver);
     assert_eq!((step.outcome, mode_of(&taken)), (ImportOutcome::Added, Some(LinkMode::TakeOver)));
     assert!(step.message.contains("lessor run"), "{}", step.message);
