@@ -135,17 +135,14 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// The error with all its causes, in one line: reqwest shows only the outermost.
+/// Why a request failed: its innermost cause, because the outer ones only say that a request to its URL failed.
 #[must_use]
-pub fn error_chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
+pub fn failure_cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
     }
-    text
+    innermost.to_string()
 }
 
 #[cfg(test)]

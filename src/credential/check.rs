@@ -52,7 +52,7 @@ pub async fn check(of: &CredentialCheck, now: Wall) -> CheckResult {
         Err(why) => return CheckResult::Unreachable(why),
     };
     let unreachable = |error: reqwest::Error| {
-        let why = http::error_chain(&error.without_url());
+        let why = http::failure_cause(&error.without_url());
         CheckResult::Unreachable(format!("{host} cannot be reached: {why}"))
     };
     let mut response = match request.timeout(PATIENCE).send().await {

@@ -242,7 +242,9 @@ impl UsageError {
     }
 
     fn unreachable(error: &reqwest::Error) -> Self {
-        Self { message: http::error_chain(error), kind: PollFailure::Unreachable, unconfirmed: false, link: None }
+        let host = error.url().and_then(|url| url.host_str()).unwrap_or("the server");
+        let message = format!("{host} cannot be reached: {}", http::failure_cause(error));
+        Self { message, kind: PollFailure::Unreachable, unconfirmed: false, link: None }
     }
 }
 

@@ -24,7 +24,6 @@ mod monitor;
 mod requests;
 mod run;
 mod schema;
-mod secrets;
 mod service;
 mod simulate;
 mod status;
@@ -99,7 +98,7 @@ pub(crate) enum CliCommand {
     Login(login::LoginArgs),
     /// Store the secrets of OAuth clients; change the encryption key
     #[command(subcommand, after_help = "Example: lessor secrets list")]
-    Secrets(secrets::SecretsCommand),
+    Secrets(account::SecretsCommand),
     /// Import logins and keys from other tools
     ///
     /// Without a file, reads the usual locations of Claude Code, Codex, Gemini CLI, opencode and others. By default a
@@ -341,7 +340,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Ui(args) => monitor::execute(&args, context),
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),
-        CliCommand::Secrets(command) => secrets::execute(command, context),
+        CliCommand::Secrets(command) => account::secrets(command, context),
         CliCommand::Backup(args) => backup::back_up(&args, context),
         CliCommand::Restore(args) => backup::restore(&args, context),
         CliCommand::Export(args) => account::export(&args, context),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::{http::error_chain, limits};
+use crate::{http::failure_cause, limits};
 
 /// The maximum time of a request, from its connection to the last byte of its answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub(super) enum SendError {
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<OauthResponse, SendError> {
     let sent = request.timeout(REQUEST_TIMEOUT).send().await.map_err(|error| {
         let not_sent = error.is_connect() || error.is_builder();
-        let why = error_chain(&error.without_url());
+        let why = failure_cause(&error.without_url());
         if not_sent { SendError::NotSent(why) } else { SendError::Lost(why) }
     });
     let mut response = sent?;
@@ -44,7 +44,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<OauthRespon
             Ok(None) => return Ok(OauthResponse { status, wait, body }),
             // a refusal is a refusal, even without its body
             Err(_) if status >= 400 => return Ok(OauthResponse { status, wait, body }),
-            Err(error) => return Err(SendError::Lost(error_chain(&error.without_url()))),
+            Err(error) => return Err(SendError::Lost(failure_cause(&error.without_url()))),
         }
     }
 }

@@ -59,7 +59,7 @@ async fn post(client: &reqwest::Client, url: &str, document: Vec<u8>) -> Result<
     let status = match request.send().await {
         Ok(response) => response.status(),
         Err(error) => {
-            return Err(PostFailure { is_lasting: false, why: http::error_chain(&error.without_url()) });
+            return Err(PostFailure { is_lasting: false, why: http::failure_cause(&error.without_url()) });
         }
     };
     if status.is_success() {

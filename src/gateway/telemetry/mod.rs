@@ -165,7 +165,7 @@ impl TelemetryExporter {
         let url = format!("{}/{path}", url.trim_end_matches('/'));
         let request = client.post(url).header("content-type", "application/json").body(document.to_string());
         let response = match timeout(most, request.send()).await {
-            Ok(response) => response.map_err(|error| http::error_chain(&error.without_url()))?,
+            Ok(response) => response.map_err(|error| http::failure_cause(&error.without_url()))?,
             Err(_) => return Err(format!("no answer within {} s", most.as_secs())),
         };
         let status = response.status();

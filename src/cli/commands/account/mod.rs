@@ -5,6 +5,7 @@ mod check;
 mod export;
 mod list;
 mod login_document;
+mod secrets;
 mod set;
 mod usage;
 
@@ -22,6 +23,7 @@ use crate::protocol::{
 use crate::provider::terms;
 
 pub(super) use export::{ExportArgs, export};
+pub(super) use secrets::{SecretsCommand, execute as secrets};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountSubcommand {

@@ -206,15 +206,7 @@ impl ImportPlan {
         let mut message = if !parts.is_empty() {
             parts.join("; ")
         } else if let Some(link) = elsewhere.filter(|_| entry.rotates) {
-            match LoginHome::program_of(Path::new(&link.path)) {
-                Some(program) => format!("the account has a login of its own, from lessor login {}", program.name()),
-                None => {
-                    format!(
-                        "it is already linked to {}; two programs refresh this login: see `lessor doctor`",
-                        link.path
-                    )
-                }
-            }
+            is_kept_elsewhere(link)
         } else if age == TokenAge::Older {
             "the stored token is newer".to_owned()
         } else {
@@ -391,4 +383,12 @@ fn has_lost_refresh_of(entry: &DiscoveredAccount, known: &KnownAccount) -> bool 
         known.link.as_ref().is_some_and(|link| Some(&link.path) == entry.file.as_ref() && link.item == entry.item);
     let ends = entry.credential.expires_at;
     is_linked && entry.credential.refresh.is_none() && ends.is_some() && ends == known.expires_at
+}
+
+/// Why a login is not taken from a second place.
+fn is_kept_elsewhere(link: &Link) -> String {
+    match LoginHome::program_of(Path::new(&link.path)) {
+        Some(program) => format!("the account has a login of its own, from lessor login {}", program.name()),
+        None => format!("it is already linked to {}; two programs refresh this login: see `lessor doctor`", link.path),
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) struct SecretsRemoveArgs {
     yes: bool,
 }
 
-pub(super) fn execute(command: SecretsCommand, context: &Context) -> Result<(), CliError> {
+pub(in crate::cli::commands) fn execute(command: SecretsCommand, context: &Context) -> Result<(), CliError> {
     match command {
         SecretsCommand::Set(args) => set(args, context),
         SecretsCommand::List => list(context),
