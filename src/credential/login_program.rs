@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::import::Tool;
+use super::{LinkMode, import::Tool};
 use crate::provider::credential_variables;
 
 named_enum! {
@@ -63,6 +63,15 @@ impl LoginProgram {
             Self::Codex => Tool::Codex,
             Self::Gemini => Tool::GeminiCli,
             Self::Agy => Tool::AntigravityCli,
+        }
+    }
+
+    /// Who refreshes a login in a home of this program.
+    #[must_use]
+    pub fn link_mode(self) -> LinkMode {
+        match self {
+            Self::Claude | Self::Codex => LinkMode::Share,
+            Self::Gemini | Self::Agy => LinkMode::StartTool,
         }
     }
 

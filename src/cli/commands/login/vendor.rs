@@ -152,11 +152,7 @@ fn read_login(home: &LoginHome) -> Result<DiscoveredAccount, DiscoveryError> {
         read => read?,
     };
     if let Some(login) = in_file {
-        let mode = match home.program() {
-            LoginProgram::Claude | LoginProgram::Codex => LinkMode::Share,
-            LoginProgram::Gemini | LoginProgram::Agy => LinkMode::StartTool,
-        };
-        return Ok(DiscoveredAccount { mode: Some(mode), ..login });
+        return Ok(DiscoveredAccount { mode: Some(home.program().link_mode()), ..login });
     }
     let keychain = home.keychain_item().map(|item| read(&format!("{KEYCHAIN_PREFIX}{item}"))).transpose()?.flatten();
     // lessor writes to no keychain: it owns such a login alone

@@ -8,6 +8,14 @@ impl ImportPlan {
     /// The link for the login, if it needs one.
     pub(super) fn link_of(&self, entry: &DiscoveredAccount) -> Result<Option<Link>, String> {
         let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
+        // the home decides who refreshes the login: no other program does
+        if entry.is_new_login && entry.mode.is_some_and(|of_home| of_home != mode) {
+            return Err(
+                "the login is in a directory of lessor's own, which keeps its way of refreshing: leave --share and \
+                        --take-over out"
+                    .to_owned(),
+            );
+        }
         // a copy of a login that does not rotate can be refreshed beside it, unless only its tool can do that
         if !entry.rotates && mode != LinkMode::StartTool {
             return Ok(None);
@@ -74,6 +82,9 @@ pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
         }
         LinkMode::TakeOver => {
             format!("taken over: lessor refreshes this login, so {tool} must no longer use it directly")
+        }
+        LinkMode::Share if entry.is_new_login => {
+            "kept in a directory of lessor's own: lessor refreshes this login".to_owned()
         }
         LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
         LinkMode::StartTool => {

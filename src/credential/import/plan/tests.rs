@@ -293,6 +293,14 @@ fn a_new_login_in_a_login_home_takes_the_place_of_the_one_before() {
     let step = plan.next(&own, print(&own));
     assert!(!step.takes_token && step.message.contains("lessor login claude"), "{step:?}");
     assert_eq!(place(&plan), Some((home(2), LinkMode::Share)));
+    // another way of refreshing would leave the home without a refresh
+    for mode in [LinkMode::TakeOver, LinkMode::StartTool] {
+        plan.mode = Some(mode);
+        let step = plan.next(&again, print(&again));
+        assert_eq!(step.outcome, ImportOutcome::Refused, "{mode:?}");
+        assert!(step.message.contains("directory of lessor's own"), "{step:?}");
+    }
+    plan.mode = None;
     // Codex's file is shared in a login home only
     for (file, outcome) in [
         ("/state/logins/codex-1/home/auth.json", ImportOutcome::Added),

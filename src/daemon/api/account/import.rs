@@ -51,7 +51,10 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
                 .file
                 .as_ref()
                 .and_then(|file| LoginHome::containing(&daemon.run.state_directory, Path::new(file)));
-            entry.is_new_login = home.is_some_and(|home| home.root().is_dir());
+            if let Some(home) = home.filter(|home| home.root().is_dir()) {
+                entry.is_new_login = true;
+                entry.mode = entry.mode.or(Some(home.program().link_mode()));
+            }
             let target = state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary);
             target.ok().map(|_| state.credentials.fingerprints.of(&entry.credential))
         };
