@@ -35,7 +35,7 @@ pub(crate) struct LoginArgs {
     #[arg(long, value_name = "FILE|NAME")]
     client: Option<String>,
     /// The label of the account, if it is new
-    #[arg(long, value_name = "L")]
+    #[arg(long, value_name = "L", value_parser = label)]
     label: Option<String>,
     /// Add a long-lived token of a Claude subscription: runs `claude setup-token`, then asks for the token
     ///
@@ -47,6 +47,17 @@ pub(crate) struct LoginArgs {
     /// Registers lessor for the account at the first login. --label with the name of such an account renews it.
     #[arg(long, conflicts_with_all = ["device", "client", "token"])]
     chatgpt: bool,
+}
+
+/// A label that the daemon accepts: one that it refuses is refused before the user logs in.
+fn label(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 256;
+    match text {
+        "" => Err("a label is not empty".to_owned()),
+        long if long.len() > LONGEST => Err(format!("a label has at most {LONGEST} bytes")),
+        text if text.chars().any(char::is_control) => Err("a label has no control characters".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
