@@ -2,7 +2,7 @@
 //! contains `home.json`, and `home`: the directory in which the program keeps its files.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
@@ -88,7 +88,12 @@ impl LoginHome {
     #[must_use]
     pub fn containing(state: &Path, path: &Path) -> Option<Self> {
         let homes = state.join(HOMES);
-        let name = path.strip_prefix(&homes).ok()?.components().next()?;
+        let within = path.strip_prefix(&homes).ok()?;
+        // the file can be elsewhere
+        if within.components().any(|part| part == Component::ParentDir) {
+            return None;
+        }
+        let name = within.components().next()?;
         let root = homes.join(name);
         Some(Self { program: program_of_home(&root)?, root })
     }
@@ -149,9 +154,17 @@ impl LoginHome {
     /// What lessor knows about it.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or was changed into something that lessor does not write.
     pub fn record(&self) -> io::Result<HomeRecord> {
-        serde_json::from_slice(&fs::read(self.root.join(RECORD))?).map_err(io::Error::other)
+        let record: HomeRecord =
+            serde_json::from_slice(&fs::read(self.root.join(RECORD))?).map_err(io::Error::other)?;
+        if record.tool != self.program.name() {
+            return Err(io::Error::other(format!("{RECORD} names another tool: {}", record.tool)));
+        }
+        if !record.program.is_absolute() {
+            return Err(io::Error::other(format!("{RECORD} has no absolute path of the program")));
+        }
+        Ok(record)
     }
 
     /// When it was created.
@@ -292,6 +305,7 @@ mod tests {
         for (outside, of) in [
             ("../x", None),
             ("claude-1x/y", None),
+            ("claude-1/../../x", Some(LoginProgram::Claude)),
             ("../../other/logins/claude-7/home/.credentials.json", Some(LoginProgram::Claude)),
             ("../../other/logins/codex-2/home/auth.json", Some(LoginProgram::Codex)),
             ("../../me/.claude/.credentials.json", None),
@@ -300,6 +314,23 @@ mod tests {
             assert_eq!(LoginHome::program_of(&logins.join(outside)), of, "{outside}");
         }
         assert_eq!(LoginHome::program_of(&home.login_file()), Some(LoginProgram::Claude));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_record_that_lessor_has_not_written_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let home = create(state.path(), LoginProgram::Gemini);
+        for (record, words) in [
+            ("", "EOF"),
+            (r#"{"tool":"gemini"}"#, "program"),
+            (r#"{"tool":"claude","program":"/x","path":"","created_at":1}"#, "names another tool: claude"),
+            (r#"{"tool":"gemini","program":"./gemini","path":"","created_at":1}"#, "no absolute path"),
+        ] {
+            fs::write(home.root().join(RECORD), record).unwrap();
+            let why = home.command().unwrap_err().to_string();
+            assert!(why.contains(words), "{record}: {why}");
+        }
     }
 
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! Logins that only their tool can refresh: lessor starts the tool in the login's home, and adopts what it writes there.
 
 mod process;
+mod program;
 mod recipe;
 mod words;
 
@@ -109,26 +110,13 @@ async fn prepare(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> Result<Too
         let program = home.record().map_err(unknown)?.program;
         let recipe = ToolRecipe::of(home.program());
         let recipe = recipe.ok_or_else(|| format!("lessor does not know how {} refreshes a login", link.tool))?;
-        if !is_program(&program) {
-            return Err(format!("its program {} is missing or was moved", program.display()));
-        }
+        program::check(&program).map_err(|why| format!("its program {} {why}", program.display()))?;
         recipe
             .end_token(Path::new(&link.path), refresh.as_ref(), clock::now().wall)
             .map_err(|error| error.to_string())?;
         Ok(ToolLogin { home, recipe, program, link, ends })
     });
     work.await.map_err(|error| error.to_string())?
-}
-
-#[cfg(unix)]
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_program(path: &Path) -> bool {
-    path.is_file()
 }
 
 impl ToolLogin {

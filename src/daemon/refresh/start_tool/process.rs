@@ -225,7 +225,9 @@ const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 #[cfg(unix)]
 fn command(program: &Path, arguments: &[&str], alone: Duration) -> Command {
     let mut command = Command::new("/bin/sh");
-    let guard = format!("(sleep {}; kill -9 -$$) <&- >&- 2>&- & exec \"$@\"", alone.as_secs());
+    // the `PATH` of the login may lack `sleep`
+    let seconds = alone.as_secs();
+    let guard = format!("(PATH=/usr/bin:/bin:$PATH; sleep {seconds} && kill -9 -$$) <&- >&- 2>&- & exec \"$@\"");
     command.args(["-c", &guard, "sh"]).arg(program).args(arguments);
     command
 }
