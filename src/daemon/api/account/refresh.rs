@@ -30,9 +30,13 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
         }
         (id, state.logins.generation(id), state.logins.attempt_ends(id))
     };
-    let _ended_or_not = tokio::time::timeout(LONGEST_WAIT, attempt).await;
+    let has_ended = tokio::time::timeout(LONGEST_WAIT, attempt).await.is_ok();
     let state = &*daemon.state();
-    let Some(account) = state.pool.account(id).filter(|_| state.logins.generation(id) == before) else {
+    // the token of an attempt that ran already can have been in use before this call
+    let plan = &state.logins.plan;
+    let succeeded = has_ended && !state.logins.is_ending() && plan.contains(id) && plan.last_failure(id).is_none();
+    let is_old = state.logins.generation(id) == before && !succeeded;
+    let Some(account) = state.pool.account(id).filter(|_| is_old) else {
         return view::account_answer(state, clock::now(), id);
     };
     if state.logins.is_ending() {
