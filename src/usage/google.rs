@@ -7,11 +7,14 @@ use serde_json::Value;
 
 use super::value::{document, instant, text, used_of_remaining};
 use super::{UnexpectedAnswer, UsageReading, known_tier};
+use crate::limits::line_without_secrets;
 use crate::pool::{Primary, Wall, Window};
 use crate::provider::Catalog;
 
 /// The maximum number of windows that are read.
 const MOST: usize = 48;
+/// The longest reason of Google's that is shown.
+const LONGEST_REASON: usize = 200;
 /// The models that leases can request; others are ignored.
 const SERVED: [&str; 2] = ["gemini", "claude"];
 
@@ -112,7 +115,25 @@ pub(super) fn code_assist(body: &[u8]) -> Result<UsageReading, UnexpectedAnswer>
         plan: words.first().map(|word| (*word).to_owned()),
         tier: words.iter().find_map(|word| known_tier("google", word)),
         project: project.map(str::to_owned),
+        not_served: not_served(&document),
     })
+}
+
+/// Why Google serves a login nothing: it has no plan, and Google says why it gets none.
+fn not_served(document: &Value) -> Option<String> {
+    if ["currentTier", "paidTier"].iter().any(|plan| document.get(*plan).is_some()) {
+        return None;
+    }
+    let refused = document.get("ineligibleTiers")?.as_array()?.first()?;
+    let said = ["reasonMessage", "reasonCode"].iter().find_map(|name| text(refused.get(*name)?));
+    let said = line_without_secrets(said?, LONGEST_REASON);
+    // as Gemini CLI is answered for a Free, Pro or Ultra plan
+    let ended = if said.to_lowercase().contains("client") {
+        "; consumer logins of Gemini CLI ended in June 2026: use an enterprise login, an API key, or `lessor login agy`"
+    } else {
+        ""
+    };
+    Some(format!("Google does not serve this login: {said}{ended}"))
 }
 
 /// A window per model, under the quota key of its requests; of two names of one model the more used one.

@@ -28,6 +28,8 @@ pub struct UsageReading {
     pub tier: Option<Tier>,
     /// The account's cloud project.
     pub project: Option<String>,
+    /// Why the provider serves this login nothing, if it says so.
+    pub not_served: Option<String>,
 }
 
 /// The response has an unexpected format.

@@ -115,11 +115,17 @@ async fn ask_google(client: &reqwest::Client, question: &UsageQuery<'_>, token: 
     let gemini_cli = send(CODE_ASSIST, "retrieveUserQuota", of).await;
     let gemini_cli = gemini_cli.and_then(|body| read(&body, |body| google::user_quota(body, question.now)));
     match (antigravity, gemini_cli) {
-        (Err(failure), Err(_)) => Err(failure),
+        (Err(failure), Err(_)) => match whole.not_served {
+            Some(message) => Err(UsageError { message, ..failure }),
+            None => Err(failure),
+        },
         (one, other) => {
             let both = [one, other].into_iter().flatten();
             whole.windows = both.flat_map(|reading| reading.windows).collect();
-            Ok(whole)
+            match whole.not_served.take() {
+                Some(message) if whole.windows.is_empty() => Err(UsageError::permanent(message)),
+                _ => Ok(whole),
+            }
         }
     }
 }

@@ -227,3 +227,26 @@ fn the_summary_of_antigravity_is_believed_and_models_that_are_all_unused_are_not
         assert_eq!(keys, expected, "{info}");
     }
 }
+
+#[test]
+fn a_login_that_google_does_not_serve_says_so() {
+    for status in [200, 403] {
+        let upstream =
+            Upstream::new(move |request, _| match request.line.split([':', ' ']).nth(2).unwrap_or_default() {
+                "loadCodeAssist" => {
+                    let why = "This client is no longer supported for Gemini Code Assist for individuals.";
+                    let refused = json!({ "reasonCode": "UNSUPPORTED_CLIENT", "reasonMessage": why });
+                    (200, "", json!({ "ineligibleTiers": [refused] }).to_string())
+                }
+                _ => (status, "", "{}".to_owned()),
+            });
+        let mut home = Home::new(&config("google", &upstream.url, "1h"));
+        home.start();
+        let mut client = home.client();
+        login(&mut client, "google", "work", FAR);
+        wait_until("it is said", || {
+            let trouble = account(&mut client, "work")["usage_trouble"].to_string();
+            trouble.contains("no longer supported") && trouble.contains("ended in June 2026")
+        });
+    }
+}
