@@ -94,6 +94,12 @@ pub fn by_alias(word: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == word || provider.aliases.contains(&word))
 }
 
+/// Whether each refresh of a provider's logins invalidates the refresh token before it.
+#[must_use]
+pub fn logins_rotate(provider: &str) -> bool {
+    provider != "google"
+}
+
 /// The tier of a plan of OpenAI or Google, by the provider's name or id for it.
 #[must_use]
 pub fn plan_tier(provider: &str, plan: &str) -> Tier {

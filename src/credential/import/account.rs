@@ -19,6 +19,8 @@ pub struct DiscoveredAccount {
     pub credential: Credential,
     /// Whether each refresh invalidates the previous refresh token, so that two copies would break each other.
     pub rotates: bool,
+    /// Whether it does not rotate, but only its tool can refresh it: lessor does not have its OAuth client.
+    pub needs_its_tool: bool,
     /// The email address.
     pub email: Option<String>,
     /// The user's name for it.
@@ -80,6 +82,7 @@ impl DiscoveredAccount {
             provider: provider.to_owned(),
             credential,
             rotates: false,
+            needs_its_tool: false,
             email: None,
             label: None,
             owner: AccountOwner::default(),

@@ -59,6 +59,12 @@ impl MissingSettings {
     /// The command that provides it.
     #[must_use]
     pub fn command(&self) -> String {
+        self.command_for("NAME")
+    }
+
+    /// The same, with the name under which a client is stored: that of the tool whose logins it refreshes.
+    #[must_use]
+    pub fn command_for(&self, stored: &str) -> String {
         let provider = &self.provider;
         let set = |key: &str, value: &str| format!("lessor config set providers.{provider}.oauth.{key} {value}");
         match &self.part {
@@ -67,13 +73,13 @@ impl MissingSettings {
                 format!("{} && {}", set("issuer", "https://…"), set("client_id", "YOUR-CLIENT-ID"))
             }
             MissingPart::Client if self.wants_secret => {
-                format!("lessor secrets set NAME --provider {provider} --client-id YOUR-CLIENT-ID")
+                format!("lessor secrets set {stored} --provider {provider} --client-id YOUR-CLIENT-ID")
             }
             MissingPart::Client => set("client_id", "YOUR-CLIENT-ID"),
             MissingPart::Choice(_) => set("client_id", "ID"),
-            MissingPart::Secret { name, .. } => format!("lessor secrets set {}", word(name, "NAME")),
+            MissingPart::Secret { name, .. } => format!("lessor secrets set {}", word(name, stored)),
             MissingPart::SecretOf(id) => {
-                format!("lessor secrets set NAME --provider {provider} --client-id {}", word(id, "ID"))
+                format!("lessor secrets set {stored} --provider {provider} --client-id {}", word(id, "ID"))
             }
         }
     }

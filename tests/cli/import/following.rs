@@ -135,3 +135,22 @@ fn a_new_token_is_imported_within_a_second_however_it_is_written() {
         assert!(best < Duration::from_secs(1), "{provider}: {best:?}");
     }
 }
+
+#[test]
+fn a_google_login_that_lessor_cannot_refresh_follows_its_tool() {
+    let machine = Machine::new();
+    let login = |access: &str, ends: u64| json!({ "access_token": access, "refresh_token": "1//FAKE", "expiry_date": ends, "scope": "x" });
+    let place = ".gemini/oauth_creds.json";
+    let file = machine.write(place, &login("ya29.FAKE-1", FAR));
+    let rows = machine.json(&["import", "gemini"])["entries"].clone();
+    assert_eq!(
+        (rows[0]["outcome"].as_str(), rows[0]["message"].as_str()),
+        (Some("linked"), Some("linked: Gemini CLI refreshes this login, and lessor follows its file"))
+    );
+    let mut client = Client::connect(&machine.lessor.places()).unwrap();
+    let mut mine = || client.accounts(ListAccountsParams::default()).unwrap().remove(0);
+    write_in_place(&file, &login("ya29.FAKE-2", FARTHER));
+    soon("the next token is seen", || mine().credential_expires_at == Some(FARTHER));
+    // it has the same login as before, so a second import changes nothing
+    assert_eq!(machine.import(&["gemini"])[0].0, "same");
+}

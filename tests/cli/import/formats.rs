@@ -215,7 +215,8 @@ fn gemini_cli() {
     let owner = ("gemini-cli/google_accounts.json", ".gemini/google_accounts.json");
     check(&[("gemini-cli/oauth_creds.json", ".gemini/oauth_creds.json"), owner], |_| {
         json!([{ "provider": "google", "kind": "oauth", "state": "ready", "email": "gemini@example.org",
-            "account_id": "109800000000000000001", "credential_expires_at": FAR, "link": null }])
+            "account_id": "109800000000000000001", "credential_expires_at": FAR,
+            "link": { "tool": "gemini-cli", "mode": "link", "path": "….gemini/oauth_creds.json" } }])
     });
     check(
         &[("gemini-cli/oauth_creds-without-id.json", ".gemini/oauth_creds.json"), owner],
@@ -228,7 +229,7 @@ fn agy() {
     let place = ".gemini/antigravity-cli/antigravity-oauth-token";
     check(&[("antigravity-cli/antigravity-oauth-token.json", place)], |_| {
         json!([{ "provider": "google", "kind": "oauth", "state": "ready", "email": "agy@example.org",
-            "account_id": "109800000000000000007", "credential_expires_at": FAR, "link": null }])
+            "account_id": "109800000000000000007", "credential_expires_at": FAR, "link": { "tool": "antigravity-cli", "mode": "link" } }])
     });
     check(
         &[("antigravity-cli/tokens-only.json", place)],
@@ -242,7 +243,7 @@ fn opencode() {
         json!([
             { "provider": "anthropic", "kind": "oauth", "credential_expires_at": FAR, "link": { "tool": "opencode", "mode": "link" } },
             { "provider": "openai", "kind": "oauth", "account_id": "acc-2", "link": { "tool": "opencode", "mode": "link" } },
-            { "provider": "google", "kind": "oauth", "project_id": "managed-project", "link": null },
+            { "provider": "google", "kind": "oauth", "project_id": "managed-project", "link": { "tool": "opencode", "mode": "link" } },
             { "provider": "google", "kind": "api_key", "label": "opencode-gemini" } ])
     });
 }
@@ -294,7 +295,8 @@ fn cliproxyapi() {
             { "provider": "openai", "email": "b@example.org", "tier": "pro", "account_id": "acc-3",
               "credential_expires_at": FAR, "link": { "tool": "cliproxyapi", "mode": "link" } },
             { "provider": "google", "email": "c@example.org", "project_id": "cpa-project", "credential_expires_at": FAR },
-            { "provider": "google", "email": "d@example.org", "project_id": "cpa-project-2", "priority": 3, "link": null } ])
+            { "provider": "google", "email": "d@example.org", "project_id": "cpa-project-2", "priority": 3,
+              "link": { "tool": "cliproxyapi", "mode": "link" } } ])
     });
 }
 

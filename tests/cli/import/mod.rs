@@ -308,7 +308,10 @@ fn a_login_without_an_access_token_is_refreshed_and_leased() {
     std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut import = machine.command(&["import"]);
     import.env("GOOGLE_SECRET", "FAKE-client-secret");
-    feed(import, "").ok().says("the first refresh makes one").says("cannot be renewed yet");
+    feed(import, "")
+        .ok()
+        .says("the first refresh makes one")
+        .says("it cannot be renewed yet; first: lessor secrets set opencode-antigravity-auth --provider google");
     machine.run(&["doctor"]).exits(1).says("no OAuth client for google").says("lessor secrets set NAME");
     std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
     machine.run(&["reload"]).ok();

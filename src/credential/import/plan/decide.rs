@@ -183,7 +183,7 @@ impl ImportPlan {
         let takes_token = is_newer && !settles;
         let follow = match wanted {
             Some(wanted) if is_new_login => LinkChange::Set(wanted),
-            wanted => self.follow(known, wanted, takes_token),
+            wanted => self.follow(known, (entry, print), wanted, takes_token),
         };
         let learnt = self.learn(known, entry);
         let tries_again = known.rejected && age == TokenAge::Same && !self.has_expired(entry);

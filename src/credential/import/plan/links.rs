@@ -2,7 +2,7 @@
 
 use super::super::{DiscoveredAccount, discover::KEYCHAIN_PREFIX};
 use super::{ImportPlan, KnownAccount, LinkChange};
-use crate::credential::{Link, LinkMode, share::can_be_shared};
+use crate::credential::{Fingerprint, Link, LinkMode, share::can_be_shared};
 
 impl ImportPlan {
     /// The link for the login, if it needs one.
@@ -17,7 +17,8 @@ impl ImportPlan {
             );
         }
         // a copy of a login that does not rotate can be refreshed beside it, unless only its tool can do that
-        if !entry.rotates && mode != LinkMode::StartTool {
+        let is_of_tool = mode == LinkMode::StartTool || mode == LinkMode::Link && entry.needs_its_tool;
+        if !entry.rotates && !is_of_tool {
             return Ok(None);
         }
         let is_in_keychain = entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN_PREFIX));
@@ -50,7 +51,13 @@ impl ImportPlan {
     }
 
     /// The change of a known account's link. A login that was taken over stays so unless the user chooses another mode.
-    pub(super) fn follow(&self, known: &KnownAccount, wanted: Option<Link>, takes_token: bool) -> LinkChange {
+    pub(super) fn follow(
+        &self,
+        known: &KnownAccount,
+        (entry, print): (&DiscoveredAccount, Fingerprint),
+        wanted: Option<Link>,
+        takes_token: bool,
+    ) -> LinkChange {
         let Some(wanted) = wanted else { return LinkChange::Keep };
         let told = self.mode.is_some_and(|mode| mode != LinkMode::Link);
         match &known.link {
@@ -65,6 +72,8 @@ impl ImportPlan {
             Some(_) => LinkChange::Keep,
             // a login that lessor owns stays as it is, unless its tool has a newer one
             None if takes_token || told => LinkChange::Set(wanted),
+            // a copy that lessor cannot refresh lives as long as its tool is used
+            None if entry.needs_its_tool && known.current == Some(print) => LinkChange::Set(wanted),
             None => LinkChange::Keep,
         }
     }

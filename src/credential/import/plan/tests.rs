@@ -473,3 +473,42 @@ fn a_link_moves_to_the_file_that_has_replaced_its_own() {
     assert_eq!(take(&mut plan, &at("/d/opencode.db", "r3", 3_000_000)), (ImportOutcome::Updated, Some(0), true));
     assert_eq!(plan.known[0].link.as_ref().unwrap().path, "/d/opencode.db");
 }
+
+#[test]
+fn a_login_that_only_its_tool_can_refresh_is_linked_to_the_tools_file() {
+    let living = |needs_its_tool: bool, ends: u64| {
+        let mut entry = google("r1");
+        entry.tool = Tool::GeminiCli;
+        entry.credential.access = Secret::new("ya29.FAKE".into());
+        entry.credential.expires_at = Some(Wall(ends));
+        DiscoveredAccount { file: Some("/h/.gemini/oauth_creds.json".into()), needs_its_tool, ..entry }
+    };
+    let mode_of = |plan: &ImportPlan| plan.known[0].link.as_ref().map(|link| link.mode);
+    let mut plan = plan(LinkMode::Link);
+    let step = plan.next(&living(false, 2_000_000), print(&living(false, 2_000_000)));
+    assert_eq!((step.outcome, mode_of(&plan)), (ImportOutcome::Added, None), "lessor has its client");
+    // the client is forgotten, and it is imported again
+    assert_eq!(take(&mut plan, &living(true, 2_000_000)), (ImportOutcome::Updated, Some(0), false));
+    assert_eq!(mode_of(&plan), Some(LinkMode::Link));
+    assert_eq!(take(&mut plan, &living(true, 2_000_000)).0, ImportOutcome::Same);
+    let mut plan = self::plan(LinkMode::Link);
+    let step = plan.next(&living(true, 2_000_000), print(&living(true, 2_000_000)));
+    assert_eq!(
+        (step.outcome, step.message.as_str()),
+        (ImportOutcome::Linked, "linked: Gemini CLI refreshes this login, and lessor follows its file")
+    );
+    // another login of the same owner, which lessor refreshes itself, stays as it is
+    let mut plan = self::plan(LinkMode::Link);
+    let own = DiscoveredAccount { email: Some("a@b.c".into()), tool: Tool::Lessor, ..google("own") };
+    assert_eq!(take(&mut plan, &own).0, ImportOutcome::Added);
+    let other = DiscoveredAccount { email: Some("a@b.c".into()), ..living(true, 2_000_000) };
+    plan.known[0].ended = false;
+    assert_eq!((take(&mut plan, &other).0, mode_of(&plan)), (ImportOutcome::Same, None));
+    // the same login in a second tool stays linked to the first
+    let mut plan = self::plan(LinkMode::Link);
+    take(&mut plan, &living(true, 2_000_000));
+    let second =
+        DiscoveredAccount { tool: Tool::Opencode, file: Some("/h/auth.json".into()), ..living(true, 2_000_000) };
+    assert_eq!(take(&mut plan, &second).0, ImportOutcome::Same);
+    assert_eq!(plan.known[0].link.as_ref().map(|link| link.path.as_str()), Some("/h/.gemini/oauth_creds.json"));
+}

@@ -3,7 +3,7 @@
 use super::super::account::{DiscoveredAccount, key, login};
 use super::super::{fields::JsonFields, tool::Tool};
 use crate::credential::{Secret, claims::LoginClaims};
-use crate::provider::learn_account_id;
+use crate::provider::{learn_account_id, logins_rotate};
 
 pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
     let names: Vec<&str> = top.names().take(super::super::MOST_ENTRIES).collect();
@@ -95,7 +95,7 @@ fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>, account_id: Option
         return fields.leave_out("it has neither an access nor a refresh token");
     };
     let mut entry = DiscoveredAccount::new(Tool::Opencode, name.to_owned(), provider, credential);
-    entry.rotates = provider != "google" && entry.credential.refresh.is_some();
+    entry.rotates = logins_rotate(provider) && entry.credential.refresh.is_some();
     learn_account_id(provider, &mut entry.owner, account_id);
     let claims = LoginClaims::of(entry.credential.access.expose(), None);
     entry.learn(claims);

@@ -16,8 +16,8 @@ use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 use crate::pool::{
-    Account, AccountChange, AccountId, AccountOwner, AccountRecord, Command, Limit, LoginProblem, LoginState, Now,
-    Usage, Verification, Wall, Window,
+    Account, AccountChange, AccountId, AccountOwner, AccountRecord, Command, CredentialKind, Limit, LoginProblem,
+    LoginState, Now, Usage, Verification, Wall, Window,
 };
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
@@ -51,6 +51,7 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
                 .file
                 .as_ref()
                 .and_then(|file| LoginHome::containing(&daemon.run.state_directory, Path::new(file)));
+            entry.needs_its_tool = needs_its_tool(state, &entry);
             if let Some(home) = home.filter(|home| home.root().is_dir()) {
                 entry.is_new_login = true;
                 entry.mode = entry.mode.or(Some(home.program().link_mode()));
@@ -68,8 +69,8 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         };
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
         let mut message = step.message.clone();
-        if let Some(why) = lacking(&daemon.state(), &entry, &step, known_already) {
-            message += &format!("; it cannot be renewed yet: {why}");
+        if let Some(command) = lacking(&daemon.state(), &entry, &step, known_already) {
+            message += &format!("; it cannot be renewed yet; first: {command}");
         }
         let outcome = step.outcome.name().to_owned();
         let account = if params.dry_run || step.account.is_none() {
@@ -98,7 +99,20 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
     Ok(done.map(|()| Answer::Imported(ImportInfo { entries: rows })))
 }
 
-/// What lessor lacks to refresh an imported login.
+/// Whether only the tool of a login can refresh it, and writes the access tokens to a file that lessor can follow. A login
+/// that rotates stays with its tool anyhow.
+fn needs_its_tool(state: &State, entry: &DiscoveredAccount) -> bool {
+    let credential = &entry.credential;
+    credential.kind == CredentialKind::Oauth
+        && !entry.rotates
+        && !provider::logins_rotate(&entry.provider)
+        && entry.file.is_some()
+        && entry.tool != Tool::Lessor
+        && !credential.access.expose().is_empty()
+        && (credential.refresh.is_none() || state.missing_client(&entry.provider, credential).is_some())
+}
+
+/// The command that gives lessor what it lacks to refresh an imported login.
 fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: Option<AccountId>) -> Option<String> {
     let link = match &step.link_change {
         LinkChange::Set(link) => Some(link),
@@ -108,7 +122,7 @@ fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: O
     let by_tool = link.is_some_and(|link| link.mode == LinkMode::StartTool);
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link) && !by_tool;
     let missing = state.missing_client(&entry.provider, &entry.credential).filter(|_| wanted)?;
-    Some(format!("{missing}: {}", missing.remedy()))
+    Some(missing.command_for(entry.tool.name()))
 }
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::is_ours_to_refresh;
+use super::Renewal;
 use crate::config::{Config, OauthClientSection, ProviderSection};
 use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings, StoredClient};
 use crate::credential::{
@@ -109,12 +109,13 @@ impl State {
 
     /// The name of the stored client that an account's login is refreshed with.
     pub(crate) fn stored_client_of(&self, id: AccountId) -> Option<String> {
-        let credential = self.credentials.get(id).filter(|credential| credential.refresh.is_some())?;
-        if self.stored_clients.is_empty() || self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
+        if self.stored_clients.is_empty() {
             return None;
         }
-        let settings = self.oauth_settings(&self.pool.account(id)?.record.provider, credential).ok()?;
-        settings.stored_as().map(str::to_owned)
+        match self.renewal(id)?.ok()? {
+            Renewal::Oauth(settings) => settings.stored_as().map(str::to_owned),
+            Renewal::StartTool(_) => None,
+        }
     }
 
     /// Puts a saved client in use.

@@ -8,6 +8,7 @@ use crate::credential::share::can_be_shared;
 use crate::credential::{Credential, Link, LinkMode, LoginProgram};
 use crate::daemon::state::State;
 use crate::pool::{AccountId, CredentialKind};
+use crate::provider::logins_rotate;
 
 /// How lessor gets a login its next token.
 #[derive(Debug)]
@@ -30,6 +31,11 @@ impl State {
                 .map_or_else(|| Renewal::StartTool(link.clone()), |settings| Renewal::Oauth(Box::new(settings)));
             return (credential.kind == CredentialKind::Oauth).then_some(Ok(renewal));
         }
+        if let Some(link) = link.filter(|link| link.mode == LinkMode::Link) {
+            // both can refresh a login that does not rotate
+            let by_oauth = (!logins_rotate(provider)).then(|| self.client_of_tool_login(provider, credential, link));
+            return by_oauth.flatten().map(|settings| Ok(Renewal::Oauth(Box::new(settings))));
+        }
         if !is_refreshable(credential) || link.is_some_and(|link| !is_ours_to_refresh(link)) {
             return None;
         }
@@ -48,7 +54,7 @@ impl State {
         matches!(fault, RefreshFault::Tool | RefreshFault::ToolWantsLogin).then_some(fault)
     }
 
-    /// The configured client that made a login in a home, which spares the start of its tool. A default client may be
+    /// The configured client that made a login of a tool, so that lessor needs no tool for it. A default client may be
     /// another one, so it does not count.
     fn client_of_tool_login(&self, provider: &str, credential: &Credential, link: &Link) -> Option<OauthSettings> {
         let given = self.oauth_given(provider);
