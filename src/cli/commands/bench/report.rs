@@ -45,7 +45,7 @@ pub(super) struct SocketFigures {
 
 impl SocketFigures {
     /// Where there are Unix sockets; the pipe of Windows is not measured.
-    #[cfg(unix)]
+    #[cfg(any(unix, test))]
     pub(super) fn new(
         encoding: &'static str,
         connections: usize,
