@@ -80,7 +80,8 @@ mod tests {
             (0o777, 0o755, "can change its directory"),
             (0o1777, 0o755, ""),
         ] {
-            (allow(&folder, of_folder), allow(&file, of_file));
+            allow(&folder, of_folder);
+            allow(&file, of_file);
             let why = check(&file).err().unwrap_or_default();
             assert!(why.contains(part) && why.is_empty() == part.is_empty(), "{of_folder:o} {of_file:o}: {why}");
         }
