@@ -319,6 +319,55 @@ fn a_login_that_is_not_made_leaves_no_directory_and_says_what_to_do() {
         let (code, _, err) = machine.run(&[&["login"], &args[..]].concat(), "");
         assert!(code == 2 && err.contains(args[1]) && err.lines().count() <= 2, "{err}");
     }
+    for label in ["", "a\u{1b}b", &"x".repeat(257)] {
+        let (code, _, err) = machine.run(&["login", "claude", "--label", label], "alice\n");
+        assert!(code == 2 && err.contains("a label") && !err.contains("Starting"), "{label:?}: {err}");
+    }
+    // a word that is perhaps mistyped
+    for name in ["cluade", "claude-code", "", "a b"] {
+        let (code, _, err) = machine.run(&["login", name], "");
+        assert!(code != 0 && err.contains("lessor login claude, codex, gemini or agy"), "{name:?}: {err}");
+        assert_eq!(err.lines().count(), 2, "{err}");
+    }
+}
+
+#[test]
+fn a_label_that_another_account_has_is_answered_with_a_command() {
+    let server = OauthServer::start();
+    let machine = Machine::new(&config(&server, "anthropic", "http://127.0.0.1:9"));
+    machine.install("claude", CLAUDE);
+    machine.install("codex", "#!/bin/sh\nexit 7\n");
+    machine.log_in(&["claude", "--label", "work"], "alice\n");
+    let (code, _, err) = machine.run(&["login", "codex", "--label", "work"], "");
+    assert!(code == 1 && err.ends_with("hint: lessor login codex --label codex-1\n"), "{err}");
+    let (code, _, err) = machine.run(&["login", "claude", "--label", "new name"], "alice\n");
+    assert!(code == 0 && err.ends_with("to change it: lessor account set work 'label=new name'\n"), "{err}");
+}
+
+#[test]
+fn a_home_that_is_imported_stays_as_it_is() {
+    let server = OauthServer::start();
+    let machine = Machine::new(&config(&server, "anthropic", "http://127.0.0.1:9"));
+    machine.install("claude", CLAUDE);
+    let account = machine.log_in(&["claude"], "alice\n");
+    let directory = machine.login_file("claude-1/home");
+    let link = || machine.client().call("account.list", json!({}))[0]["link"].clone();
+    assert_eq!(link()["mode"], "share");
+    let import = |args: &[&str], variable: Option<&Path>| {
+        let mut command = machine.command(&[&["import", "--json"], args].concat());
+        command.envs(variable.map(|directory| ("CLAUDE_CONFIG_DIR", directory)));
+        feed(command, "").1
+    };
+    let named = [directory.to_str().unwrap()];
+    for (args, variable, outcome) in [
+        (&named[..], None, "same"),
+        (&[], Some(directory.as_path()), "same"),
+        (&["--take-over", named[0]], None, "refused"),
+    ] {
+        let said = import(args, variable);
+        assert!(said.contains(&format!("{outcome:?}")), "{args:?}: {said}");
+        assert_eq!(link(), account["link"], "{args:?}");
+    }
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::super::account::{added, new_account};
 use super::{LoginArgs, client_file};
-use crate::cli::ui::{Output, browser, format};
+use crate::cli::ui::{Output, browser, clean, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Config, format_key};
 use crate::credential::Secret;
 use crate::credential::oauth::{
     AuthorizationCode, AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthConfig,
@@ -17,6 +17,7 @@ use crate::credential::oauth::{
 };
 use crate::pool::{CredentialKind, Wall, millis, spoken};
 use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, ListSecretsParams, SecretText};
+use crate::visible::shell_word;
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const MAX_LINE: u64 = 64 * 1024;
@@ -25,6 +26,7 @@ const MAX_LINE: u64 = 64 * 1024;
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let provider = provider_name(&options.provider);
     let config = context.config()?;
+    check_name(&provider, &config)?;
     // any problem with the daemon is found before the user logs in
     let mut client = context.connect()?;
     client.reload()?;
@@ -65,6 +67,20 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     let info = context.connect()?.add_account(account)?;
     let what = if known.iter().any(|account| account.id == info.id) { "renewed the login of" } else { "logged in" };
     added(&info, what, context)
+}
+
+/// Refuses a word that is neither a vendor's program nor a provider: perhaps it was mistyped.
+fn check_name(provider: &str, config: &Config) -> Result<(), CliError> {
+    if crate::provider::by_alias(provider).is_some() || config.providers.contains_key(provider) {
+        return Ok(());
+    }
+    let name = shell_word(provider).unwrap_or_else(|| "NAME".to_owned());
+    let issuer = shell_word(&format_key(&["providers", provider, "oauth", "issuer"])).unwrap_or_default();
+    let message = format!("there is no program or provider {:?} to log in with", clean(provider));
+    Err(CliError::new(ErrorKind::NotConfigured, message).hint(format!(
+        "lessor login claude, codex, gemini or agy; for a provider of your own: lessor config set {issuer} https://…, then \
+         lessor login {name} --client FILE"
+    )))
 }
 
 /// What is known of the provider's OAuth server and clients, with the secrets that the daemon keeps.

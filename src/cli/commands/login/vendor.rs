@@ -19,6 +19,7 @@ use crate::credential::{LinkMode, LoginHome, LoginProgram};
 use crate::daemon::connect_options;
 use crate::pool::{AccountOwner, CredentialKind, Tier, Wall};
 use crate::protocol::{AccountInfo, ErrorKind, ListAccountsParams, SetAccountParams};
+use crate::visible::shell_word;
 
 /// A directory that belongs to no account is removed when it is older: another login may still use a younger one.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
@@ -111,7 +112,8 @@ fn check_label(program: LoginProgram, label: Option<&str>, known: &[AccountInfo]
                 clean(account::name(other)),
                 clean(&other.provider)
             );
-            Err(CliError::bad_request(message).hint("labels are unique: choose another"))
+            let free = quoted(&free_label(program, known));
+            Err(CliError::bad_request(message).hint(format!("lessor login {} --label {free}", program.name())))
         }
     }
 }
@@ -270,9 +272,17 @@ fn with_label(
     if let Some(changed) = info.label.is_none().then(set).flatten() {
         return (changed, None);
     }
-    let what = if is_new { "another account has the label" } else { "it keeps its label; for" };
-    let note = clean(&format!("{what} {label:?}: lessor account set {name} label=…"));
-    (info, Some(note))
+    let note = if is_new {
+        format!("another account has the label {label:?}; to change this one: lessor account set {name} label=NAME")
+    } else {
+        format!("it keeps its label; to change it: lessor account set {name} {}", quoted(&format!("label={label}")))
+    };
+    (info, Some(clean(&note)))
+}
+
+/// A word of a command for a shell.
+fn quoted(word: &str) -> String {
+    shell_word(word).unwrap_or_else(|| word.to_owned())
 }
 
 /// Says what was added, what the provider's terms are, and what comes next.

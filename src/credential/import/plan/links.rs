@@ -1,8 +1,10 @@
 //! Decides whether an account is linked to the file that a login was found in, and how.
 
+use std::path::Path;
+
 use super::super::{DiscoveredAccount, discover::KEYCHAIN_PREFIX};
 use super::{ImportPlan, KnownAccount, LinkChange};
-use crate::credential::{Fingerprint, Link, LinkMode, share::can_be_shared};
+use crate::credential::{Fingerprint, Link, LinkMode, LoginHome, share::can_be_shared};
 
 impl ImportPlan {
     /// The link for the login, if it needs one.
@@ -82,6 +84,7 @@ impl ImportPlan {
 /// Describes a link mode in a sentence.
 pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
     let tool = entry.tool.title();
+    let is_in_home = || entry.file.as_ref().is_some_and(|file| LoginHome::program_of(Path::new(file)).is_some());
     match mode {
         LinkMode::Link => {
             format!("linked: {tool} refreshes this login, and lessor follows its file")
@@ -92,9 +95,7 @@ pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
         LinkMode::TakeOver => {
             format!("taken over: lessor refreshes this login, so {tool} must no longer use it directly")
         }
-        LinkMode::Share if entry.is_new_login => {
-            "kept in a directory of lessor's own: lessor refreshes this login".to_owned()
-        }
+        LinkMode::Share if is_in_home() => "refreshed by lessor, in a directory of its own".to_owned(),
         LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
         LinkMode::StartTool => {
             format!("kept by {tool}: lessor starts it in the login's home when the token is about to end")
