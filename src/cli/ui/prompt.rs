@@ -43,12 +43,7 @@ pub(crate) fn ask_text(question: &str, output: &Output) -> Result<Option<String>
 
 /// Reads one key or token: a single line.
 pub(crate) fn secret_line(what: &str, output: &Output) -> Result<Zeroizing<String>, CliError> {
-    let text = if io::stdin().is_terminal() {
-        output.note(&format!("Paste the {what}, then press Enter; it is not shown."));
-        hidden_line().map_err(|error| CliError::bad_request(format!("reading the {what}: {error}")))?
-    } else {
-        all_of_stdin(what)?
-    };
+    let text = pasted_secret(what, output)?;
     one_line(&text).map_err(|why| CliError::bad_request(format!("this is not a valid {what}: {why}")))
 }
 
@@ -65,17 +60,19 @@ pub(crate) fn pasted_secret(what: &str, output: &Output) -> Result<Zeroizing<Str
     if !io::stdin().is_terminal() {
         return all_of_stdin(what);
     }
-    output.note(&format!("Paste the {what}, then press Enter; it is not shown."));
-    hidden_line().map_err(|error| CliError::bad_request(format!("reading the {what}: {error}")))
+    // what is pasted as soon as this is shown is already hidden
+    let ask = || output.note(&format!("Paste the {what}, then press Enter; it is not shown."));
+    hidden_line(ask).map_err(|error| CliError::bad_request(format!("reading the {what}: {error}")))
 }
 
-/// Reads a line from the terminal without showing it.
+/// Reads the answer to a question from the terminal without showing it.
 ///
 /// The terminal passes on every key, Ctrl-C among them: if Ctrl-C ended this process at once, the user would be left
 /// with a terminal that shows no input.
-fn hidden_line() -> io::Result<Zeroizing<String>> {
+fn hidden_line(ask: impl FnOnce()) -> io::Result<Zeroizing<String>> {
     let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
     let _restored_when_dropped = system::hide_input()?;
+    ask();
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_SECRET));
     let mut letter = [0u8];
     let mut stdin = io::stdin().lock();
