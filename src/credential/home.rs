@@ -43,21 +43,26 @@ impl LoginHome {
     /// Creates a home for a login that this program file makes.
     ///
     /// # Errors
-    /// When it cannot be created or written.
+    /// When it cannot be created or written; then nothing of it is left.
     pub fn create(state: &Path, program: LoginProgram, file: &Path, path: &OsStr, now: Wall) -> io::Result<Self> {
         let homes = state.join(HOMES);
         create_private(&homes, true)?;
         let home = Self::next(&homes, program)?;
-        create_private(&home.tool_home(), true)?;
+        home.fill(file, path, now).inspect_err(|_| drop(home.remove()))?;
+        Ok(home)
+    }
+
+    /// Writes what lessor knows about it, and creates the program's directory.
+    fn fill(&self, file: &Path, path: &OsStr, now: Wall) -> io::Result<()> {
+        create_private(&self.tool_home(), true)?;
         let record = HomeRecord {
-            tool: program.name().to_owned(),
+            tool: self.program.name().to_owned(),
             program: std::path::absolute(file)?,
             path: path.to_string_lossy().into_owned(),
             created_at: now.0,
         };
-        fs::write(home.root.join(RECORD), serde_json::to_vec_pretty(&record).map_err(io::Error::other)?)?;
-        home.make_private()?;
-        Ok(home)
+        fs::write(self.root.join(RECORD), serde_json::to_vec_pretty(&record).map_err(io::Error::other)?)?;
+        self.make_private()
     }
 
     /// Creates the directory with the first free number.
@@ -293,6 +298,14 @@ mod tests {
         fs::create_dir(state.path().join("logins/claude-x")).unwrap();
         fs::create_dir(state.path().join("logins/other-1")).unwrap();
         assert_eq!(names(&LoginHome::all(state.path())), ["claude-1", "claude-2", "codex-1"]);
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_written_leaves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let failed = LoginHome::create(state.path(), LoginProgram::Codex, Path::new(""), OsStr::new(""), Wall(5));
+        assert!(failed.is_err(), "an empty path is not absolute");
+        assert_eq!(LoginHome::all(state.path()), []);
     }
 
     #[test]

@@ -66,7 +66,12 @@ pub(super) fn execute(program: LoginProgram, options: LoginArgs, context: &Conte
     };
     let signals = Signals::begin().map_err(failed)?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let home = LoginHome::create(&state, program, &file, &path, Wall(format::now())).map_err(failed)?;
+    let not_created = |error: std::io::Error| {
+        let message =
+            format!("a directory for the login cannot be made in {}: {error}", clean(&state.to_string_lossy()));
+        CliError::internal(message).hint(format!("when that is mended: lessor login {}", program.name()))
+    };
+    let home = LoginHome::create(&state, program, &file, &path, Wall(format::now())).map_err(not_created)?;
     let mut unfinished = UnfinishedHome(Some(home.clone()));
     call.fit_version(&home).map_err(failed)?;
     note_before(program, call.advice, context);
