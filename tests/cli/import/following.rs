@@ -151,6 +151,12 @@ fn a_google_login_that_lessor_cannot_refresh_follows_its_tool() {
     let mut mine = || client.accounts(ListAccountsParams::default()).unwrap().remove(0);
     write_in_place(&file, &login("ya29.FAKE-2", FARTHER));
     soon("the next token is seen", || mine().credential_expires_at == Some(FARTHER));
+    // the only client that is stored is not that of every login
+    machine.lessor.feed(&["secrets", "set", "mine", "--provider", "google", "--client-id", "id"], "GOCSPX-FAKE\n").ok();
+    let other = json!({ "auth_method": "consumer", "token":
+        { "access_token": "ya29.FAKE-3", "refresh_token": "1//FAKE-3", "expiry": "2099-01-01T00:00:00Z" } });
+    machine.write(".gemini/antigravity-cli/antigravity-oauth-token", &other);
+    assert_eq!(machine.import(&["agy"])[0].0, "linked");
     // it has the same login as before, so a second import changes nothing
     assert_eq!(machine.import(&["gemini"])[0].0, "same");
 }

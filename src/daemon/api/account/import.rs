@@ -109,7 +109,7 @@ fn needs_its_tool(state: &State, entry: &DiscoveredAccount) -> bool {
         && entry.file.is_some()
         && entry.tool != Tool::Lessor
         && !credential.access.expose().is_empty()
-        && (credential.refresh.is_none() || state.missing_client(&entry.provider, credential).is_some())
+        && (credential.refresh.is_none() || !state.has_client_of(&entry.provider, credential))
 }
 
 /// The command that gives lessor what it lacks to refresh an imported login.

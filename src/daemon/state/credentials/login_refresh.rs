@@ -255,6 +255,14 @@ impl State {
         self.renewal(id)?.err()
     }
 
+    /// Whether lessor has the client of an imported login. The only client that is stored can be that of another tool: it
+    /// does not count for a login of which the client is not known.
+    pub(crate) fn has_client_of(&self, provider: &str, credential: &Credential) -> bool {
+        let is_certain = client_of(credential).is_some();
+        let settings = self.oauth_settings(provider, credential);
+        settings.is_ok_and(|settings| is_certain || settings.stored_as().is_none())
+    }
+
     /// What is missing for a login to be refreshed.
     pub(crate) fn missing_client(&self, provider: &str, credential: &Credential) -> Option<MissingSettings> {
         self.oauth_settings(provider, credential).err()
