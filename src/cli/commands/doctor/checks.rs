@@ -1,13 +1,15 @@
 //! The checks of `doctor`.
 
+use std::path::Path;
+
 use super::{DoctorFinding, FindingLevel, repairs};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
 use crate::cli::ui::{account, format, format::count, progress};
 use crate::cli::{context::Context, error::CliError};
-use crate::credential::import::DiscoveredAccount;
+use crate::credential::{LoginHome, import::DiscoveredAccount};
 use crate::http::{self, ConnectOptions};
-use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams, ProviderInfo};
-use crate::{config::Config, pool::IdentityMatch};
+use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, LinkInfo, ListAccountsParams, ProviderInfo};
+use crate::{config::Config, pool::IdentityMatch, provider::logins_rotate};
 
 pub(super) fn all(context: &Context, fix: bool) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
@@ -193,12 +195,21 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
         }
         if let Some((link, trouble)) = account.link.as_ref().and_then(|link| Some((link, link.trouble.as_ref()?))) {
             let message = format!("it cannot follow {}: {trouble}", link.path);
-            let remedy = format!(
-                "lessor import; or log in with {} again, or make lessor refresh the login: lessor import --take-over",
-                link.tool
-            );
-            findings.push(finding(message).remedy(remedy));
+            findings.push(finding(message).remedy(remedy_of_link(&account.provider, link)));
         }
+    }
+}
+
+/// What helps an account that cannot follow its file: in a home of lessor's the login is made again; and lessor can only
+/// take over a login that rotates, because another one stays linked for lack of its client.
+fn remedy_of_link(provider: &str, link: &LinkInfo) -> String {
+    match LoginHome::program_of(Path::new(&link.path)) {
+        Some(program) => format!("lessor login {}", program.name()),
+        None if !logins_rotate(provider) => format!("lessor import; or log in with {} again", link.tool),
+        None => format!(
+            "lessor import; or log in with {} again, or make lessor refresh the login: lessor import --take-over",
+            link.tool
+        ),
     }
 }
 
@@ -331,6 +342,18 @@ mod tests {
     use super::*;
     use crate::credential::{Credential, Secret};
     use crate::{credential::import::Tool, pool::CredentialKind};
+
+    #[test]
+    fn an_account_that_cannot_follow_its_file_gets_the_remedy_of_its_place() {
+        let remedy = |provider, path: &str| {
+            let link = LinkInfo { tool: "x".into(), path: path.into(), mode: "link".into(), trouble: None };
+            remedy_of_link(provider, &link)
+        };
+        let in_home = remedy("google", "/me/state/logins/gemini-1/home/.gemini/oauth_creds.json");
+        assert_eq!(in_home, "lessor login gemini");
+        assert_eq!(remedy("google", "/me/.gemini/oauth_creds.json"), "lessor import; or log in with x again");
+        assert!(remedy("openai", "/me/.codex/auth.json").ends_with("--take-over"));
+    }
 
     fn entry(tool: Tool, refresh: &str, email: Option<&str>) -> (DiscoveredAccount, String) {
         let secret = |text: &str| Secret::new(text.to_owned());
