@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::{DiscoveredAccount, FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
 use super::opencode_database;
 use super::paths::{HostEnvironment, KeyringItem, beside};
+use super::profiles::MOST_DIRECTORIES;
 use crate::ownership::{self, UntrustedPath};
 use crate::pool::{CredentialKind, Wall};
 
@@ -73,6 +74,11 @@ pub enum DiscoveryError {
     /// The directory contains too many files.
     #[error("it contains more than {MOST_FILES} files; the others are left out: pass their paths")]
     TooMany,
+    /// There are too many directories of one tool.
+    #[error(
+        "these are more than {MOST_DIRECTORIES} directories; the others are left out: lessor import {0} DIRECTORY…"
+    )]
+    TooManyDirectories(&'static str),
     /// Other users could have put another login there.
     #[error("it is not read, because other users could change it: {0}")]
     Untrusted(#[from] UntrustedPath),

@@ -30,8 +30,13 @@ pub fn find_logins(places: &[DiscoveryPath], of: &HostEnvironment<'_>, now: Wall
                 found.extend(directory(path, of, now));
             }
             DiscoveryPathKind::Profiles { parent, prefix } => {
-                for directory in profiles::profile_directories(parent, prefix) {
+                let (directories, all) = profiles::profile_directories(parent, prefix);
+                for directory in directories {
                     found.extend(read_profile(place.tool, &directory, of, now));
+                }
+                if !all {
+                    let source = DiscoverySource::File(parent.join(format!("{prefix}*")));
+                    found.push(DiscoveredFile::new(source, Err(DiscoveryError::TooManyDirectories(place.tool.name()))));
                 }
             }
             DiscoveryPathKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
