@@ -184,6 +184,33 @@ fn what_cannot_be_a_client_is_refused_with_the_next_step() {
         let said = text(&done.stderr);
         assert!(!done.status.success() && said.contains(part) && said.lines().count() <= 2, "{args:?}: {said}");
     }
+    // each says what is wrong with which file, then the next step
+    let file = home.path().join("my client.json");
+    std::fs::create_dir(home.path().join("directory.json")).unwrap();
+    for (name, content, part) in [
+        ("directory.json", None, "directory.json: it cannot be read"),
+        ("my client.json", Some(b"{\"client_id\": canary}".to_vec()), "not valid JSON"),
+        ("my client.json", Some(b"\xff\xfe{\0".to_vec()), "not text"),
+        ("my client.json", Some(vec![b' '; 100_000]), "too large"),
+        ("my client.json", Some(b"{\"client_id\":\"c\"}".to_vec()), "`client_secret` is missing"),
+    ] {
+        content.into_iter().for_each(|content| std::fs::write(&file, content).unwrap());
+        let done = run(&home, &["login", "google", "--client", home.path().join(name).to_str().unwrap()], "");
+        let said = text(&done.stderr);
+        assert!(said.contains(part) && said.contains("hint: a file has `client_id`"), "{name}: {said}");
+        assert!(said.lines().count() == 2 && !said.contains("canary"), "{name}: {said}");
+    }
+    assert_eq!(client.call("secrets.list", json!({})).as_array().unwrap().len(), 1, "nothing else was stored");
+    for (stdin, part) in [("", "it is empty"), ("a\nb\n", "more than one line"), ("a b", "blanks")] {
+        let done = run(&home, &["secrets", "set", "own"], stdin);
+        let said = text(&done.stderr);
+        assert!(said.contains(part) && said.contains("lessor secrets set own < FILE"), "{stdin:?}: {said}");
+    }
+    // a name that ends as a file's does
+    client.call("secrets.set", json!({ "name": "a.json", "client_id": "c", "provider": "mine", "secret": "s" }));
+    let done = run(&home, &["login", "mine", "--paste", "--no-browser", "--client", "a.json"], "");
+    let said = text(&done.stderr);
+    assert!(said.contains("client_id=c&") && said.contains("lessor login mine --paste --client a.json"), "{said}");
     let file = home.path().join("client.toml");
     std::fs::write(&file, "client_id = '1-a.apps.googleusercontent.com'\nclient_secret = 'canary'").unwrap();
     let done = run(&home, &["login", "mine", "--client", file.to_str().unwrap()], "");

@@ -69,7 +69,10 @@ fn set(args: SecretsSetArgs, context: &Context) -> Result<(), CliError> {
     daemon.reload()?;
     let known = daemon.stored_clients(ListSecretsParams::default())?;
     let is_new = known.iter().all(|client| client.name != name);
-    let secret = prompt::secret_line("client secret", &context.output)?;
+    let secret = prompt::secret_line("client secret", &context.output).map_err(|error| {
+        let from = if prompt::can_ask() { "" } else { " < FILE (the file has the secret and nothing else)" };
+        error.hint(clean(&format!("to try again: lessor secrets set {name}{from}")))
+    })?;
     let secret = Some(SecretText(secret.as_str().to_owned().into()));
     let provider = provider.as_deref().map(provider_name);
     // the prompt may have taken longer than an idle connection stays open

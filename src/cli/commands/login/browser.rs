@@ -41,7 +41,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     let known = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
-    let (tokens, identity, client_id) = runtime.block_on(async {
+    let logged_in = runtime.block_on(async {
         let server = AuthorizationServer::find(settings).await.map_err(|error| failed(error.to_string()))?;
         let tokens = if options.device {
             by_device(&server, &options, &context.output).await?
@@ -52,7 +52,8 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
         };
         let identity = identify(&server, &tokens).await;
         Ok::<_, CliError>((tokens, identity, server.settings().client_id().to_owned()))
-    })?;
+    });
+    let (tokens, identity, client_id) = logged_in.map_err(|error| error.hint(next_step(&provider, &options)))?;
     // a thread that still reads standard input ends with the process
     runtime.shutdown_background();
     if tokens.refresh.is_none() {
@@ -81,6 +82,14 @@ fn check_name(provider: &str, config: &Config) -> Result<(), CliError> {
         "lessor login claude, codex, gemini or agy; for a provider of your own: lessor config set {issuer} https://…, then \
          lessor login {name} --client FILE"
     )))
+}
+
+/// The command that tries a failed login again.
+fn next_step(provider: &str, options: &LoginArgs) -> String {
+    let client = options.client.as_ref().map(|client| format!(" --client {}", client_file::word_of_shell(client)));
+    let way = [(options.device, " --device"), (options.paste, " --paste")].into_iter().find(|(given, _)| *given);
+    let (client, way) = (client.unwrap_or_default(), way.map_or("", |(_, way)| way));
+    clean(&format!("to try again: lessor login {provider}{way}{client}"))
 }
 
 /// What is known of the provider's OAuth server and clients, with the secrets that the daemon keeps.
@@ -193,7 +202,15 @@ pub(super) async fn redeem(
 ) -> Result<TokenSet, CliError> {
     let before_retry = |error: &TokenError, wait| output.note(&format!("{error}; trying again in {}", spoken(wait)));
     let redeemed = request.redeem(server, code, before_retry).await;
-    redeemed.map_err(|error| failed(format!("the code could not be exchanged: {error}")))
+    redeemed.map_err(|error| {
+        let problem = failed(format!("the code could not be exchanged: {error}"));
+        match error {
+            TokenError::ClientRefused { .. } | TokenError::ClientUnknown { .. } => {
+                problem.hint("to store the secret of the client again: lessor secrets set NAME (lessor secrets list)")
+            }
+            _ => problem,
+        }
+    })
 }
 
 async fn by_device(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::cli::{context::Context, error::CliError, ui::clean};
+use crate::cli::{context::Context, error::CliError, launch::quoted, ui::clean};
 use crate::client::Client;
 use crate::credential::oauth::OauthConfig;
 use crate::protocol::{ErrorKind, SecretText, SetSecretParams};
@@ -39,7 +39,7 @@ pub(super) fn client_id(
     let path = Path::new(named);
     let is_path = named.contains(std::path::is_separator) || path.extension().is_some_and(is_extension);
     match given.client_named(named) {
-        Ok(id) if !is_path => return Ok(id.to_owned()),
+        Ok(id) if !is_path || !path.exists() => return Ok(id.to_owned()),
         Err(why) if !is_path && !path.is_file() => {
             let hint = "name a file of the client, or see: lessor secrets list";
             return Err(CliError::new(ErrorKind::NotConfigured, why).hint(hint));
@@ -48,13 +48,19 @@ pub(super) fn client_id(
     }
     let place = clean(&path.display().to_string());
     let bad = |why: String| CliError::bad_request(format!("{place}: {why}"));
-    let text = read(path).map_err(bad)?;
-    let file = parse(&text).map_err(|why| {
+    let unusable = |why: String| {
         bad(why)
             .hint("a file has `client_id` and `client_secret`, in JSON or TOML, or is Google's client_secret_….json")
-    })?;
-    if provider != "google" && file.client_id.ends_with(GOOGLE_IDS) {
-        return Err(bad("it is a client of Google's".to_owned()).hint(format!("lessor login google --client {place}")));
+    };
+    let text = read(path).map_err(unusable)?;
+    let file = parse(&text).map_err(unusable)?;
+    if file.client_id.ends_with(GOOGLE_IDS) && provider != "google" {
+        let hint = format!("lessor login google --client {}", word_of_shell(&place));
+        return Err(bad("it is a client of Google's".to_owned()).hint(hint));
+    }
+    // all of Google's clients have one: such a file would be stored for nothing
+    if provider == "google" && file.secret.is_none() {
+        return Err(unusable("`client_secret` is missing".to_owned()));
     }
     let name = free_name(&file, provider, given);
     let secret = file.secret.as_ref().map(|secret| SecretText(secret.as_str().to_owned().into()));
@@ -72,6 +78,12 @@ pub(super) fn client_id(
         );
     }
     Ok(file.client_id)
+}
+
+/// A path as it is typed in a command.
+pub(super) fn word_of_shell(path: &str) -> String {
+    let is_plain = path.chars().all(|letter| letter.is_alphanumeric() || "-_./\\:~".contains(letter));
+    if is_plain { path.to_owned() } else { quoted(path) }
 }
 
 fn is_extension(extension: &std::ffi::OsStr) -> bool {
