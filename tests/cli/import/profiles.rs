@@ -65,6 +65,7 @@ fn directories_can_be_named_for_a_tool() {
     machine.run(&["import", "codex"]).ok().says("1 linked");
     assert_eq!(labels(&machine), ["claude-one", "claude-two", "codex-x", "codex-y"]);
     machine.run(&["import", "codex", &one]).exits(1).complains("there is no login of Codex in it");
+    machine.run(&["import", "claud"]).exits(1).complains("no such tool; the tools are ");
     machine.run(&["import", "claude-code", "/nowhere"]).exits(1).complains("no such file");
 }
 

@@ -1,6 +1,6 @@
 //! Finds the credentials of other tools: at the usual locations, or where the user says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path, read_path_of};
 use crate::credential::import::discover::{HostEnvironment, Platform, default_paths};
@@ -47,6 +47,11 @@ pub(crate) fn find(source: &ImportSource) -> FoundCredentials {
     let tool = match source {
         ImportSource::Files(tool, paths) => {
             for path in paths {
+                if let Some(error) = unknown_word(*tool, path) {
+                    let name = path.display().to_string();
+                    result.files.push(FoundFile { name, error: Some(error), ..FoundFile::default() });
+                    continue;
+                }
                 let found = match tool {
                     Some(tool) => read_path_of(*tool, path, &of, now),
                     None => read_path(path, &of, now),
@@ -73,6 +78,14 @@ pub(crate) fn find(source: &ImportSource) -> FoundCredentials {
         result.add_environment(&variable);
     }
     result
+}
+
+/// A single word that is no file was perhaps meant as the name of a tool.
+fn unknown_word(tool: Option<Tool>, path: &Path) -> Option<String> {
+    let is_word = path.components().count() == 1 && path.extension().is_none();
+    let tools = || Tool::ALL.map(Tool::name).join(", ");
+    (tool.is_none() && is_word && path.symlink_metadata().is_err())
+        .then(|| format!("there is no such file, and no such tool; the tools are {}", tools()))
 }
 
 impl FoundFile {

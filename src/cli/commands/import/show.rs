@@ -97,7 +97,9 @@ fn summary(report: &ImportReport) -> String {
     let parts: Vec<String> =
         parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
     let outcomes = match parts.as_slice() {
-        [] if report.config.is_empty() => return "nothing was found\n".to_owned(),
+        [] if report.config.is_empty() => {
+            return "nothing was found; to log in: lessor login claude (or codex, gemini, agy)\n".to_owned();
+        }
         [] => return String::new(),
         parts => parts.join(", "),
     };
