@@ -22,7 +22,8 @@ fn when_every_account_is_refused_the_client_gets_the_provider_s_own_refusal() {
                     let response = gateway.send();
                     assert_eq!((response.status(), response.text().as_str()), (status, body));
                     assert_eq!(response.header("content-type"), Some("application/json"));
-                    assert!(start.elapsed() < Duration::from_secs(32), "{:?}", start.elapsed());
+                    // 28 s of tries, and less than the minute for which every agent waits
+                    assert!(start.elapsed() < Duration::from_secs(50), "{:?}", start.elapsed());
                 });
             }
         });
