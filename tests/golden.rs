@@ -436,6 +436,9 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         trouble: text("the port is taken"),
         id: text("gk_00000001"),
         expires_at: Some(1_790_000_000_000),
+        secure_url: text("https://127.0.0.1:18081"),
+        ca_file: text("/run/ca.pem"),
+        ca_bundle: text("/run/ca-bundle.pem"),
     };
     let hello = HelloInfo {
         server: "lessor".into(),

@@ -165,15 +165,17 @@ fn outfit(
     directory: &Path,
 ) -> Result<AgentSetup, CliError> {
     let provider = purpose.provider.as_str();
-    let (kind, key, base) = match (&lease.credential, hand_out) {
+    let (kind, key, gateway) = match (&lease.credential, hand_out) {
         (_, HandOut::Gateway) => {
-            let (key, base) = gateway_access(client, lease, context)?;
-            (credential_kind(client, lease, context)?, key, Some(format!("{base}/{provider}")))
+            let (key, addresses) = gateway_access(client, lease, context)?;
+            (credential_kind(client, lease, context)?, key, addresses)
         }
         (Some(credential), _) if credential.resource.is_some() => {
-            (CredentialKind::ApiKey, credential.secret.0.clone().into_owned(), None)
+            (CredentialKind::ApiKey, credential.secret.0.clone().into_owned(), GatewayAddresses::default())
         }
-        (Some(credential), _) => (credential.kind, credential.secret.0.clone().into_owned(), None),
+        (Some(credential), _) => {
+            (credential.kind, credential.secret.0.clone().into_owned(), GatewayAddresses::default())
+        }
         (None, _) => return Err(CliError::internal("the lease has no credential")),
     };
     let handed = HandOutRequest {
@@ -182,7 +184,11 @@ fn outfit(
         kind,
         agent: purpose.agent.as_deref(),
         key: &key,
-        base: base.as_deref(),
+        base: gateway.base.as_deref(),
+        secure_base: gateway.secure_base.as_deref(),
+        socket: gateway.socket.as_deref(),
+        ca_file: gateway.ca_file.as_deref(),
+        ca_bundle: gateway.ca_bundle.as_deref(),
         directory: &directory.to_string_lossy(),
         expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
         project: lease.project_id.as_deref(),
@@ -199,8 +205,22 @@ fn outfit(
     outfit.ok_or_else(|| CliError::usage(format!("{provider} has no profile for this program")))
 }
 
-/// A gateway key that ends with the lease, and the gateway's URL.
-fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>, context: &Context) -> Result<(String, String), CliError> {
+/// Where the gateway serves a program, and what the program needs to trust it.
+#[derive(Debug, Default)]
+struct GatewayAddresses {
+    base: Option<String>,
+    secure_base: Option<String>,
+    socket: Option<String>,
+    ca_file: Option<String>,
+    ca_bundle: Option<String>,
+}
+
+/// A gateway key that ends with the lease, and the gateway's addresses.
+fn gateway_access(
+    client: &mut Client,
+    lease: &LeaseInfo<'_>,
+    context: &Context,
+) -> Result<(String, GatewayAddresses), CliError> {
     let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
     let key =
         GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
@@ -210,7 +230,15 @@ fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>, context: &Context)
         CliError::internal(format!("the gateway does not listen{trouble}"))
             .hint("add --direct, or check gateway.listen and gateway.enabled: lessor config show")
     })?;
-    Ok((access.key.0.into_owned(), url))
+    let below = |url: String| format!("{url}/{}", lease.provider);
+    let addresses = GatewayAddresses {
+        base: Some(below(url)),
+        secure_base: access.secure_url.map(below),
+        socket: access.socket,
+        ca_file: access.ca_file,
+        ca_bundle: access.ca_bundle,
+    };
+    Ok((access.key.0.into_owned(), addresses))
 }
 
 /// The kind of the account's credential; some programs need other variables for a key than for a login.

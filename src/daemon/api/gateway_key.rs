@@ -40,7 +40,8 @@ fn access(daemon: &Daemon, key: String, lasting: Option<&LastingKey>) -> Answer<
     let key = SecretText(key.into());
     let id = lasting.map(LastingKey::id);
     let expires_at = lasting.and_then(|key| key.record().expires_at).map(|at| at.0);
-    Answer::GatewayAccess(GatewayAccess { key, url, socket, trouble, id, expires_at })
+    let (secure_url, ca_file, ca_bundle) = (None, None, None);
+    Answer::GatewayAccess(GatewayAccess { key, url, socket, trouble, id, expires_at, secure_url, ca_file, ca_bundle })
 }
 
 /// Creates a lasting key; it is on disk before it is handed out.

@@ -126,6 +126,12 @@ pub struct GatewayAccess {
     pub id: Option<String>,
     /// When the key ends, epoch ms; the key of a lease ends with the lease.
     pub expires_at: Option<u64>,
+    /// `https://HOST:PORT`, if the gateway also serves TLS.
+    pub secure_url: Option<String>,
+    /// The certificate of lessor's own CA, for programs that add it to the system's.
+    pub ca_file: Option<String>,
+    /// The system's certificates and lessor's, for programs that replace the system's by it.
+    pub ca_bundle: Option<String>,
 }
 
 /// A way into the gateway's page.

@@ -1,11 +1,12 @@
 //! What a program needs to use a leased credential: variables, arguments, files.
 //!
-//! `table` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
+//! `recipes` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
 mod interpreters;
 mod patience;
 mod programs;
-mod table;
+mod recipes;
+mod switches;
 mod template;
 
 pub use interpreters::{is_interpreter, script_argument};
@@ -46,6 +47,14 @@ pub struct HandOutRequest<'a> {
     pub key: &'a str,
     /// The provider's address at the gateway.
     pub base: Option<&'a str>,
+    /// The same by https.
+    pub secure_base: Option<&'a str>,
+    /// The gateway's Unix socket.
+    pub socket: Option<&'a str>,
+    /// The certificate of lessor's own CA, for programs that add it to the system's.
+    pub ca_file: Option<&'a str>,
+    /// The system's certificates and lessor's, for programs that replace the system's by it.
+    pub ca_bundle: Option<&'a str>,
     /// A directory for the program, which need not exist yet.
     pub directory: &'a str,
     /// When the token expires, epoch ms.
@@ -141,8 +150,8 @@ impl fmt::Debug for AgentSetup {
 /// The setup for a program; `None` if the credential cannot be handed out in this way.
 #[must_use]
 pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
-    let recipe = table::RECIPES.iter().find(|recipe| recipe.fits(handed))?;
     let filling = TemplateValues::new(handed);
+    let recipe = recipes::recipes().find(|recipe| recipe.fits(handed, &filling))?;
     let filled = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().filter_map(|(name, value)| Some((filling.text(name)?, filling.text(value)?))).collect()
     };
@@ -166,7 +175,7 @@ fn unset(provider: &str, recipe: &AgentRecipe, set: &[(String, String)]) -> Vec<
     const BORROWED: (&str, &str) = ("openai", "OPENAI_");
     let borrows = set.iter().any(|(name, _)| name.starts_with(BORROWED.1));
     let mut unset: Vec<&'static str> = recipe.unset.to_vec();
-    for (vendor, names) in table::CONFLICTING {
+    for (vendor, names) in switches::CONFLICTING {
         let conflicts =
             |name: &&str| *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1);
         unset.extend(names.split(' ').filter(conflicts));
@@ -177,7 +186,7 @@ fn unset(provider: &str, recipe: &AgentRecipe, set: &[(String, String)]) -> Vec<
 
 /// The variables from which the programs of a vendor read a credential or an endpoint.
 pub fn credential_variables(vendor: &str) -> impl Iterator<Item = &'static str> {
-    let of_vendor = table::CONFLICTING.iter().filter(move |(name, _)| *name == vendor);
+    let of_vendor = switches::CONFLICTING.iter().filter(move |(name, _)| *name == vendor);
     of_vendor.flat_map(|(_, names)| names.split_whitespace())
 }
 
@@ -185,7 +194,7 @@ pub fn credential_variables(vendor: &str) -> impl Iterator<Item = &'static str> 
 #[must_use]
 pub fn agents_with_profile() -> Vec<&'static str> {
     let mut agents: Vec<&'static str> = Vec::new();
-    for recipe in table::RECIPES.iter().filter(|recipe| recipe.hand_out == HandOut::Profile) {
+    for recipe in recipes::recipes().filter(|recipe| recipe.hand_out == HandOut::Profile) {
         agents.extend(recipe.agent.filter(|agent| !agents.contains(agent)));
     }
     agents
@@ -196,6 +205,8 @@ struct AgentRecipe {
     provider: Option<&'static str>,
     hand_out: HandOut,
     credential: CredentialFilter,
+    /// Placeholders that must have a value.
+    needs: &'static [&'static str],
     set: &'static [(&'static str, &'static str)],
     unless_set: &'static [(&'static str, &'static str)],
     /// In addition to the provider's conflicting variables.
@@ -216,7 +227,7 @@ enum CredentialFilter {
 }
 
 impl AgentRecipe {
-    fn fits(&self, handed: &HandOutRequest<'_>) -> bool {
+    fn fits(&self, handed: &HandOutRequest<'_>, filling: &TemplateValues<'_>) -> bool {
         let key = handed.kind == CredentialKind::ApiKey;
         let kind = match self.credential {
             CredentialFilter::Any => true,
@@ -226,6 +237,7 @@ impl AgentRecipe {
         kind && self.hand_out == handed.hand_out
             && self.agent.is_none_or(|agent| handed.agent == Some(agent))
             && self.provider.is_none_or(|provider| handed.provider == provider)
+            && self.needs.iter().all(|place| filling.has(place))
     }
 }
 

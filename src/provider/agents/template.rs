@@ -1,4 +1,4 @@
-//! Fills in the placeholders of the table.
+//! Fills in the placeholders of the recipes.
 
 use serde_json::Value;
 
@@ -16,6 +16,11 @@ impl<'a> TemplateValues<'a> {
     pub(super) fn new(handed: &'a HandOutRequest<'a>) -> Self {
         let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
         Self { handed, name: handed.provider.chars().map(letter).collect() }
+    }
+
+    /// Whether a placeholder has a value.
+    pub(super) fn has(&self, place: &str) -> bool {
+        matches!(self.value(place), Some(Some(_)))
     }
 
     /// Fills in a text; `None` if a placeholder has no value.
@@ -68,6 +73,10 @@ impl<'a> TemplateValues<'a> {
         let handed = self.handed;
         Some(match place {
             "base" => handed.base.map(str::to_owned),
+            "secure_base" => handed.secure_base.map(str::to_owned),
+            "socket" => handed.socket.map(str::to_owned),
+            "ca_file" => handed.ca_file.map(str::to_owned),
+            "ca_bundle" => handed.ca_bundle.map(str::to_owned),
             "key" => Some(handed.key.to_owned()),
             "dir" => Some(handed.directory.to_owned()),
             "NAME" => Some(self.name.clone()),

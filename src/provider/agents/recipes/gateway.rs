@@ -1,0 +1,122 @@
+//! Through the gateway: the program gets an address and a key that is valid only there.
+
+use super::super::{AgentRecipe, CredentialFilter::Login, MachineWidePath, MergedJson};
+use super::{CLAUDES_SETTINGS, GATEWAY};
+
+const OPENCODE: &str = "OPENCODE_CONFIG_CONTENT";
+
+pub(super) const RECIPES: &[AgentRecipe] = &[
+    AgentRecipe {
+        set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_AUTH_TOKEN", "{key}")],
+        // otherwise it disables MCP tool search for hosts other than the vendor's
+        unless_set: &[("ENABLE_TOOL_SEARCH", "true")],
+        overriding: Some(CLAUDES_SETTINGS),
+        ..GATEWAY.of("claude", "anthropic")
+    },
+    AgentRecipe {
+        set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
+        merged: &[MergedJson::InVariable(
+            OPENCODE,
+            r#"{"provider":{"anthropic":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
+        )],
+        ..GATEWAY.of("opencode", "anthropic")
+    },
+    AgentRecipe {
+        set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
+        ..GATEWAY.of_any("anthropic")
+    },
+    // codex reads no variable for the address. Its built-in provider takes a key only without a terminal and tries a
+    // WebSocket first; a configured provider does neither. The name "OpenAI" tells it what the service supports.
+    AgentRecipe {
+        credential: Login,
+        set: &[("OPENAI_API_KEY", "{key}")],
+        arguments: &[
+            "-c",
+            r#"model_provider="lessor""#,
+            "-c",
+            r#"model_providers.lessor={name="OpenAI",base_url="{base}",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
+        ],
+        ..GATEWAY.of("codex", "openai")
+    },
+    AgentRecipe {
+        set: &[("OPENAI_API_KEY", "{key}"), ("OPENAI_BASE_URL", "{base}/v1")],
+        arguments: &[
+            "-c",
+            r#"model_provider="lessor""#,
+            "-c",
+            r#"model_providers.lessor={name="OpenAI",base_url="{base}/v1",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
+        ],
+        ..GATEWAY.of("codex", "openai")
+    },
+    AgentRecipe {
+        set: &[("OPENAI_BASE_URL", "{base}/v1"), ("OPENAI_API_KEY", "{key}")],
+        merged: &[MergedJson::InVariable(
+            OPENCODE,
+            r#"{"provider":{"openai":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
+        )],
+        ..GATEWAY.of("opencode", "openai")
+    },
+    AgentRecipe {
+        set: &[("OPENAI_BASE_URL", "{base}/v1"), ("OPENAI_API_BASE", "{base}/v1"), ("OPENAI_API_KEY", "{key}")],
+        ..GATEWAY.of_any("openai")
+    },
+    AgentRecipe {
+        credential: Login,
+        set: &[
+            ("CODE_ASSIST_ENDPOINT", "{base}"),
+            ("GOOGLE_GENAI_USE_GCA", "true"),
+            ("GOOGLE_CLOUD_ACCESS_TOKEN", "{key}"),
+            ("GOOGLE_CLOUD_PROJECT", "{project}"),
+        ],
+        unset: &["GOOGLE_CLOUD_PROJECT"],
+        ..GATEWAY.of("gemini", "google")
+    },
+    // with a configured address it must also be told that it has a key
+    AgentRecipe {
+        set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}")],
+        merged: &[MergedJson::InFile(
+            "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
+            MachineWidePath {
+                linux: "/etc/gemini-cli/settings.json",
+                macos: "/Library/Application Support/GeminiCli/settings.json",
+                windows: r"C:\ProgramData\gemini-cli\settings.json",
+            },
+            r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#,
+        )],
+        ..GATEWAY.of("gemini", "google")
+    },
+    AgentRecipe {
+        set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GOOGLE_GENERATIVE_AI_API_KEY", "{key}")],
+        merged: &[MergedJson::InVariable(
+            OPENCODE,
+            r#"{"provider":{"google":{"options":{"baseURL":"{base}/v1beta","apiKey":"{key}"}}}}"#,
+        )],
+        ..GATEWAY.of("opencode", "google")
+    },
+    AgentRecipe {
+        set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}"), ("GOOGLE_API_KEY", "{key}")],
+        ..GATEWAY.of_any("google")
+    },
+    // configured providers are assumed to use the OpenAI API
+    AgentRecipe {
+        agent: Some("codex"),
+        set: &[("OPENAI_API_KEY", "{key}")],
+        arguments: &[
+            "-c",
+            r#"model_provider="lessor""#,
+            "-c",
+            r#"model_providers.lessor={name="lessor",base_url="{base}",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
+        ],
+        ..GATEWAY
+    },
+    AgentRecipe {
+        set: &[
+            ("{NAME}_BASE_URL", "{base}"),
+            ("{NAME}_API_KEY", "{key}"),
+            ("OPENAI_BASE_URL", "{base}"),
+            ("OPENAI_API_BASE", "{base}"),
+            ("OPENAI_API_KEY", "{key}"),
+        ],
+        ..GATEWAY
+    },
+];
