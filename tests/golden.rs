@@ -8,18 +8,18 @@ use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer,
-    AttemptRow, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState, CredentialInfo,
-    CredentialParams, DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo,
-    ErrorKind, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount,
-    ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess,
-    GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo,
-    HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC,
-    MessageDecoder, MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess,
-    PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RequestId,
-    RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText,
-    ServerFrames, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, TokenSums, UsageInfo,
-    VerdictInfo, VerifyAccountParams, encode_call,
+    AttemptRow, BankedResetsInfo, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState,
+    CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty,
+    ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo,
+    ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer,
+    GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup,
+    HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit,
+    ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams,
+    ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams,
+    OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams,
+    ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams,
+    RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams,
+    TokenSums, UsageInfo, UsedResetInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -201,6 +201,7 @@ fn calls() -> Vec<Call> {
         })),
         Call::ListSecrets(ListSecretsParams { provider: text("google"), secrets: true }),
         Call::RemoveSecret(RemoveSecretParams { name: "mine".into(), force: true }),
+        Call::ResetLimits(AccountRef { account: "work".into() }),
     ]
 }
 
@@ -303,6 +304,7 @@ fn account() -> AccountInfo {
         remedy: text("lessor account set work --api-key-stdin"),
         resource: text("https://api.example/v1"),
         client_id: text("c"),
+        resets: Some(banked_resets()),
     }
 }
 
@@ -474,6 +476,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("page-access", Answer::PageAccess(Box::new(page_access()))),
         ("stored-client", Answer::StoredClient(Box::new(stored_client()))),
         ("stored-clients", Answer::StoredClients(vec![stored_client()])),
+        ("used-reset", Answer::UsedReset(Box::new(used_reset()))),
     ]
 }
 
@@ -547,6 +550,20 @@ fn gateway_key() -> GatewayKeyInfo {
         leases: 1,
         max_leases: Some(2),
     }
+}
+
+fn banked_resets() -> BankedResetsInfo {
+    BankedResetsInfo {
+        available: 2,
+        next_expires_at: Some(1_790_000_000_000),
+        as_of: 1_780_000_000_000,
+        unfinished: true,
+    }
+}
+
+fn used_reset() -> UsedResetInfo {
+    let usage_trouble = text("chatgpt.com cannot be reached");
+    UsedResetInfo { windows: Some(2), was_used_before: false, usage_trouble, account: account() }
 }
 
 fn checked() -> CheckInfo {

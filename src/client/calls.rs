@@ -11,7 +11,7 @@ use crate::protocol::{
     HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow,
     ListAccountsParams, ListSecretsParams, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, RekeyInfo,
     ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo,
-    SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, VerifyAccountParams,
+    SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, UsedResetInfo, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -89,6 +89,8 @@ calls! {
     verify_account(what: VerifyAccountParams) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
     /// Tries an account's credential with a request that costs nothing.
     check_account(account: AccountRef) Call::CheckAccount(account) => Answer::Checked(info) => *info, CheckInfo;
+    /// Uses one of the limit resets that an account has banked.
+    reset_limits(account: AccountRef) Call::ResetLimits(account) => Answer::UsedReset(info) => *info, UsedResetInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// Stores an OAuth client with its secret, or replaces the secret of one.

@@ -95,6 +95,10 @@ kinds! {
     ShuttingDown = "shutting_down",
     /// The two programs do not support the same protocol version.
     UnsupportedVersion = "unsupported_version",
+    /// The account has no limit reset that could be used, or none of its limits is used.
+    NoReset = "no_reset",
+    /// The provider could not be reached, refused, or gave an answer that is not understood.
+    ProviderFailed = "provider_failed",
     /// Something failed that should not fail.
     Internal = "internal",
     /// The command line is not valid. Like all kinds below, only the command line makes it.

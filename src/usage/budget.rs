@@ -76,14 +76,20 @@ impl PollHistory {
     /// When the next request may be sent: now or later.
     #[must_use]
     pub fn allowed_at(&self, rhythm: PollLimits, now: Wall) -> Wall {
+        let gap = self.asked.back().map(|at| Wall((*at).min(now.0)).after(rhythm.gap));
+        self.allowed_after_change(rhythm, now).max(gap.unwrap_or(now))
+    }
+
+    /// The same after a change that makes the last answer wrong: however short ago that was.
+    #[must_use]
+    pub fn allowed_after_change(&self, rhythm: PollLimits, now: Wall) -> Wall {
         // if the clock was set back, no request lies in the future
         let asked = |at: &u64| Wall((*at).min(now.0));
         let recent: Vec<Wall> = self.asked.iter().map(asked).filter(|at| now.since(*at) < HOUR).collect();
-        let gap = recent.last().map(|at| at.after(rhythm.gap));
         let over = recent.len().checked_sub(rhythm.most_an_hour);
         let room = over.and_then(|over| recent.get(over)).map(|at| at.after(HOUR));
         let blocked = self.blocked_until.map(|at| believed(at, now));
-        [gap, room, blocked].into_iter().flatten().max().unwrap_or(now).max(now)
+        [room, blocked].into_iter().flatten().max().unwrap_or(now).max(now)
     }
 
     /// When the next scheduled request is due: `every` after the last request or after `fresh`, when usage was learned
@@ -196,6 +202,19 @@ mod tests {
             }
             assert!((least..=most).contains(&calls), "{every}: {calls}");
         }
+    }
+
+    #[test]
+    fn after_a_change_only_the_budget_and_the_provider_delay_a_request() {
+        let mut ledger = PollHistory::default();
+        ledger.record_poll(START);
+        assert_eq!(ledger.allowed_at(ANTHROPIC, at(1)), at(60));
+        assert_eq!(ledger.allowed_after_change(ANTHROPIC, at(1)), at(1));
+        (1..20).for_each(|call| ledger.record_poll(at(call)));
+        assert_eq!(ledger.allowed_after_change(ANTHROPIC, at(30)), at(3600));
+        let mut refused = PollHistory::default();
+        refused.failed(PollFailure::Limited(None), START);
+        assert_eq!(refused.allowed_after_change(ANTHROPIC, at(1)), at(300));
     }
 
     #[test]

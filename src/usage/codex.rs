@@ -34,8 +34,7 @@ pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAn
         windows,
         plan: plan.map(str::to_owned),
         tier: plan.and_then(|plan| known_tier("openai", plan)),
-        project: None,
-        not_served: None,
+        ..UsageReading::default()
     })
 }
 

@@ -111,11 +111,11 @@ pub(super) fn code_assist(body: &[u8]) -> Result<UsageReading, UnexpectedAnswer>
     let project = document.get("cloudaicompanionProject");
     let project = project.and_then(|project| text(project).or_else(|| text(project.get("id")?)));
     Ok(UsageReading {
-        windows: Vec::new(),
         plan: words.first().map(|word| (*word).to_owned()),
         tier: words.iter().find_map(|word| known_tier("google", word)),
         project: project.map(str::to_owned),
         not_served: not_served(&document),
+        ..UsageReading::default()
     })
 }
 

@@ -9,10 +9,14 @@ mod budget;
 mod codex;
 mod google;
 mod query;
+mod request;
+mod resets;
 mod value;
 
 pub use budget::{PollFailure, PollHistory, PollLimits};
-pub use query::{UsageError, UsageQuery, UsageResult, query};
+pub use query::{UsageResult, query};
+pub use request::{UsageError, UsageQuery};
+pub use resets::{BankedResets, ResetCredit, ResetOutcome, ResetRequest, has_resets, query_resets, use_reset};
 
 use crate::pool::{CredentialKind, Tier, Window};
 use crate::provider::plan_tier;
@@ -28,6 +32,8 @@ pub struct UsageReading {
     pub tier: Option<Tier>,
     /// The account's cloud project.
     pub project: Option<String>,
+    /// The limit resets that the account has banked, if the provider says so.
+    pub resets: Option<BankedResets>,
     /// Why the provider serves this login nothing, if it says so.
     pub not_served: Option<String>,
 }

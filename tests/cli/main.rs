@@ -18,6 +18,7 @@ mod import;
 #[cfg(target_os = "linux")]
 mod killed_at_start;
 mod lease;
+mod limit_resets;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]

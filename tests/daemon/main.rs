@@ -17,6 +17,7 @@ mod fairness;
 #[cfg(target_os = "linux")]
 mod keyring;
 mod leases;
+mod limit_resets;
 mod login;
 mod login_homes;
 mod moving;

@@ -168,6 +168,10 @@ fn sentence(event: &EventInfo, now: u64) -> (Tint, String) {
             }
             Some(state) => (Tint::Faint, format!("{account} was changed: {}", format::spaced(state))),
         },
+        "account.reset" => {
+            let what = event.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            (Tint::Good, format!("{account}: a banked limit reset was used{what}"))
+        }
         "usage.updated" => (Tint::Faint, format!("{account}: usage was read")),
         "queue.changed" => match event.queue {
             None | Some(0) => (Tint::Faint, "no request waits".to_owned()),
@@ -341,6 +345,7 @@ mod tests {
             (moved("requested"), "claude 1883: work → home, as requested"),
             (moved("server_error"), "claude 1883: work → home, work: server error"),
             (event("account.ready"), "work can serve again"),
+            (event("account.reset"), "work: a banked limit reset was used"),
             (changed(None), "work was removed"),
             (changed(Some("needs_login")), "work: needs login"),
             (changed(Some("disabled")), "work was changed: disabled"),

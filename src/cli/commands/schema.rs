@@ -19,7 +19,7 @@ use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
     GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
-    StoredClientInfo,
+    StoredClientInfo, UsedResetInfo,
 };
 
 #[derive(Debug, Args)]
@@ -36,6 +36,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["account add", "account clear-limits", "account disable", "account enable"], of::<AccountDetails<'static>>),
     (&["account refresh", "account set", "account show", "account verify", "login"], of::<AccountDetails<'static>>),
     (&["account check"], of::<CheckInfo>),
+    (&["account reset"], of::<UsedResetInfo>),
     (&["account list"], of::<Vec<AccountInfo>>),
     // a list with --all, or without a name
     (&["account remove", "account usage"], of::<OneOrAll>),

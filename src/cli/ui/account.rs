@@ -92,6 +92,30 @@ pub(crate) fn is_denial(scope: &str, reason: &str) -> bool {
     scope == "account" && ["auth_failed", "forbidden"].contains(&reason)
 }
 
+/// The limit resets that an account has banked; nothing if it has none.
+pub(crate) fn banked_resets(account: &AccountInfo, now: u64) -> Option<String> {
+    let resets = account.resets.filter(|resets| resets.available > 0 || resets.unfinished)?;
+    if resets.unfinished {
+        return Some("whether a limit reset was used is not known".to_owned());
+    }
+    let number = format::count(resets.available as usize, "limit reset");
+    let expires = resets.next_expires_at.map(|at| {
+        let first = if resets.available == 1 { "it" } else { "the first" };
+        format!(", {first} expires {}", format::clock_and_span(now, at))
+    });
+    Some(format!("{number} banked{}", expires.unwrap_or_default()))
+}
+
+/// The same with the command that uses one.
+pub(crate) fn banked_resets_with_command(account: &AccountInfo, now: u64) -> Option<String> {
+    let (text, name) = (banked_resets(account, now)?, reference(account));
+    let purpose = match account.resets {
+        Some(resets) if resets.unfinished => "to repeat that use, without using a second one",
+        _ => "to use one",
+    };
+    Some(format!("{text}; {purpose}: lessor account reset {name}"))
+}
+
 /// The state in words: `partly limited`.
 pub(crate) fn state(account: &AccountInfo) -> String {
     format::spaced(&account.state)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::account::{self, AccountAction, add, check, export, import, refresh, replace, usage};
+use super::account::{self, AccountAction, add, check, export, import, refresh, replace, reset, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
 use super::{config, explain, gateway_key, history, lease, page, report, secrets};
@@ -174,6 +174,7 @@ pub fn dispatch_planned(
         Call::VerifyAccount(params) => {
             reply.later_saved(daemon, holding(memory, usage::verify(daemon.clone(), params)))
         }
+        Call::ResetLimits(params) => reply.later(daemon, holding(memory, reset::reset(daemon.clone(), params))),
         Call::Forecast(params) => explain::forecast(daemon, reply, &params),
         Call::Explain(params) => explain::explain(daemon, reply, &params),
         Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),

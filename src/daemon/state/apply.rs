@@ -186,9 +186,7 @@ impl State {
         self.saved_uses.remove(&id);
         self.links.remove(id);
         self.logins.account_removed(id);
-        self.usage_notes.plans.remove(&id);
-        self.usage_notes.failures.remove(&id);
-        self.usage_notes.next.remove(&id);
+        self.usage_notes.forget(id);
         self.write(id, Write::DeleteAccount(id), pending);
     }
 

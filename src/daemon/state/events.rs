@@ -10,7 +10,7 @@ use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
 use crate::daemon::notification::policy::{self, NoticeEvent};
 use crate::history::{HistoryQueue, HistoryRecord};
-use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Process, Wall};
+use crate::pool::{AccountId, ConnectionId, Ending, Event, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
 use recorded::RecordedEvent;
 
@@ -27,7 +27,7 @@ pub const REQUEST_WAITING: &str = "request.waiting";
 /// Stands for what a subscription gets that names no kinds.
 pub const DEFAULT_KINDS: &str = "default";
 /// Every kind there is.
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 16] = [
     GRANTED,
     "lease.moved",
     ENDED,
@@ -35,6 +35,7 @@ pub const KINDS: [&str; 15] = [
     "account.limited",
     "account.ready",
     "account.changed",
+    RESET,
     "config.reloaded",
     "config.rejected",
     "usage.updated",
@@ -47,6 +48,7 @@ pub const KINDS: [&str; 15] = [
 
 const GRANTED: &str = "lease.granted";
 const ENDED: &str = "lease.ended";
+const RESET: &str = "account.reset";
 
 /// Subscribers, and the latest events.
 #[derive(Debug)]
@@ -208,6 +210,11 @@ impl Events {
     /// Records why a changed configuration was rejected.
     pub(crate) fn config_rejected(&mut self, at: Wall, why: String, pool: &Pool) {
         self.record(at, RecordedEvent::ConfigRejected(why.into()), pool);
+    }
+
+    /// Records that a banked limit reset of an account was used, and how many windows that has reset, if known.
+    pub(crate) fn reset_used(&mut self, at: Wall, account: AccountId, windows: Option<u32>, pool: &Pool) {
+        self.record(at, RecordedEvent::ResetUsed(account, windows), pool);
     }
 
     /// Records that a lasting key of the gateway was created.

@@ -29,6 +29,8 @@ pub(crate) struct Mailboxes {
 #[derive(Debug)]
 pub(crate) struct UsageRequest {
     pub(crate) account: AccountId,
+    /// The usage has just changed, as far as one knows: the last query need not be a while ago.
+    pub(crate) has_changed: bool,
     pub(crate) answer: oneshot::Sender<PollOutcome>,
 }
 

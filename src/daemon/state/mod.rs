@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, watch};
 
 use crate::credential::{FormerCredential, Link, oauth::StoredClient};
@@ -36,6 +36,7 @@ use crate::history::History;
 use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
 use crate::store::Store;
+use crate::usage::BankedResets;
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
 pub(crate) use account_state::AccountState;
@@ -123,6 +124,8 @@ pub struct Shared {
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
     /// way to the disk.
     pub(crate) account_writes: tokio::sync::Mutex<()>,
+    /// Held while a banked reset is used: one at a time.
+    pub(crate) limit_resets: tokio::sync::Mutex<()>,
     /// The runtime of the sockets, for tasks that another thread begins.
     pub(crate) runtime: tokio::runtime::Handle,
     /// For those tasks.
@@ -193,6 +196,21 @@ pub(crate) struct UsageNotes {
     pub(crate) failures: FxHashMap<AccountId, String>,
     /// When the next question is due.
     pub(crate) next: FxHashMap<AccountId, Wall>,
+    /// The limit resets that are banked.
+    pub(crate) resets: FxHashMap<AccountId, BankedResets>,
+    /// The use of a reset has begun, and its result is not known.
+    pub(crate) unfinished_resets: FxHashSet<AccountId>,
+}
+
+impl UsageNotes {
+    /// Forgets an account that was removed.
+    pub(crate) fn forget(&mut self, id: AccountId) {
+        self.plans.remove(&id);
+        self.failures.remove(&id);
+        self.next.remove(&id);
+        self.resets.remove(&id);
+        self.unfinished_resets.remove(&id);
+    }
 }
 
 /// What was read from the disk at the start.
@@ -259,6 +277,7 @@ impl Daemon {
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),
+                limit_resets: tokio::sync::Mutex::new(()),
                 runtime: tokio::runtime::Handle::current(),
                 daemon: daemon.clone(),
             });

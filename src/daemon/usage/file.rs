@@ -1,12 +1,15 @@
-//! The file that usage polling keeps between runs: when each account was polled, and its plan. It holds no secret and may
-//! be lost. The windows are in the store.
+//! The file that usage polling keeps between runs: when each account was polled, its plan and
+//! its banked resets. It holds no secret and may be lost. The windows are in the store.
 
 use std::io::{Read, Write};
 use std::{collections::BTreeMap, fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{pool::AccountId, usage::PollHistory};
+use crate::{
+    pool::AccountId,
+    usage::{BankedResets, PollHistory},
+};
 
 /// The longest file that is read, in bytes; lessor writes less.
 const MAX_BYTES: u64 = 8 << 20;
@@ -19,6 +22,8 @@ pub(super) struct SavedUsage {
     pub(super) ledger: PollHistory,
     /// Its plan.
     pub(super) plan: Option<String>,
+    /// Its banked resets.
+    pub(super) resets: Option<BankedResets>,
 }
 
 /// What an earlier run saved; empty if that cannot be read.

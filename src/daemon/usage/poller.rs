@@ -7,24 +7,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::account_query::{AccountQuery, TokenPrint, valid_token};
 use super::file::{self, SavedUsage};
-use crate::credential::{Fingerprint, Secret};
+use super::resets;
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, connect_options, set_login_state};
+use crate::daemon::state::{Daemon, Mailbox, PollOutcome, UsageRequest, set_login_state};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::http::{self, ConnectOptions};
-use crate::pool::{
-    AccountChange, AccountId, AccountRecord, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window,
-};
-use crate::provider::{base_for_path, vendor_account_id};
-use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
+use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window};
+use crate::usage::{self, PollLimits, UsageReading, UsageResult};
 
 /// The most queries at a time.
 const MAX_QUERIES: usize = 4;
 /// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
-/// A token that expires earlier may have expired when the query arrives.
-const MIN_LIFETIME: Duration = Duration::from_secs(30);
 /// How long a client is kept.
 const CLIENT_LIFE: Duration = Duration::from_secs(3600);
 
@@ -35,20 +31,8 @@ pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Work
     })
 }
 
-struct Query {
-    record: AccountRecord,
-    token: Secret,
-    url: Option<String>,
-    base_url: Option<String>,
-    reach: ConnectOptions,
-    print: Print,
-}
-
-/// Identifies an access token.
-type Print = (Fingerprint, Option<Wall>);
-
 /// An answered query.
-type Polled = (AccountId, Print, UsageResult);
+type Polled = (AccountId, TokenPrint, UsageResult);
 
 /// The worker's state.
 struct Poller {
@@ -56,7 +40,7 @@ struct Poller {
     path: PathBuf,
     kept: BTreeMap<AccountId, SavedUsage>,
     /// The token that the last query failed with.
-    refused: FxHashMap<AccountId, Print>,
+    refused: FxHashMap<AccountId, TokenPrint>,
     /// By how their providers are reached.
     clients: FxHashMap<ConnectOptions, (reqwest::Client, Mono)>,
     queries: JoinSet<Polled>,
@@ -68,7 +52,8 @@ impl Poller {
     fn new(daemon: Weak<Daemon>, path: PathBuf) -> Self {
         let kept = file::read(&path);
         if let Some(daemon) = daemon.upgrade() {
-            restore_plans(&daemon, &kept);
+            restore_notes(&daemon, &kept);
+            resets::restore_unfinished(&daemon);
         }
         Self {
             daemon,
@@ -145,7 +130,7 @@ impl Poller {
     /// Queries an account for a call.
     fn poll_now(&mut self, request: UsageRequest) {
         let Some(daemon) = self.daemon.upgrade() else { return };
-        let UsageRequest { account, answer } = request;
+        let UsageRequest { account, has_changed, answer } = request;
         if self.in_flight.contains(&account) {
             return self.waiting.entry(account).or_default().push(answer);
         }
@@ -153,7 +138,11 @@ impl Poller {
         self.check_token(&daemon, account, now);
         let limits = daemon.state().pool.account(account).and_then(|found| usage::poll_limits(&found.record.provider));
         let ledger = self.kept.get(&account).map(|kept| kept.ledger.clone()).unwrap_or_default();
-        let opens = ledger.allowed_at(limits.unwrap_or(PollLimits::OTHERS), now.wall);
+        let limits = limits.unwrap_or(PollLimits::OTHERS);
+        let opens = match has_changed {
+            true => ledger.allowed_after_change(limits, now.wall),
+            false => ledger.allowed_at(limits, now.wall),
+        };
         let _call_ended = if opens > now.wall {
             answer.send(PollOutcome::NotBefore(opens))
         } else if self.start(&daemon, account, now) {
@@ -176,7 +165,7 @@ impl Poller {
     /// Starts a query; `false` if it is not possible now.
     fn start(&mut self, daemon: &Daemon, account: AccountId, now: Now) -> bool {
         self.check_token(daemon, account, now);
-        let Some(query) = query(&daemon.state(), account, now) else { return false };
+        let Some(query) = AccountQuery::of(&daemon.state(), account, now) else { return false };
         let client = match self.client(&query.reach, now) {
             Ok(client) => client,
             Err(message) => {
@@ -191,17 +180,8 @@ impl Poller {
         self.save();
         self.in_flight.insert(account);
         self.queries.spawn(async move {
-            let record = &query.record;
-            let usage_query = UsageQuery {
-                provider: &record.provider,
-                url: query.url.as_deref(),
-                base_url: query.base_url.as_deref(),
-                vendor_id: vendor_account_id(&record.provider, &record.owner),
-                project: record.project_id.as_deref(),
-                wants_plan,
-                now: now.wall,
-            };
-            let result = usage::query(&client, &usage_query, query.token.expose()).await;
+            let question = query.question(wants_plan, now);
+            let result = usage::query(&client, &question, query.token.expose()).await;
             (account, query.print, result)
         });
         true
@@ -218,7 +198,7 @@ impl Poller {
         Ok(client)
     }
 
-    fn finish(&mut self, account: AccountId, print: Print, result: UsageResult) {
+    fn finish(&mut self, account: AccountId, print: TokenPrint, result: UsageResult) {
         self.in_flight.remove(&account);
         let Some(daemon) = self.daemon.upgrade() else { return };
         let now = clock::now();
@@ -227,6 +207,7 @@ impl Poller {
             Ok(reading) => {
                 kept.ledger.succeeded();
                 kept.plan = reading.plan.clone().or(kept.plan.take());
+                kept.resets = reading.resets.clone().or(kept.resets.take());
                 self.refused.remove(&account);
                 self.note(&daemon, account, None);
                 apply_reading(&daemon, account, reading, now);
@@ -279,45 +260,21 @@ impl Poller {
     }
 }
 
-/// The account's token, if it is valid: an expired one is not sent.
-fn valid_token(state: &State, id: AccountId, now: Now) -> Option<Print> {
-    let credential = state.credentials.get(id)?;
-    let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(MIN_LIFETIME));
-    let is_valid = !ends && !credential.access.expose().is_empty();
-    is_valid.then(|| (state.credentials.fingerprints.of(credential), credential.expires_at))
-}
-
-fn query(state: &State, id: AccountId, now: Now) -> Option<Query> {
-    let print = valid_token(state, id, now)?;
-    let record = state.pool.account(id)?.record.clone();
-    let credential = state.credentials.get(id)?;
-    let provider = state.config.config.providers.get(&record.provider);
-    let base_url = provider.and_then(|provider| provider.oauth.base_url.as_deref().or(provider.base_url.as_deref()));
-    // usage is beside the versions of the API
-    let base_url = base_url.map(|url| base_for_path(&record.provider, url.trim_end_matches('/'), "/api").to_owned());
-    Some(Query {
-        reach: connect_options(provider),
-        url: provider.and_then(|provider| provider.usage_url.clone()),
-        base_url,
-        token: credential.access.duplicate(),
-        print,
-        record,
-    })
-}
-
 /// The age of an account's usage: the time of its oldest window that has not been reset.
 fn known_since(windows: &[Window], now: Wall) -> Option<Wall> {
     let live = windows.iter().filter(|window| window.resets_at.is_none_or(|at| at > now));
     live.map(|window| window.as_of).min()
 }
 
-/// Restores the plans that an earlier run has saved.
-fn restore_plans(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
+/// Restores the plans and banked resets that an earlier run has saved.
+fn restore_notes(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
     let state = &mut *daemon.state();
     for (id, kept) in kept {
-        if let Some(plan) = kept.plan.as_ref().filter(|_| state.pool.account(*id).is_some()) {
-            state.usage_notes.plans.insert(*id, plan.clone());
+        if state.pool.account(*id).is_none() {
+            continue;
         }
+        state.usage_notes.plans.extend(kept.plan.clone().map(|plan| (*id, plan)));
+        state.usage_notes.resets.extend(kept.resets.clone().map(|resets| (*id, resets)));
     }
 }
 
@@ -327,6 +284,9 @@ fn apply_reading(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now
     let Some(record) = state.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {
         state.usage_notes.plans.insert(id, plan);
+    }
+    if let Some(resets) = reading.resets {
+        state.usage_notes.resets.insert(id, resets);
     }
     // settings of the user stay
     let change = AccountChange {

@@ -8,7 +8,7 @@ use crate::daemon::state::{State, client_of};
 use crate::pool::{
     Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
 };
-use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
+use crate::protocol::{AccountInfo, Answer, BankedResetsInfo, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
 impl State {
@@ -112,7 +112,22 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         remedy: super::remedy::remedy(state, now, account),
         resource: credential.and_then(|credential| credential.resource.clone()),
         client_id: credential.and_then(client_of),
+        resets: banked_resets(state, now, record.id),
     }
+}
+
+/// The banked resets that have not expired.
+fn banked_resets(state: &State, now: Now, id: AccountId) -> Option<BankedResetsInfo> {
+    let banked = state.usage_notes.resets.get(&id)?;
+    let live = || banked.credits.iter().filter(|credit| credit.expires_at.is_none_or(|at| at > now.wall));
+    let number =
+        if banked.credits.is_empty() { banked.available } else { live().count().try_into().unwrap_or(u32::MAX) };
+    Some(BankedResetsInfo {
+        available: number,
+        next_expires_at: live().filter_map(|credit| credit.expires_at).map(|at| at.0).min(),
+        as_of: banked.as_of.0,
+        unfinished: state.usage_notes.unfinished_resets.contains(&id),
+    })
 }
 
 /// A reading older than this is stale, however often the provider is polled.

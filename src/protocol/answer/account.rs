@@ -115,6 +115,8 @@ pub struct AccountInfo {
     pub resource: Option<String>,
     /// The id of the OAuth client that made the login, where that is known.
     pub client_id: Option<String>,
+    /// The limit resets that it has banked with its provider; null if none are known.
+    pub resets: Option<BankedResetsInfo>,
 }
 
 impl AccountInfo {
@@ -123,6 +125,32 @@ impl AccountInfo {
     pub fn api_kind(&self) -> CredentialKind {
         if self.resource.is_some() { CredentialKind::ApiKey } else { self.kind }
     }
+}
+
+/// The limit resets that an account has banked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct BankedResetsInfo {
+    /// How many can be used.
+    pub available: u32,
+    /// When the first of them expires, epoch ms, if that is known.
+    pub next_expires_at: Option<u64>,
+    /// When this was read, epoch ms.
+    pub as_of: u64,
+    /// Whether the use of one has begun and its result is not known; `account.reset` repeats it.
+    pub unfinished: bool,
+}
+
+/// What became of the use of a banked reset.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct UsedResetInfo {
+    /// How many windows the provider has reset, if it says so.
+    pub windows: Option<u32>,
+    /// Whether an earlier attempt, whose result was not known, had used it already. No second reset was used.
+    pub was_used_before: bool,
+    /// Why the usage could not be read afterwards; limits last until it is.
+    pub usage_trouble: Option<String>,
+    /// The account afterwards.
+    pub account: AccountInfo,
 }
 
 /// What a provider answered to the credential of an account.

@@ -13,7 +13,10 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckInfo, LimitInfo, LinkInfo, UsageInfo};
+pub use account::{
+    AccountInfo, AccountLabel, AccountName, AccountTotals, BankedResetsInfo, CheckInfo, LimitInfo, LinkInfo, UsageInfo,
+    UsedResetInfo,
+};
 pub use explanation::{
     CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, PassedInfo, RequestInfo,
     VerdictInfo,
@@ -88,6 +91,8 @@ pub enum Answer<'a> {
     StoredClient(Box<StoredClientInfo>),
     /// To `secrets.list`.
     StoredClients(Vec<StoredClientInfo>),
+    /// To `account.reset`.
+    UsedReset(Box<UsedResetInfo>),
 }
 
 /// No result.

@@ -135,4 +135,6 @@ methods! {
     ListSecrets(ListSecretsParams) = "secrets.list";
     /// Remove a stored OAuth client.
     RemoveSecret(RemoveSecretParams) = "secrets.remove";
+    /// Use one of the limit resets that an account has banked.
+    ResetLimits(AccountRef) = "account.reset";
 }

@@ -133,6 +133,7 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
         fields.push((name, format!("{}{of}: {used} used{reset} (read {as_of})", window.window)));
     }
     fields.extend(account::reading_note(info, now).map(|note| ("", note)));
+    fields.extend(account::banked_resets_with_command(info, now).map(|resets| ("limit resets", resets)));
     fields.push(("added", format::ago(now, info.created_at)));
     fields.push(("last used", format::last(now, info.last_used_at)));
     fields

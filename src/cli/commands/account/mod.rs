@@ -5,6 +5,7 @@ mod check;
 mod export;
 mod list;
 mod login_document;
+mod reset;
 mod secrets;
 mod set;
 mod usage;
@@ -69,6 +70,11 @@ pub(crate) enum AccountSubcommand {
     /// Asks the provider, unless it was asked a moment ago.
     #[command(after_help = "Examples:\n  lessor account usage\n  lessor account usage work")]
     Usage(usage::AccountUsageArgs),
+    /// Use one of the limit resets that an account has banked
+    ///
+    /// Shows the windows that it resets, and asks first. A used reset cannot be taken back.
+    #[command(after_help = "Examples:\n  lessor account reset work\n  lessor account reset work --yes --json")]
+    Reset(reset::AccountResetArgs),
     /// Enable an account again after you have verified it
     ///
     /// For an account whose provider asked its owner to confirm something. Asks the provider whether that was done.
@@ -130,6 +136,7 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         AccountSubcommand::Set(args) => return set::set(args, context),
         AccountSubcommand::Check(account) => return check::check(&reference(account), context),
         AccountSubcommand::Usage(args) => return usage::usage(args, context),
+        AccountSubcommand::Reset(args) => return reset::reset(args, context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), yes, .. }) => {
             if !yes && !context.output.json && prompt::can_ask() && !may_remove(&account, context)? {

@@ -68,11 +68,27 @@ fn ask_all(accounts: Vec<AccountInfo>, context: &Context) -> Result<Vec<AccountI
     Ok(known)
 }
 
-fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
+pub(super) fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
     let plan = info.plan.clone().or_else(|| Some(account::tier(info.tier).to_owned()).filter(|tier| tier != "unknown"));
     let plan = plan.map(|plan| format!(", {}", clean(&plan))).unwrap_or_default();
     let head = format!("{} ({}{plan})", clean(account::name(info)), clean(&info.provider));
-    let mut text = output.tint(Tint::Strong, &cut(&head, output.width)) + "\n";
+    let mut text = output.tint(Tint::Strong, &cut(&head, output.width)) + "\n" + &windows_text(info, now, output);
+    match account::reading_note(info, now) {
+        Some(note) => text += &output.prose(&line(&output.tint(Tint::Warn, &clean(&note)))),
+        None if info.usage.iter().all(|window| window.rate) => {
+            text += &output.prose(&line(&output.tint(Tint::Faint, &unread(info))));
+        }
+        None => {}
+    }
+    if let Some(resets) = account::banked_resets_with_command(info, now) {
+        text += &output.prose(&line(&clean(&resets)));
+    }
+    text
+}
+
+/// The quota windows, a line each.
+pub(super) fn windows_text(info: &AccountInfo, now: u64, output: &Output) -> String {
+    let mut text = String::new();
     for (pool, windows) in account::pools(info) {
         let (used, unused): (Vec<&UsageInfo>, Vec<&UsageInfo>) =
             windows.into_iter().partition(|window| window.utilization > 0.0);
@@ -82,13 +98,6 @@ fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
             let names: Vec<String> = unused.iter().map(|window| clean(&window.window)).collect();
             text += &output.prose(&line(&output.tint(Tint::Faint, &format!("nothing used of {}", names.join(", ")))));
         }
-    }
-    match account::reading_note(info, now) {
-        Some(note) => text += &output.prose(&line(&output.tint(Tint::Warn, &clean(&note)))),
-        None if info.usage.iter().all(|window| window.rate) => {
-            text += &output.prose(&line(&output.tint(Tint::Faint, &unread(info))));
-        }
-        None => {}
     }
     text
 }

@@ -7,6 +7,7 @@ pub mod import;
 pub mod refresh;
 mod remedy;
 pub mod replace;
+pub mod reset;
 pub mod usage;
 
 use self::add::{check_account_texts, check_agents};

@@ -80,8 +80,25 @@ async fn refresh_and_ask(daemon: &Arc<Daemon>, id: AccountId) -> Option<PollOutc
 }
 
 async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
+    ask_as(daemon, id, false).await
+}
+
+/// Asks after a change of the usage that the provider has confirmed; why it could not be read, if so.
+pub(super) async fn ask_after_change(daemon: &Daemon, id: AccountId) -> Option<String> {
+    match ask_as(daemon, id, true).await {
+        Some(PollOutcome::Asked(Ok(()))) => None,
+        Some(PollOutcome::Asked(Err(failure))) => Some(failure.message),
+        Some(PollOutcome::NotBefore(at)) => {
+            Some(format!("the provider may be asked again in {}", spoken(at.since(clock::now().wall))))
+        }
+        Some(PollOutcome::NoToken) => Some("its access token has ended".to_owned()),
+        None => Some("the provider does not answer".to_owned()),
+    }
+}
+
+async fn ask_as(daemon: &Daemon, id: AccountId, has_changed: bool) -> Option<PollOutcome> {
     let (answer, outcome) = oneshot::channel();
-    daemon.mailboxes.usage.send(UsageRequest { account: id, answer });
+    daemon.mailboxes.usage.send(UsageRequest { account: id, has_changed, answer });
     tokio::time::timeout(LONGEST_WAIT, outcome).await.ok()?.ok()
 }
 

@@ -17,6 +17,8 @@ pub(super) enum RecordedEvent {
     Limited(Box<NewLimit>),
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId, Option<AccountState>),
+    /// A banked limit reset was used; so many windows were reset.
+    ResetUsed(AccountId, Option<u32>),
     /// With the quota windows as they were read.
     UsageUpdated(AccountId, Box<[Window]>),
     QueueChanged(usize),
@@ -44,6 +46,12 @@ impl RecordedEvent {
                 event.label = label.as_deref().map(str::to_owned);
             }
             Self::UsageUpdated(_, windows) => event.usage = Some(windows.iter().map(reading).collect()),
+            Self::ResetUsed(_, windows) => {
+                event.reason = windows.map(|number| match number {
+                    1 => "1 window was reset".to_owned(),
+                    number => format!("{number} windows were reset"),
+                });
+            }
             Self::ConfigReloaded => {}
         }
         if let Some(account) = self.account() {
@@ -77,6 +85,7 @@ impl RecordedEvent {
             Self::Limited(_) => "account.limited",
             Self::Recovered(..) => "account.ready",
             Self::AccountChanged(..) => "account.changed",
+            Self::ResetUsed(..) => super::RESET,
             Self::UsageUpdated(..) => "usage.updated",
             Self::QueueChanged(_) => "queue.changed",
             Self::ConfigReloaded => "config.reloaded",
@@ -106,9 +115,10 @@ impl RecordedEvent {
     fn account(&self) -> Option<AccountId> {
         match self {
             Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(lease.account),
-            Self::Recovered(account, _) | Self::AccountChanged(account, _) | Self::UsageUpdated(account, _) => {
-                Some(*account)
-            }
+            Self::Recovered(account, _)
+            | Self::AccountChanged(account, _)
+            | Self::ResetUsed(account, _)
+            | Self::UsageUpdated(account, _) => Some(*account),
             Self::Limited(limit) => Some(limit.record.account),
             Self::QueueChanged(_)
             | Self::ConfigReloaded

@@ -136,6 +136,7 @@ export const text = {
     'account.changed': '{account} is now {state}',
     'config.reloaded': 'configuration reloaded',
     'config.rejected': 'configuration rejected: {reason}',
+    'account.reset': 'limit reset of {account} used',
     'usage.updated': 'usage of {account} read',
     'queue.changed': '{queue} waiting',
     'key.created': 'gateway key {key} created',
