@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `paths.rs` | where the configuration, the database, the socket and the log are |
 //! | `schema/` | the table of keys, the kinds of their values, the generated documents |
+//! | `directory.rs` | directories as `[directories]` compares them |
 //! | `settings.rs` | the typed configuration; `origins.rs` and `setting.rs`: where each value came from |
 //! | `file/` | reads, checks, edits and replaces `config.toml` |
 
+pub mod directory;
 mod file;
 mod origins;
 mod paths;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::pool::{
-    AccountId, AccountRecord, Bind, Command, ConnectionId, CredentialKind, Holder, LeaseRequest, Mono, Now, Overflow,
-    Pool, PoolSettings, Reply, Strategy, Target, Tier, Wall,
+    AccountId, AccountRecord, AccountSet, Bind, Command, ConnectionId, CredentialKind, Holder, LeaseRequest, Mono, Now,
+    Overflow, Pool, PoolSettings, Reply, Strategy, Target, Tier, Wall,
 };
 
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -55,6 +55,7 @@ pub fn ask(target: &Target, session: Option<&str>) -> LeaseRequest {
         agent: Some("claude".into()),
         account: None,
         exclude: vec![],
+        set: AccountSet::default(),
         priority: 0,
         wait: None,
         exclusive: false,

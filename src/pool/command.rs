@@ -249,12 +249,15 @@ pub enum MoveCause {
     Turn,
     /// The plan of the account before is used up, and another one's is not.
     Overage,
+    /// The account before is a fallback, and another one can serve.
+    Fallback,
     /// The user asked for it.
     Requested,
 }
 
 impl MoveCause {
-    /// A stable name: that of the reason or of the account's state, `turn`, `overage` or `requested`.
+    /// A stable name: that of the reason or of the account's state, `turn`, `overage`, `fallback_only` or
+    /// `requested`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -264,6 +267,7 @@ impl MoveCause {
             Self::Refused(reason) => reason.name(),
             Self::Turn => "turn",
             Self::Overage => "overage",
+            Self::Fallback => "fallback_only",
             Self::Requested => "requested",
         }
     }

@@ -47,7 +47,7 @@ impl Pool {
             Command::ProcessEnded(process) => self.process_ended(now, process, effects),
             Command::AddAccount(record) => self.add_account(now, *record, effects),
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
-            Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
+            Command::ChangeAccount(id, change) => self.change_account(now, id, *change, effects),
             Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
             Command::Reacquire { fence, wait } => self.reacquire_lease(now, fence, wait, effects),
             Command::MoveLease { fence, to, exclude, when } => {

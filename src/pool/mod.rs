@@ -37,13 +37,13 @@ pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
 pub(crate) use model::glob::matches as model_matches;
 pub use model::{
-    AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, AttestPolicy, Attestation, BadAccountId, Bind,
-    ConnectionId, CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch,
-    Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings, LimitSource, LoginCandidate,
-    LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow, PoolSettings, Primary, Process,
-    Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome,
-    SelectionSettings, StatedWait, Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId,
-    Wall, millis, spoken,
+    AccountId, AccountIdentity, AccountOwner, AccountSet, AccountSettings, Action, AttestPolicy, Attestation,
+    BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, DirectorySettings, Fallback, Fence,
+    HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings,
+    LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow,
+    PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds,
+    RequestOutcome, SelectionSettings, StatedWait, Strategy, Target, TargetNames, Ticket, Tier, TokenSettings,
+    Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;

@@ -122,6 +122,7 @@ mod tests {
             holder: Holder::default(),
             exclusive,
             pinned: false,
+            set: crate::pool::AccountSet::default(),
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,

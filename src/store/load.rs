@@ -13,8 +13,8 @@ use super::key::seal::{SealKey, SealPurpose};
 use super::names::{self, UnknownText};
 use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode, Secret, oauth::StoredClient};
 use crate::pool::{
-    AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,
-    SessionRecord, Snapshot, Target, Usage, Wall, Window,
+    AccountId, AccountOwner, AccountRecord, AccountSet, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono,
+    Process, SessionRecord, Snapshot, Target, Usage, Wall, Window,
 };
 
 /// Why a row is skipped.
@@ -313,6 +313,8 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         max_leases: row.get("max_leases")?,
         priority: row.get("priority")?,
         allowed_agents: allowed_agents.transpose()?,
+        reserve: row.get::<_, Option<f64>>("reserve")?.unwrap_or(0.0),
+        fallback_only: row.get::<_, Option<bool>>("fallback_only")?.unwrap_or(false),
         project_id: row.get("project_id")?,
         owner: AccountOwner {
             person: row.get("person")?,
@@ -332,6 +334,11 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
     };
     let names: Option<String> = row.get("names")?;
     let names = names.map(|text| serde_json::from_str(&text).map_err(|_| UnknownText::new("names of a lease", &text)));
+    let only: Option<String> = row.get("only_accounts")?;
+    let only = only.map(|text| {
+        let read = serde_json::from_str::<Vec<AccountId>>(&text).map(Arc::from);
+        read.map_err(|_| UnknownText::new("accounts of a lease", &text))
+    });
     Ok(Lease {
         fence: Fence(number(row, "fence")?),
         account: id(row, "account")?,
@@ -354,6 +361,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
+        set: AccountSet { only: only.transpose()?, directory: row.get("directory")? },
         by: ChosenBy::Resumed,
         ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
         expires: optional_number(row, "expires")?.map(Mono),

@@ -241,6 +241,8 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), App
             ("max_leases", &record.max_leases),
             ("priority", &record.priority),
             ("uses", &allowed_agents),
+            ("reserve", &Some(record.reserve).filter(|reserve| *reserve > 0.0)),
+            ("fallback_only", &record.fallback_only.then_some(true)),
             ("project_id", &record.project_id),
             ("person", &record.owner.person),
             ("organization", &record.owner.organization),
@@ -315,6 +317,9 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
     let names = lease.target.names.as_deref().map(serde_json::to_string).transpose();
     let names =
         names.map_err(|error| ApplyError::Refused(format!("the names of a lease cannot be encoded: {error}")))?;
+    let only = lease.set.only.as_deref().map(serde_json::to_string).transpose();
+    let only =
+        only.map_err(|error| ApplyError::Refused(format!("the accounts of a lease cannot be encoded: {error}")))?;
     upsert(
         database,
         "lease",
@@ -342,6 +347,8 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
             ("granted_at", &integer(lease.granted_at.0)),
             ("request_id", &lease.request_id.as_deref()),
             ("names", &names),
+            ("only_accounts", &only),
+            ("directory", &lease.set.directory.as_deref()),
         ],
     )
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lessor::pool::{
-    AccountChange, AccountId, AccountRecord, AccountSettings, Bind, ConnectionId, CredentialKind, Fallback, Holder,
-    Lease, LeaseRequest, LoginState, Mode, OtherQuota, Overflow, PoolSettings, Process, Protect, Refusal, RefusalKind,
-    Reply, Strategy, Target, TargetNames, Tier, Verification, Wall,
+    AccountChange, AccountId, AccountRecord, AccountSet, AccountSettings, Bind, ConnectionId, CredentialKind,
+    DirectorySettings, Fallback, Holder, Lease, LeaseRequest, LoginState, Mode, OtherQuota, Overflow, PoolSettings,
+    Process, Protect, Refusal, RefusalKind, Reply, Strategy, Target, TargetNames, Tier, Verification, Wall,
 };
 
 use crate::ops::AskOp;
@@ -17,6 +17,18 @@ pub fn kind(reply: &Result<Reply, Refusal>) -> Option<RefusalKind> {
 
 pub fn id_of(n: u8) -> AccountId {
     AccountId::from_bits(u64::from(n % 8) << 30 | u64::from(n % 8))
+}
+
+/// A list of accounts, as a request has it: sorted.
+fn only_of(only: &[u8]) -> Arc<[AccountId]> {
+    let mut only: Vec<AccountId> = only.iter().map(|n| id_of(*n)).collect();
+    only.sort_unstable();
+    only.dedup();
+    only.into()
+}
+
+fn directory_of(n: u8) -> Arc<str> {
+    ["/work", "/work/a/b", "/workshop", "/"][n as usize % 4].into()
 }
 
 pub fn process_of(n: u8) -> Process {
@@ -61,6 +73,7 @@ pub fn ask_of(op: &AskOp) -> LeaseRequest {
         agent: op.agent.map(|agent| ["claude", "codex"][agent as usize].into()),
         account: op.pin.map(|pin| name(pin).into()),
         exclude: op.exclude.iter().map(|n| id_of(*n)).collect(),
+        set: AccountSet { only: op.only.as_deref().map(only_of), directory: op.directory.map(directory_of) },
         priority: op.priority,
         wait: op.wait_s.map(|s| Duration::from_secs(s.into())),
         exclusive: op.exclusive,
@@ -80,6 +93,7 @@ pub fn ask_again(lease: &Lease) -> LeaseRequest {
         agent: lease.agent.clone(),
         account: lease.pinned.then(|| lease.account.to_string().into()),
         exclude: vec![],
+        set: lease.set.clone(),
         priority: 0,
         wait: None,
         exclusive: lease.exclusive,
@@ -101,6 +115,8 @@ pub fn record_of(id: u8, provider: u8, capacity: u8, allowed_agents: u8, tier: u
         max_leases: Some(u32::from(capacity)).filter(|n| *n > 0),
         priority: priority.into(),
         allowed_agents: (allowed_agents == 1).then(|| vec!["claude".into()]),
+        reserve: if allowed_agents == 4 { 0.4 } else { 0.0 },
+        fallback_only: allowed_agents == 3,
         project_id: None,
         owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(1),
@@ -121,11 +137,15 @@ pub fn change_of(n: u8, what: u8) -> AccountChange {
             allowed_agents: Some(if n.is_multiple_of(2) { vec![] } else { vec!["codex".into()] }),
             ..none
         },
+        9 => AccountChange { reserve: Some(0.5), ..none },
+        10 => AccountChange { reserve: Some(1.0), ..none },
+        11 => AccountChange { fallback_only: Some(true), ..none },
+        12 => AccountChange { reserve: Some(0.0), fallback_only: Some(false), ..none },
         _ => AccountChange { label: Some(format!("l{}", (n + 1) % 8)), ..none },
     }
 }
 
-pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8) -> PoolSettings {
+pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8, sets: u8) -> PoolSettings {
     let bit = |n: u8| bits >> n & 1 == 1;
     let mut settings = PoolSettings::default();
     settings.leases.overflow = [Overflow::Share, Overflow::Wait, Overflow::Fail][overflow as usize];
@@ -145,6 +165,21 @@ pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8) ->
         settings.quota.protect = vec![Protect { models, below: 0.3 }];
     }
     settings.limits.switch_on_first_rate_limit = !bit(6);
+    let set = |name: &str, accounts: &[&str]| DirectorySettings {
+        name: name.into(),
+        paths: vec![name.into()],
+        accounts: accounts.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    if sets >= 1 {
+        settings.directories.push(set("/work", &["l0", "l1", "l2"]));
+    }
+    if sets >= 2 {
+        settings.directories.push(set("/work/a", &["l1", "unknown"]));
+    }
+    if sets == 3 {
+        let kept = AccountSettings { reserve: Some(0.6), fallback_only: Some(true), ..Default::default() };
+        settings.accounts.push(AccountSettings { name: "l0".into(), ..kept });
+    }
     if bit(7) {
         settings.accounts.push(AccountSettings { name: "l1".into(), enabled: Some(false), ..Default::default() });
     }

@@ -188,6 +188,7 @@ impl World {
                 target: lease.target.clone(),
                 session: lease.session.clone(),
                 label: lease.label.clone(),
+                set: lease.set.clone(),
             }),
         }
     }

@@ -161,8 +161,9 @@ impl World {
                     Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
                 self.just(Command::SetUsage(account(*n), Usage { windows: vec![window], ..Usage::default() }));
             }
-            Op::Configure(overflow, mode, strategy, bits, quota) => {
-                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits, *quota))));
+            Op::Configure(overflow, mode, strategy, bits, quota, sets) => {
+                let settings = settings_of(*overflow, *mode, *strategy, *bits, *quota, *sets);
+                self.just(Command::Configure(Box::new(settings)));
             }
             Op::Drain => self.just(Command::Drain),
             Op::Time { ms } => self.pass(u64::from(*ms), 0),
@@ -251,7 +252,8 @@ impl World {
         match answer {
             Ok(fence) => {
                 let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
-                if lease.target.as_asked() != ask.target || lease.exclusive != ask.exclusive {
+                let is_other = lease.exclusive != ask.exclusive || lease.set.only != ask.set.only;
+                if lease.target.as_asked() != ask.target || is_other {
                     assert_eq!(kind(reply), Some(RefusalKind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Held(fence)));
@@ -263,7 +265,8 @@ impl World {
             }
             Err(id) => {
                 let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.id == id).unwrap();
-                if waiter.ask.target != ask.target || waiter.ask.exclusive != ask.exclusive {
+                let is_other = waiter.ask.exclusive != ask.exclusive || waiter.ask.set.only != ask.set.only;
+                if waiter.ask.target != ask.target || is_other {
                     assert_eq!(kind(reply), Some(RefusalKind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Queued(id)));
@@ -301,7 +304,7 @@ impl World {
                 let is_other = matches!(refusal.kind, RefusalKind::BadRequest | RefusalKind::ShuttingDown)
                     || when == MoveTime::NextCall && lease.pinned
                     || self.model.grace.is_some()
-                    || to.is_some_and(|to| self.model.account(to).is_none());
+                    || to.is_some_and(|to| self.model.account(to).is_none_or(|to| self.model.is_kept(to)));
                 let account = to.map(|to| to.to_string().into());
                 let ask = LeaseRequest { account, exclude: vec![lease.account], ..ask_again(&lease) };
                 self.model.leases.retain(|held| held.fence != fence);

@@ -19,6 +19,8 @@ pub struct AskOp {
     pub agent: Option<u8>,
     pub pin: Option<(u8, u8)>,
     pub exclude: Vec<u8>,
+    pub only: Option<Vec<u8>>,
+    pub directory: Option<u8>,
     pub priority: i8,
     pub wait_s: Option<u16>,
     pub exclusive: bool,
@@ -81,7 +83,7 @@ pub enum Op {
         used: u8,
         resets_s: u16,
     },
-    Configure(u8, u8, u8, u8, u8),
+    Configure(u8, u8, u8, u8, u8, u8),
     Drain,
     Time {
         ms: u32,
@@ -108,9 +110,11 @@ fn ask() -> impl Strategy<Value = AskOp> {
         prop_oneof![3 => Just(Some(0u16)), 2 => Just(None), 4 => (1..90u16).prop_map(Some)],
         prop::bool::weighted(0.12),
         option::weighted(0.2, 0..3u8),
+        option::weighted(0.15, vec(0..8u8, 1..4)),
+        option::weighted(0.3, 0..4u8),
     );
     (who, how).prop_map(|((provider, key, model, connection, bind, process), how)| {
-        let (ttl_s, session, agent, pin, exclude, priority, wait_s, exclusive, request) = how;
+        let (ttl_s, session, agent, pin, exclude, priority, wait_s, exclusive, request, only, directory) = how;
         AskOp {
             provider,
             key,
@@ -123,6 +127,8 @@ fn ask() -> impl Strategy<Value = AskOp> {
             agent,
             pin,
             exclude,
+            only,
+            directory,
             priority,
             wait_s,
             exclusive,
@@ -153,14 +159,14 @@ fn op() -> impl Strategy<Value = Op> {
             id, provider, capacity, allowed_agents, tier, priority
         }),
         1 => (0..8u8).prop_map(Op::Remove),
-        3 => (0..8u8, 0..10u8).prop_map(|(account, what)| Op::Change { account, what }),
+        3 => (0..8u8, 0..14u8).prop_map(|(account, what)| Op::Change { account, what }),
         3 => (0..8u8, 0..3u8, 0..3u8, secs(), any::<bool>())
             .prop_map(|(account, scope, key, secs, wall)| Op::Limit { account, scope, key, secs, wall }),
         1 => (0..8u8).prop_map(Op::Clear),
         2 => (0..8u8, 0..4u8, 0..12u8, 0..300u16)
             .prop_map(|(account, key, used, resets_s)| Op::Usage { account, key, used, resets_s }),
-        2 => (0..3u8, 0..3u8, 0..5u8, any::<u8>(), 0..9u8)
-            .prop_map(|(a, b, c, d, e)| Op::Configure(a, b, c, d, e)),
+        2 => (0..3u8, 0..3u8, 0..5u8, any::<u8>(), 0..9u8, 0..4u8)
+            .prop_map(|(a, b, c, d, e, f)| Op::Configure(a, b, c, d, e, f)),
         8 => prop_oneof![3 => 1..3_000u32, 3 => 1_000..60_000u32, 1 => 60_000..7_300_000u32]
             .prop_map(|ms| Op::Time { ms }),
         2 => prop_oneof![2 => -100..100i32, 1 => -4_000_000..4_000_000i32].prop_map(|secs| Op::Jump { secs }),

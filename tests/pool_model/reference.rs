@@ -1,10 +1,11 @@
 //! The reference: a list of leases and linear scans. It does not choose; it says what must and what may happen.
 
+use std::path::Path;
 use std::time::Duration;
 
 use lessor::pool::{
-    AccountId, AccountRecord, Bind, CredentialKind, Fallback, Fence, Ineligible, Lease, LeaseRequest, LoginState, Mode,
-    Mono, Now, Overflow, PoolSettings, Process, Protect, RefusalKind, Tier, Usage, WaiterId, Window,
+    AccountId, AccountRecord, AccountSettings, Bind, CredentialKind, Fallback, Fence, Ineligible, Lease, LeaseRequest,
+    LoginState, Mode, Mono, Now, Overflow, PoolSettings, Process, Protect, RefusalKind, Tier, Usage, WaiterId, Window,
 };
 
 use crate::limits::MLimit;
@@ -89,11 +90,53 @@ impl Model {
         }
     }
 
+    fn configured(&self, account: &MAccount) -> Option<&AccountSettings> {
+        self.settings.accounts.iter().find(|c| account.record.label.as_deref() == Some(&*c.name))
+    }
+
+    fn is_fallback(&self, account: &MAccount) -> bool {
+        self.configured(account).and_then(|c| c.fallback_only).unwrap_or(account.record.fallback_only)
+    }
+
+    fn reserve_of(&self, account: &MAccount) -> f64 {
+        self.configured(account).and_then(|c| c.reserve).unwrap_or(account.record.reserve)
+    }
+
+    /// Whether it is a fallback, or keeps a part for requests that name it.
+    pub fn is_kept(&self, account: &MAccount) -> bool {
+        self.is_fallback(account) || self.reserve_of(account) > 0.0
+    }
+
+    /// The set of the innermost directory that has one.
+    fn set_of_directory(&self, ask: &LeaseRequest) -> Option<&[String]> {
+        let directory = Path::new(ask.set.directory.as_deref()?);
+        let sets = self.settings.directories.iter().filter(|set| directory.starts_with(&set.paths[0]));
+        let innermost = sets.max_by_key(|set| Path::new(&set.paths[0]).components().count())?;
+        Some(&innermost.accounts)
+    }
+
+    fn is_in_set(&self, account: &MAccount, ask: &LeaseRequest) -> bool {
+        let record = &account.record;
+        let of_directory = self.set_of_directory(ask);
+        ask.set.only.as_ref().is_none_or(|only| only.contains(&record.id))
+            && of_directory.is_none_or(|names| names.iter().any(|name| record.label.as_ref() == Some(name)))
+    }
+
+    /// The part of the account that is kept from the request.
+    fn kept_from(&self, account: &MAccount, ask: &LeaseRequest) -> f64 {
+        let is_restricted = ask.set.only.is_some() || self.set_of_directory(ask).is_some();
+        let asked_for = ask.account.as_deref().and_then(|name| self.resolve(name, &ask.target.provider));
+        let is_named = is_restricted && self.is_in_set(account, ask) || asked_for == Some(account.record.id);
+        if is_named { 0.0 } else { self.reserve_of(account) }
+    }
+
     /// The same on the quota the target names.
     pub fn obstacle_on(&self, account: &MAccount, ask: &LeaseRequest) -> Blocked {
         let record = &account.record;
-        let configured = self.settings.accounts.iter().find(|c| record.label.as_deref() == Some(&*c.name));
-        if !record.enabled || configured.and_then(|c| c.enabled) == Some(false) {
+        if !self.is_in_set(account, ask) {
+            return Some((Ineligible::NotInSet, None));
+        }
+        if !record.enabled || self.configured(account).and_then(|c| c.enabled) == Some(false) {
             return Some((Ineligible::Disabled, None));
         }
         match record.login_state {
@@ -108,6 +151,9 @@ impl Model {
         }
         if ask.exclude.contains(&record.id) {
             return Some((Ineligible::Excluded, None));
+        }
+        if self.kept_from(account, ask) >= 1.0 {
+            return Some((Ineligible::Reserved, None));
         }
         let closed = account.limits.iter().filter(|limit| limit.blocks(&ask.target));
         let closed = closed.map(|limit| limit.shut(self.now)).filter(|(shut, _)| *shut);
@@ -133,9 +179,10 @@ impl Model {
 
     /// Until when a reserve keeps the request off the account; the patterns here are whole names.
     fn reserved(&self, account: &MAccount, ask: &LeaseRequest) -> Blocked {
-        let model = ask.target.model.as_deref()?;
-        let named = |p: &&Protect| p.models.iter().any(|name| name == "*" || name == model);
-        let below = self.settings.quota.protect.iter().filter(named).map(|p| p.below).fold(0.0, f64::max);
+        let model = ask.target.model.as_deref();
+        let named = |p: &&Protect| model.is_some_and(|model| p.models.iter().any(|name| name == "*" || name == model));
+        let protected = self.settings.quota.protect.iter().filter(named).map(|p| p.below).fold(0.0, f64::max);
+        let below = protected.max(self.kept_from(account, ask));
         let spent: Vec<&Window> =
             self.windows(account, ask).filter(|w| below > 0.0 && 1.0 - w.utilization + 1e-9 < below).collect();
         if spent.is_empty() {
@@ -170,17 +217,29 @@ impl Model {
         let first = |account: &MAccount| self.obstacle_on(account, ask);
         let any = |account: &MAccount| self.obstacle(account, ask);
         match (ask.target.other_pool(), self.settings.quota.fallback) {
-            (Some(target), Fallback::AccountsFirst) => match self.verdict_by(ask, since, &first) {
-                Some(verdict) => verdict,
-                None => {
+            (Some(target), Fallback::AccountsFirst) => {
+                let on_first = self.verdict_by(ask, since, &first);
+                let on_second = || {
                     let ask = LeaseRequest { target, ..ask.clone() };
                     let second = |account: &MAccount| match account.record.kind {
                         CredentialKind::ApiKey => Some((Ineligible::Limited, None)),
                         _ => self.obstacle_on(account, &ask),
                     };
-                    self.verdict_by(&ask, since, &second).unwrap_or_else(|| self.none_open(&ask))
+                    self.verdict_by(&ask, since, &second)
+                };
+                let is_fallback = |verdict: &Verdict| match verdict {
+                    Verdict::Grant(ids) => ids.iter().all(|id| self.account(*id).is_some_and(|a| self.is_fallback(a))),
+                    _ => false,
+                };
+                match on_first {
+                    None => on_second().unwrap_or_else(|| self.none_open(ask)),
+                    Some(last) if ask.account.is_none() && is_fallback(&last) => match on_second() {
+                        Some(Verdict::Grant(ids)) if !is_fallback(&Verdict::Grant(ids.clone())) => Verdict::Grant(ids),
+                        _ => last,
+                    },
+                    Some(verdict) => verdict,
                 }
-            },
+            }
             (Some(_), Fallback::SameAccountFirst) => {
                 self.verdict_by(ask, since, &any).unwrap_or_else(|| self.none_open(ask))
             }
@@ -220,7 +279,10 @@ impl Model {
         for (id, most) in [(bound, usize::MAX), (preferred, 0)] {
             let Some(account) = id.and_then(|id| self.account(id)) else { continue };
             let most = if most == 0 { self.capacity(account) } else { most };
+            let asked = LeaseRequest { target: ask.target.as_asked(), ..ask.clone() };
+            let is_earlier = |other: &&MAccount| !self.is_fallback(other) && self.obstacle(other, &asked).is_none();
             match obstacle(account) {
+                None if self.is_fallback(account) && all.iter().any(is_earlier) => {}
                 None if self.load(account.record.id) < most => return Some(Verdict::Grant(vec![account.record.id])),
                 Some((Ineligible::Limited, Some(until))) if selection.mode == Mode::CacheFirst => {
                     let patience = ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait);
@@ -231,7 +293,10 @@ impl Model {
                 _ => {}
             }
         }
-        let free: Vec<&MAccount> = all.iter().copied().filter(|account| open(account)).collect();
+        let mut free: Vec<&MAccount> = all.iter().copied().filter(|account| open(account)).collect();
+        if free.iter().any(|account| !self.is_fallback(account)) {
+            free.retain(|account| !self.is_fallback(account));
+        }
         if free.is_empty() {
             return None;
         }
@@ -268,7 +333,13 @@ impl Model {
     }
 
     fn blocked(&self, ask: &LeaseRequest, among: &[&MAccount]) -> Verdict {
-        let all: Vec<_> = among.iter().filter_map(|account| self.obstacle(account, ask)).collect();
+        if among.iter().all(|account| !self.is_in_set(account, ask)) && !among.is_empty() {
+            return Verdict::Refuse(RefusalKind::NotAllowed);
+        }
+        let obstacle = |account: &&MAccount| self.obstacle(account, ask);
+        let all: Vec<_> = among.iter().filter_map(obstacle).collect();
+        let passes = |account: &&&MAccount| self.kept_from(account, ask) < 1.0;
+        let passing: Vec<_> = among.iter().filter(passes).filter_map(obstacle).collect();
         let any = |wanted: Ineligible| all.iter().any(|(why, _)| *why == wanted);
         if any(Ineligible::Busy) {
             return match self.settings.leases.overflow {
@@ -277,7 +348,7 @@ impl Model {
             };
         }
         let limited: Vec<_> =
-            all.iter().filter(|(why, _)| matches!(why, Ineligible::Limited | Ineligible::Reserved)).collect();
+            passing.iter().filter(|(why, _)| matches!(why, Ineligible::Limited | Ineligible::Reserved)).collect();
         if !limited.is_empty() {
             // one that has no known end may end at any moment
             let untils: Option<Vec<Mono>> = limited.iter().map(|(_, until)| *until).collect();
@@ -291,6 +362,7 @@ impl Model {
             (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),
             (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
             (Ineligible::NotAllowed, RefusalKind::NotAllowed),
+            (Ineligible::Reserved, RefusalKind::NotAllowed),
         ];
         let kind = kinds.into_iter().find(|(why, _)| any(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind);
         Verdict::Refuse(kind)
@@ -375,8 +447,10 @@ impl Model {
     pub fn next_change(&self) -> Option<Mono> {
         let limits = self.accounts.iter().flat_map(|a| &a.limits).filter_map(|limit| limit.next_change(self.now));
         let leases = self.leases.iter().filter_map(|lease| lease.expires);
-        let waits = !self.waiters.is_empty() && !self.settings.quota.protect.is_empty();
-        let windows = self.accounts.iter().flat_map(|a| &a.usage.windows).filter_map(|w| w.resets_at);
+        let waits = !self.waiters.is_empty();
+        let has_reserve = |a: &&MAccount| !self.settings.quota.protect.is_empty() || self.reserve_of(a) > 0.0;
+        let windows = self.accounts.iter().filter(has_reserve).flat_map(|a| &a.usage.windows);
+        let windows = windows.filter_map(|w| w.resets_at);
         let resets = windows.filter(|at| waits && *at > self.now.wall).map(|at| self.now.mono_of(at));
         let ends = limits.chain(leases).chain(resets);
         ends.chain(self.waiters.iter().map(|w| w.deadline)).chain(self.grace).min()

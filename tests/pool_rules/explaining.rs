@@ -9,7 +9,7 @@ use lessor::pool::{
 use crate::fixture::{Fixture, ask, id, in_session, record, secs, target};
 
 fn forecast(fixture: &Fixture, count: Option<u32>) -> (u32, u32, Option<u64>) {
-    let forecast = fixture.pool.forecast(fixture.now, &target("k", None), None, count);
+    let forecast = fixture.pool.forecast(fixture.now, &ask(0), count);
     (forecast.grantable, forecast.unshared, forecast.next_at.map(|at| at.since(fixture.now.wall).as_secs()))
 }
 
@@ -53,7 +53,7 @@ fn the_forecast_states_when_that_many_leases_can_be_granted() {
     assert_eq!(forecast(&fixture, Some(3)), (0, 0, Some(90)));
     assert_eq!(forecast(&fixture, Some(4)), (0, 0, None), "there are only three");
     let whys: Vec<Option<Ineligible>> =
-        fixture.pool.forecast(fixture.now, &target("k", None), None, None).accounts.iter().map(|one| one.why).collect();
+        fixture.pool.forecast(fixture.now, &ask(0), None).accounts.iter().map(|one| one.why).collect();
     assert_eq!(whys, [Some(Ineligible::Limited), Some(Ineligible::Limited), Some(Ineligible::Busy)]);
     fixture.restart(true);
     assert_eq!(forecast(&fixture, None), (0, 0, Some(2)), "holders come back first");
@@ -64,14 +64,11 @@ fn the_forecast_checks_the_agent_only_where_one_is_named() {
     let mut fixture = Fixture::new("", |_| {});
     fixture.add(AccountRecord { allowed_agents: Some(vec!["claude".into()]), max_leases: Some(1), ..record('a') });
     for (agent, unshared) in [(None, 1), (Some("claude"), 1), (Some("codex"), 0)] {
-        assert_eq!(fixture.pool.forecast(fixture.now, &target("k", None), agent, None).unshared, unshared, "{agent:?}");
+        let ask = LeaseRequest { agent: agent.map(Into::into), ..ask(0) };
+        assert_eq!(fixture.pool.forecast(fixture.now, &ask, None).unshared, unshared, "{agent:?}");
     }
-    let unnamed = fixture.pool.forecast(
-        fixture.now,
-        &lessor::pool::Target { provider: "x".into(), ..target("k", None) },
-        None,
-        None,
-    );
+    let elsewhere = lessor::pool::Target { provider: "x".into(), ..target("k", None) };
+    let unnamed = fixture.pool.forecast(fixture.now, &LeaseRequest { target: elsewhere, ..ask(0) }, None);
     assert_eq!((unnamed.grantable, unnamed.accounts.len()), (0, 0));
 }
 

@@ -32,6 +32,8 @@ pub fn record(letter: char) -> AccountRecord {
         max_leases: None,
         priority: 0,
         allowed_agents: None,
+        reserve: 0.0,
+        fallback_only: false,
         project_id: None,
         owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(0),
@@ -63,6 +65,7 @@ pub fn ask(n: u64) -> LeaseRequest {
         agent: None,
         account: None,
         exclude: vec![],
+        set: lessor::pool::AccountSet::default(),
         priority: 0,
         wait: Some(Duration::ZERO),
         exclusive: false,
@@ -240,6 +243,7 @@ impl Fixture {
             target: lease.target.clone(),
             session: lease.session.clone(),
             label: lease.label.clone(),
+            set: lease.set.clone(),
         }
     }
 

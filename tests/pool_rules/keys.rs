@@ -6,8 +6,8 @@ use std::time::Duration;
 use lessor::config::{Config, KEYS};
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, LeaseRequest, Reply,
-    RequestOutcome, Tier,
+    AccountRecord, AccountSet, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, LeaseRequest,
+    Reply, RequestOutcome, Tier,
 };
 use lessor::provider::Catalog;
 
@@ -335,6 +335,26 @@ fn pools(fixture: &mut Fixture) -> String {
     format!("{start:?} {}", told(fixture, second))
 }
 
+/// One that does not name a partly used account.
+fn part_used(fixture: &mut Fixture) -> String {
+    fixture.used('a', 0.8);
+    let reply = fixture.acquire(LeaseRequest { exclude: vec![id('b'), id('c')], ..ask(1) });
+    told(fixture, reply)
+}
+
+/// One more than there are other accounts.
+fn two_of_one_account(fixture: &mut Fixture) -> String {
+    let held: Vec<char> = (0..3).map(|n| fixture.take(ask(n))).collect();
+    held.contains(&'a').to_string()
+}
+
+/// One whose holder works in a directory.
+fn started_in_a_directory(fixture: &mut Fixture) -> String {
+    let directory = fixture.pool.settings().directories[0].paths[0].as_str().into();
+    let set = AccountSet { only: None, directory: Some(directory) };
+    fixture.peek(LeaseRequest { set, ..ask(1) }).to_string()
+}
+
 /// A model whose account is nearly spent.
 fn reserved(fixture: &mut Fixture) -> String {
     fixture.used('a', 0.95);
@@ -396,6 +416,9 @@ fn rows() -> Vec<Row> {
         ("accounts.a.max_leases", fail, ["1", "3"], crowd),
         ("accounts.a.priority", "", ["0", "-5"], in_turn),
         ("accounts.a.use", "", ["[\"any\"]", "[\"claude\"]"], stranger),
+        ("accounts.a.reserve", "", ["0.1", "0.3"], part_used),
+        ("accounts.a.fallback_only", "", ["false", "true"], two_of_one_account),
+        ("directories.a.accounts", "", ["[\"b\"]", "[\"c\"]"], started_in_a_directory),
         ("accounts.a.attest", "accounts.a.use = [\"claude\"]", ["\"declared\"", "\"strict\""], pretender),
     ]
 }

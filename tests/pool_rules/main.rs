@@ -11,4 +11,5 @@ mod pools;
 mod recovery;
 mod refusals;
 mod seeds;
+mod sets;
 mod waiting;

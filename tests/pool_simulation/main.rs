@@ -85,6 +85,7 @@ fn loads_of_equal_accounts_stay_even() {
                 agent: None,
                 account: None,
                 exclude: vec![],
+                set: lessor::pool::AccountSet::default(),
                 priority: 0,
                 wait: Some(Duration::ZERO),
                 exclusive: false,

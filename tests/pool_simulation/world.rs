@@ -263,6 +263,7 @@ impl World {
             agent: None,
             account: None,
             exclude: vec![],
+            set: lessor::pool::AccountSet::default(),
             priority: 0,
             wait: None,
             exclusive: false,
@@ -343,6 +344,7 @@ impl World {
                         target: lease.target.clone(),
                         session: None,
                         label: None,
+                        set: lessor::pool::AccountSet::default(),
                     };
                     State::Lost { ticket, durable: lease.is_durable(), left }
                 }
@@ -412,6 +414,8 @@ pub fn account(n: u64) -> AccountRecord {
         max_leases: None,
         priority: 0,
         allowed_agents: None,
+        reserve: 0.0,
+        fallback_only: false,
         project_id: None,
         owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(0),

@@ -89,6 +89,19 @@ pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<
         Some(Warning { key, span, message })
     });
     warnings.extend(summed_up(programs, "more agents have such programs", log));
+    let directories = config.pool.directories.iter().filter_map(|set| {
+        let key = format_key(&["directories", &set.name]);
+        let (span, _) = config.origins.sections.get(&key)?;
+        let message = if set.paths.is_empty() {
+            format!("[{key}] has no effect: the home directory is not known")
+        } else if set.accounts.is_empty() {
+            format!("[{key}] has no effect until it has `accounts`")
+        } else {
+            return None;
+        };
+        Some(Warning { key, span: span.clone(), message })
+    });
+    warnings.extend(summed_up(directories, "more directories have such sections", log));
     warnings
 }
 

@@ -7,8 +7,9 @@ use toml_edit::{Item, TableLike};
 use super::problem::{ConfigErrors, ConfigProblem, ProblemLog};
 use super::{check, syntax};
 use super::{load::MAX_FILE, position::LineIndex};
+use crate::config::directory as directory_paths;
 use crate::config::origins::{Origin, SetValue};
-use crate::config::schema::keys::{KeySpec, account, client, price, provider};
+use crate::config::schema::keys::{KeySpec, account, client, directory, price, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::settings::Config;
 use crate::pool::AccountSettings;
@@ -106,6 +107,13 @@ impl ProblemLog<'_> {
                 }
                 provider(config, &[name]);
             }
+            ["directories", name] => {
+                if let Some(message) = directory_paths::name_problem(name) {
+                    self.problem(key, span, message.to_owned());
+                    return false;
+                }
+                directory(config, &[name]);
+            }
             ["prices", model] => {
                 if model.is_empty() || model.chars().any(char::is_control) || model.len() > 256 {
                     self.problem(key, span, "not a valid name of a model".to_owned());
@@ -150,6 +158,9 @@ impl ProblemLog<'_> {
     }
 
     fn finish(mut self, mut config: Config) -> Result<Config, ConfigErrors> {
+        for set in &mut config.pool.directories {
+            set.paths = directory_paths::paths_of(&set.name, self.path);
+        }
         if self.problems.is_empty() {
             config.origins.warnings.extend(check::warnings(&config, &self));
             config.origins.warnings.sort_by_key(|warning| (warning.line, warning.column));

@@ -9,7 +9,7 @@ use super::value_kind::ValueKind::{
     Variable, Webhook,
 };
 use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection};
-use crate::pool::AccountSettings;
+use crate::pool::{AccountSettings, DirectorySettings};
 
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -180,6 +180,9 @@ pub static KEYS: &[KeySpec] = &[
     named("accounts.*.priority", Integer(-1_000_000, 1_000_000), "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
     named("accounts.*.use", Texts(1, 64), "agents that may use it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.assign(v)),
     named("accounts.*.attest", OneOf(&["declared", "strict"]), "whether the program must be the agent that it states, where `use` names agents; declared only warns", |c, n, v| account(c, n).attest.assign(v)),
+    named("accounts.*.reserve", Number(0.0, 1.0), "part of its windows that is kept for requests that name it", |c, n, v| account(c, n).reserve.assign(v)),
+    named("accounts.*.fallback_only", Bool, "whether it is used only while no other account can serve", |c, n, v| account(c, n).fallback_only.assign(v)),
+    named("directories.*.accounts", Texts(1, 64), "accounts that what is started in the directory may use, and no others: labels, email addresses or ids", |c, n, v| directory(c, n).accounts.assign(v)),
     named("agents.*.programs", Texts(1, 64), "further programs that are this agent: absolute paths of executables or scripts", |c, n, v| agent(c, n).programs.assign(v)),
 ];
 
@@ -205,6 +208,17 @@ pub(in crate::config) fn account<'c>(config: &'c mut Config, names: &[&str]) -> 
         at
     });
     &mut accounts[at]
+}
+
+/// The named directory's set; sorted by name, so that equal files give equal settings.
+pub(in crate::config) fn directory<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut DirectorySettings {
+    let name = names.first().copied().unwrap_or_default();
+    let sets = &mut config.pool.directories;
+    let at = sets.binary_search_by(|set| set.name.as_str().cmp(name)).unwrap_or_else(|at| {
+        sets.insert(at, DirectorySettings { name: name.to_owned(), ..DirectorySettings::default() });
+        at
+    });
+    &mut sets[at]
 }
 
 /// The prices of models whose names match.

@@ -23,7 +23,7 @@ pub fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastPar
     let state = &*daemon.state();
     let now = clock::now();
     let target = target(state, &params.provider, params.model.as_deref(), None)?;
-    let forecast = state.pool.forecast(now, &target, None, params.count);
+    let forecast = state.pool.forecast(now, &LeaseRequest::plain(target), params.count);
     let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
         id: outlook.account.to_string(),
         label: name(state, outlook.account).label,
@@ -182,10 +182,14 @@ fn explained(state: &State, now: Now, subject: &str, request: RequestInfo, expla
 /// What decided for an account over the others.
 fn compared(state: &State, now: Now, Comparison { over, by, passed }: &Comparison) -> ComparedInfo {
     let [chosen, other] = by.map(criterion_values).unwrap_or_default();
-    let passed = passed.map(|PassedAccount { account, wanted_by, why, until }| PassedInfo {
+    let passed = passed.map(|PassedAccount { account, wanted_by, why, is_fallback, until }| PassedInfo {
         account: name(state, account),
         by: wanted_by.name().to_owned(),
-        why: why.map_or("overage", |why| state.obstacle_name(now, account, why)).to_owned(),
+        why: match why {
+            Some(why) => state.obstacle_name(now, account, why).to_owned(),
+            None if is_fallback => "fallback_only".to_owned(),
+            None => "overage".to_owned(),
+        },
         until: until.map(|at| at.0),
     });
     ComparedInfo {
@@ -203,9 +207,12 @@ fn criterion_values(by: Criterion) -> [Option<String>; 2] {
         |used: Option<f64>| Some(used.map_or_else(|| "unknown".to_owned(), |used| format!("{:.0} %", used * 100.0)));
     let points = |value: f64| Some(format!("{value:.1}"));
     match by {
-        Criterion::QuotaPool | Criterion::Overage | Criterion::Current | Criterion::Turn | Criterion::Order => {
-            [None, None]
-        }
+        Criterion::QuotaPool
+        | Criterion::Fallback
+        | Criterion::Overage
+        | Criterion::Current
+        | Criterion::Turn
+        | Criterion::Order => [None, None],
         Criterion::PidOffset(pid) => [Some(pid.to_string()), None],
         Criterion::Leases(leases) => leases.map(|(leases, capacity)| Some(format!("{leases}/{capacity}"))),
         Criterion::Priority(priorities) => priorities.map(|priority| Some(priority.to_string())),
@@ -263,6 +270,9 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         until: exclusion.and_then(|exclusion| exclusion.until).map(|until| until.0),
         note: match login {
             Some(_) => view::state_reason(state, now, account),
+            None if one.exclusion.is_none() && one.fallback_only => {
+                Some("it serves only while no other account can (fallback_only)".to_owned())
+            }
             None if one.pays_overage => Some("its plan is used up: requests are paid for beyond it".to_owned()),
             None => exclusion
                 .and_then(|exclusion| exclusion.note.clone())

@@ -8,7 +8,9 @@ use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended}
 use super::session::{Session, bad, find_account, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
-use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
+use crate::pool::{
+    AccountSet, Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket,
+};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
@@ -160,6 +162,7 @@ impl LeaseBinding {
             agent: text(params.agent),
             account: text(params.account),
             exclude,
+            set: AccountSet::default(),
             priority: params.priority,
             wait: params.wait_ms.map(Duration::from_millis),
             exclusive: params.exclusive,
@@ -253,6 +256,7 @@ fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
         target: target(state, &provider, token.model.as_deref(), token.pool.as_deref())?,
         session: token.session,
         label: token.label,
+        set: AccountSet::default(),
     })
 }
 

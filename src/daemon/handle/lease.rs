@@ -13,8 +13,8 @@ use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
 use crate::daemon::state::{CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
-    AccountId, Action, Bind, Command, CredentialKind, Decision, Fence, Holder, LeaseRequest, Refusal, Reply,
-    RequestNeeds,
+    AccountId, AccountSet, Action, Bind, Command, CredentialKind, Decision, Fence, Holder, LeaseRequest, Refusal,
+    Reply, RequestNeeds,
 };
 use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
@@ -335,6 +335,7 @@ impl LeaseQuery<'_> {
             agent: client.agent.clone(),
             account: None,
             exclude,
+            set: AccountSet::default(),
             priority: 0,
             wait,
             exclusive: false,

@@ -144,6 +144,7 @@ fn switched(moved: &LeaseMove, now: Wall, pool: &Pool) -> Option<WriteLine> {
         MoveCause::Refused(reason) => format!("{from} could not serve the request: {}", reason_words(*reason)),
         MoveCause::Turn => "the accounts take turns".to_owned(),
         MoveCause::Overage => format!("the plan of {from} is used up"),
+        MoveCause::Fallback => format!("{from} serves only while no other account can"),
         MoveCause::Requested => "the user asked for it".to_owned(),
     };
     let until = match &moved.cause {
@@ -183,6 +184,7 @@ fn switched(moved: &LeaseMove, now: Wall, pool: &Pool) -> Option<WriteLine> {
 /// What an account cannot serve for, after its name.
 fn obstacle_words(why: Ineligible) -> &'static str {
     match why {
+        Ineligible::NotInSet => "is not in its set",
         Ineligible::Disabled => "is disabled",
         Ineligible::NeedsLogin => "needs a login",
         Ineligible::NeedsVerification => "needs a verification",
@@ -190,7 +192,7 @@ fn obstacle_words(why: Ineligible) -> &'static str {
         Ineligible::Excluded => "is excluded",
         Ineligible::Limited => "is limited",
         Ineligible::LacksModel => "lacks the model",
-        Ineligible::Reserved => "keeps the rest of its quota for other models",
+        Ineligible::Reserved => "keeps the rest of its quota in reserve",
         Ineligible::Renewing => "waits for its token",
         Ineligible::Busy => "is in use",
     }

@@ -28,7 +28,8 @@ fn provider_info(state: &State, now: Now, name: &str, locked: bool) -> ProviderI
     if locked {
         return none;
     }
-    let Forecast { grantable, next_at, accounts, .. } = state.pool.forecast(now, &target, agent.copied(), None);
+    let Forecast { grantable, next_at, accounts, .. } =
+        state.pool.forecast(now, &LeaseRequest::of_agent(target.clone(), agent.copied()), None);
     let is_open = grantable > 0;
     let count = |has: &dyn Fn(&Outlook) -> bool| accounts.iter().filter(|one| has(one)).count() as u64;
     let is_partly = |one: &Outlook| {
@@ -56,7 +57,7 @@ fn next_account(state: &State, now: Now, target: Target, agent: Option<&str>) ->
     if state.pool.settings().selection.pid_offset {
         return None;
     }
-    let ask = LeaseRequest { agent: agent.map(Into::into), ..LeaseRequest::plain(target) };
+    let ask = LeaseRequest::of_agent(target, agent);
     match state.pool.explain(now, &ask).verdict {
         SelectionResult::Grant(account, _) => Some(account),
         SelectionResult::Wait(..) | SelectionResult::Refuse(_) => None,

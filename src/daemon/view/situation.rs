@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::remedy::remedy;
 use crate::daemon::notification::policy::{FirstFree, LoginNeed, Situation};
 use crate::daemon::state::{AccountState, State};
-use crate::pool::{Ineligible, Now};
+use crate::pool::{Ineligible, LeaseRequest, Now};
 use crate::protocol::AccountLabel;
 use crate::provider;
 
@@ -39,7 +39,7 @@ pub(crate) fn situation(state: &State, now: Now) -> Situation {
 fn first_free(state: &State, now: Now, name: &str) -> Option<FirstFree> {
     let agent = provider::PROVIDERS.iter().find(|known| known.name == name).and_then(|known| known.agents.first());
     let target = state.catalog.target(name, None, None, state.pool.settings().quota.primary).ok()?;
-    let accounts = state.pool.forecast(now, &target, agent.copied(), None).accounts;
+    let accounts = state.pool.forecast(now, &LeaseRequest::of_agent(target, agent.copied()), None).accounts;
     // one that is busy or gets a new token serves again without the end of a limit
     let serves = |why: Option<Ineligible>| matches!(why, None | Some(Ineligible::Busy | Ineligible::Renewing));
     if accounts.iter().any(|one| serves(one.why)) {

@@ -39,10 +39,16 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn change_account(&mut self, id: AccountId, change: AccountChange, effects: &mut Effects) -> Handled {
+    pub(crate) fn change_account(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        change: AccountChange,
+        effects: &mut Effects,
+    ) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         self.check_label(change.label.as_deref().filter(|label| !label.is_empty()), id)?;
-        self.accounts.change_record(slot, change, &self.settings);
+        self.accounts.change_record(slot, change, &self.settings, now, &mut self.timers);
         effects.push(Effect::SaveAccount(id));
         effects.push(Effect::Emit(Event::AccountChanged(id)));
         Ok(Reply::Done)

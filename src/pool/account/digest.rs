@@ -42,13 +42,14 @@ impl Tag {
 // a list of strings is aligned like a string
 const _: () = assert!(align_of::<String>() > Tag::FLAGS || cfg!(not(target_pointer_width = "64")));
 
-/// The part of the order that comes before the strategy. The soft threshold outranks all of it.
+/// The part of the order that comes before the strategy. A fallback, overage and the soft threshold outrank the rest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Rank(u128);
 
 impl Rank {
-    const PAYS_OVERAGE: u128 = 1 << 127;
-    const OVER_THRESHOLD: u128 = 1 << 126;
+    const FALLBACK_ONLY: u128 = 1 << 127;
+    const PAYS_OVERAGE: u128 = 1 << 126;
+    const OVER_THRESHOLD: u128 = 1 << 125;
     const TIER: u128 = 0xff;
     const LOAD: u32 = 40;
 
@@ -57,7 +58,8 @@ impl Rank {
         // 32 fractional bits: two different fractions of capacities below 65 536 differ by more
         let load = (leases << 32) / capacity;
         let priority = account.policy.priority.wrapping_sub(i32::MIN).cast_unsigned();
-        Self(u128::from(load) << Self::LOAD | u128::from(!priority) << 8 | account.record.tier as u128)
+        let fallback_only = if account.policy.fallback_only { Self::FALLBACK_ONLY } else { 0 };
+        Self(fallback_only | u128::from(load) << Self::LOAD | u128::from(!priority) << 8 | account.record.tier as u128)
     }
 
     #[inline]
@@ -77,10 +79,16 @@ impl Rank {
         Self(self.0 | Self::PAYS_OVERAGE)
     }
 
+    /// Whether it ranks behind every account that may be used before it.
+    #[inline]
+    pub fn is_fallback_only(self) -> bool {
+        self.0 & Self::FALLBACK_ONLY != 0
+    }
+
     /// Leases per capacity.
     #[inline]
     pub fn load(self) -> u64 {
-        // 64 bits of load, with the bits of the threshold and of overage far above them
+        // 64 bits of load, with the bits of the threshold, of overage and of a fallback far above them
         (self.0 >> Self::LOAD) as u64
     }
 }
@@ -97,6 +105,8 @@ impl StrategyInputs {
 impl SelectionKey {
     pub fn of(account: &Account) -> Self {
         let flag = |holds: bool, bit: usize| if holds { bit } else { 0 };
+        let is_unmeasured =
+            account.usage.windows.is_empty() && account.overage.is_empty() && account.policy.reserve < 1.0;
         let agents = account.policy.allowed_agents.as_ref().map_or(0, |agents| Arc::as_ptr(agents).addr());
         Self {
             rank: Rank::of(account),
@@ -105,7 +115,7 @@ impl SelectionKey {
             tag: Tag(agents & !Tag::FLAGS
                 | flag(account.can_serve() && !account.exclusive, Tag::READY)
                 | flag(account.limits.is_empty(), Tag::UNLIMITED)
-                | flag(account.usage.windows.is_empty() && account.overage.is_empty(), Tag::UNMEASURED)),
+                | flag(is_unmeasured, Tag::UNMEASURED)),
         }
     }
 
@@ -120,6 +130,8 @@ impl SelectionKey {
         self.tag.0 & Tag::UNLIMITED != 0
     }
 
+    /// No window and no overage is known, and it is not kept for requests that name it: its place and whether it is open
+    /// depend on nothing else.
     #[inline]
     pub fn is_unmeasured(self) -> bool {
         self.tag.0 & Tag::UNMEASURED != 0

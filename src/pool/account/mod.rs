@@ -107,6 +107,16 @@ impl Account {
         self.policy.allowed_agents.as_deref()
     }
 
+    /// The part of its windows that is kept for requests that name it, 0 to 1.
+    pub fn reserve(&self) -> f64 {
+        self.policy.reserve
+    }
+
+    /// Whether it is used only while no other account can serve.
+    pub fn is_fallback_only(&self) -> bool {
+        self.policy.fallback_only
+    }
+
     /// Whether its token is being refreshed, and nothing is granted on it meanwhile.
     pub fn renewing(&self) -> Option<Renewing> {
         self.renewing

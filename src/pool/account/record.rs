@@ -1,14 +1,14 @@
 //! The durable facts of an account, and changes to them.
 
 use crate::pool::model::{
-    AccountId, AccountIdentity, AccountOwner, AccountSettings, AttestPolicy, CredentialKind, LeaseSettings, LoginState,
-    PoolSettings, Tier, Wall,
+    AccountId, AccountIdentity, AccountOwner, AccountSettings, AttestPolicy, CredentialKind, LoginState, PoolSettings,
+    Tier, Wall,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The durable facts of an account: what the store keeps beside the sealed credential.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AccountRecord {
     /// Its stable id.
     pub id: AccountId,
@@ -34,6 +34,12 @@ pub struct AccountRecord {
     pub priority: i32,
     /// Which agents may hold it; `None` means the default of its kind.
     pub allowed_agents: Option<Vec<String>>,
+    /// The part of its windows that is kept for requests that name it, 0 to 1.
+    #[serde(default)]
+    pub reserve: f64,
+    /// Whether it is used only while no other account can serve.
+    #[serde(default)]
+    pub fallback_only: bool,
     /// The cloud project that requests are billed to.
     pub project_id: Option<String>,
     /// Who it belongs to at the provider.
@@ -62,6 +68,10 @@ pub struct AccountChange {
     pub priority: Option<i32>,
     /// Agents; empty restores the default of its kind.
     pub allowed_agents: Option<Vec<String>>,
+    /// The part of its windows that is kept for requests that name it.
+    pub reserve: Option<f64>,
+    /// Whether it is used only while no other account can serve.
+    pub fallback_only: Option<bool>,
     /// Whether it is enabled, and why not.
     pub enabled: Option<(bool, Option<String>)>,
     /// Whether the login works.
@@ -71,7 +81,7 @@ pub struct AccountChange {
 }
 
 /// What the settings and the record of an account together allow.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct EffectivePolicy {
     pub(crate) enabled: bool,
     pub(crate) capacity: u32,
@@ -79,6 +89,11 @@ pub(crate) struct EffectivePolicy {
     /// Shared by accounts of the same policy, so that a scan compares it once.
     pub(crate) allowed_agents: Option<Arc<[String]>>,
     pub(crate) attest: AttestPolicy,
+    /// The part of its windows that is kept for requests that name it.
+    pub(crate) reserve: f64,
+    pub(crate) fallback_only: bool,
+    /// The sets of directories that it is in, by their index in the settings.
+    pub(crate) directories: Box<[usize]>,
 }
 
 impl AccountRecord {
@@ -98,6 +113,8 @@ impl AccountRecord {
             max_leases: None,
             priority: 0,
             allowed_agents: None,
+            reserve: 0.0,
+            fallback_only: false,
             project_id: None,
             owner: AccountOwner::default(),
             created_at,
@@ -133,7 +150,10 @@ impl AccountRecord {
         sections.get(names.into_iter().flatten().filter_map(at).min()?)
     }
 
-    pub(crate) fn policy(&self, leases: &LeaseSettings, configured: Option<&AccountSettings>) -> EffectivePolicy {
+    pub(crate) fn policy(&self, settings: &PoolSettings) -> EffectivePolicy {
+        let (leases, configured) = (&settings.leases, self.configured(settings));
+        let sets = settings.directories.iter().enumerate();
+        let is_in = |accounts: &[String]| accounts.iter().any(|name| self.is_named(name));
         let max_leases = configured.and_then(|c| c.max_leases).or(self.max_leases);
         EffectivePolicy {
             enabled: self.enabled && configured.and_then(|c| c.enabled).unwrap_or(true),
@@ -145,6 +165,9 @@ impl AccountRecord {
                 .filter(|agents| !agents.iter().any(|agent| agent == "any"))
                 .map(Arc::from),
             attest: configured.and_then(|c| c.attest).unwrap_or_default(),
+            reserve: configured.and_then(|c| c.reserve).unwrap_or(self.reserve).clamp(0.0, 1.0),
+            fallback_only: configured.and_then(|c| c.fallback_only).unwrap_or(self.fallback_only),
+            directories: sets.filter(|(_, set)| is_in(&set.accounts)).map(|(at, _)| at).collect(),
         }
     }
 
@@ -163,6 +186,8 @@ impl AccountRecord {
         set(&mut self.max_leases, change.max_leases.map(|most| Some(most).filter(|most| *most > 0)));
         set(&mut self.priority, change.priority);
         set(&mut self.allowed_agents, change.allowed_agents.map(|agents| Some(agents).filter(|a| !a.is_empty())));
+        set(&mut self.reserve, change.reserve);
+        set(&mut self.fallback_only, change.fallback_only);
         set(&mut self.login_state, change.login_state);
         if let Some((enabled, reason)) = change.enabled {
             (self.enabled, self.disabled_reason) = (enabled, reason);

@@ -29,7 +29,7 @@ pub struct Accounts {
     positions: Vec<usize>,
     slots: FxHashMap<AccountId, usize>,
     providers: FxHashMap<Arc<str>, ProviderAccounts>,
-    /// Whether the settings reserve quota: then requests wait for windows to reset.
+    /// Whether the settings reserve quota of every account: then requests wait for windows to reset.
     has_reserves: bool,
     dirty: QueueDirty,
 }
@@ -180,11 +180,11 @@ impl Accounts {
         let slot = self.list.len();
         let policy = self.policy_of(&record, slot, settings);
         let account = Account::new(record, policy, settings, now);
-        self.has_reserves = !settings.quota.protect.is_empty();
         self.keys.push(SelectionKey::of(&account));
         self.inputs.push(StrategyInputs::of(&account));
         self.list.push(account);
         self.index(slot);
+        self.has_reserves = !settings.quota.protect.is_empty();
         self.dirty.mark_all();
         slot
     }
@@ -203,10 +203,10 @@ impl Accounts {
     }
 
     pub fn configure(&mut self, settings: &PoolSettings, now: Now, timers: &mut Timers) {
-        self.has_reserves = !settings.quota.protect.is_empty();
         for slot in 0..self.list.len() {
             self.apply_policy(slot, settings);
         }
+        self.has_reserves = !settings.quota.protect.is_empty();
         self.reset_timers(now, timers);
         self.dirty.mark_all();
     }
@@ -225,9 +225,17 @@ impl Accounts {
         self.dirty.mark_all();
     }
 
-    pub fn change_record(&mut self, slot: usize, change: AccountChange, settings: &PoolSettings) {
+    pub fn change_record(
+        &mut self,
+        slot: usize,
+        change: AccountChange,
+        settings: &PoolSettings,
+        now: Now,
+        timers: &mut Timers,
+    ) {
         self.list[slot].record.apply(change);
         self.apply_policy(slot, settings);
+        self.set_timers(slot, now, timers);
         self.dirty.mark_all();
     }
 
@@ -281,7 +289,7 @@ impl Accounts {
         let result = change(&mut self.list[slot].usage);
         self.digest(slot);
         self.set_timers(slot, now, timers);
-        if self.has_reserves {
+        if self.has_reserve(slot) {
             self.dirty.mark_all();
         }
         result
@@ -408,11 +416,16 @@ impl Accounts {
         provider.slots.push(slot);
     }
 
+    /// Whether requests may wait for the account's windows to reset.
+    fn has_reserve(&self, slot: usize) -> bool {
+        self.has_reserves || self.list[slot].policy.reserve > 0.0
+    }
+
     fn set_timers(&mut self, slot: usize, now: Now, timers: &mut Timers) {
         let account = &self.list[slot];
         let (limit, wall_limit) = account.limits.next_change(now.mono);
         let resets = account.usage.windows.iter().filter_map(|window| window.resets_at).filter(|at| *at > now.wall);
-        let reset = if self.has_reserves { resets.min() } else { None };
+        let reset = if self.has_reserve(slot) { resets.min() } else { None };
         timers.set_account(account.record.id, AccountTimers { limit, wall_limit, reset });
     }
 
@@ -427,7 +440,7 @@ impl Accounts {
 
     /// The policy of an account; it shares its list of agents with the account before, where both allow the same holders.
     fn policy_of(&self, record: &AccountRecord, slot: usize, settings: &PoolSettings) -> EffectivePolicy {
-        let mut policy = record.policy(&settings.leases, record.configured(settings));
+        let mut policy = record.policy(settings);
         let before = slot.checked_sub(1).and_then(|slot| self.list.get(slot));
         let is_same = |before: &&Account| {
             before.policy.allowed_agents == policy.allowed_agents && before.policy.attest == policy.attest

@@ -20,6 +20,8 @@ pub struct Comparison {
 pub enum Criterion {
     /// Only the second quota pool of the other one is open.
     QuotaPool,
+    /// The other one is used only while no other account can serve.
+    Fallback,
     /// The plan of the other one is used up, and its requests are paid for.
     Overage,
     /// Used of the fullest window; above the soft threshold an account ranks last.
@@ -63,8 +65,10 @@ pub struct PassedAccount {
     pub account: AccountId,
     /// What it is: the session's account, or the preferred one.
     pub wanted_by: ChosenBy,
-    /// Why it cannot serve; none if its plan is used up and another one's is not.
+    /// Why it cannot serve; none if it is a fallback, or its plan is used up, and another one is used before it.
     pub why: Option<Ineligible>,
+    /// Whether it is a fallback.
+    pub is_fallback: bool,
     /// Until when, where that is known.
     pub until: Option<Wall>,
 }
@@ -75,6 +79,7 @@ impl Criterion {
     pub fn name(&self) -> &'static str {
         match self {
             Self::QuotaPool => "quota_pool",
+            Self::Fallback => "fallback_only",
             Self::Overage => "overage",
             Self::SoftThreshold(_) => "soft_threshold",
             Self::Leases(_) => "leases",

@@ -89,6 +89,7 @@ impl Pool {
             holder: request.holder,
             exclusive: request.exclusive,
             pinned: request.account.is_some(),
+            set: request.set,
             by,
             ttl,
             expires: ttl.map(|ttl| now.mono.after(ttl)),
@@ -168,6 +169,7 @@ impl Pool {
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
+            set: ticket.set,
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
@@ -263,7 +265,10 @@ impl Pool {
             Some(KnownAnswer::Held(fence)) => {
                 // if the lease has ended, the request is a new one
                 let Some(lease) = self.leases.get(fence) else { return Ok(None) };
-                if !lease.target.is_same_request(&request.target) || lease.exclusive != request.exclusive {
+                if !lease.target.is_same_request(&request.target)
+                    || lease.exclusive != request.exclusive
+                    || lease.set.only != request.set.only
+                {
                     return Err(other());
                 }
                 self.check_attested(lease.account, &request.holder.attested)?;
@@ -273,7 +278,10 @@ impl Pool {
             }
             Some(KnownAnswer::Queued(waiter)) => {
                 let Some(queued) = self.queue.get(waiter) else { return Ok(None) };
-                if queued.ask.target != request.target || queued.ask.exclusive != request.exclusive {
+                if queued.ask.target != request.target
+                    || queued.ask.exclusive != request.exclusive
+                    || queued.ask.set.only != request.set.only
+                {
                     return Err(other());
                 }
                 self.queue.rebind(waiter, request);
@@ -318,7 +326,8 @@ impl Pool {
             let provider = self.accounts.of_provider(&request.target.provider);
             let current = provider.and_then(|provider| provider.current(&request.target.family));
             // an account that is busy, or not open to this caller, stays the current one of all other callers
-            let stays = |why| matches!(why, Ineligible::Busy | Ineligible::Excluded | Ineligible::NotAllowed);
+            let is_own = |why| matches!(why, Ineligible::Busy | Ineligible::Excluded | Ineligible::NotInSet);
+            let stays = |why| is_own(why) || matches!(why, Ineligible::NotAllowed);
             let first = QuotaChoices::only(request.target.quotas(&self.settings.quota).first);
             current
                 .and_then(|id| self.accounts.slot(id))
@@ -347,7 +356,7 @@ impl Pool {
             Some(account) => account.is_some_and(|account| account.record.id == lease.account),
             None => true,
         };
-        let same = held.filter(|lease| is_for(lease, ask)).filter(named).max_by_key(|lease| lease.fence)?;
+        let same = held.filter(|lease| self.is_for(lease, ask)).filter(named).max_by_key(|lease| lease.fence)?;
         Some((same.fence, self.serves_on(now, same, ask)))
     }
 
@@ -355,18 +364,25 @@ impl Pool {
         let Some(account) = self.account(lease.account) else { return false };
         // the quota it was leased on; reserves were checked then
         let quota = QuotaChoice { quota: lease.target.quota(), reserve: 0.0 };
+        let quotas = match self.accounts.slot(lease.account) {
+            Some(slot) if self.is_kept_back(slot, ask) => return false,
+            Some(slot) => self.quotas_of(slot, ask, QuotaChoices::only(quota)),
+            None => return false,
+        };
         account.can_serve()
             && account.admits(ask.agent.as_deref(), &ask.holder)
             && !ask.exclude.contains(&account.record.id)
-            && closed_on(account, QuotaChoices::only(quota), now).is_none()
+            && self.membership(&ask.set).has(account)
+            && closed_on(account, quotas, now).is_none()
     }
-}
 
-fn is_for(lease: &Lease, ask: &LeaseRequest) -> bool {
-    lease.target.is_same_request(&ask.target)
-        && lease.session == ask.session
-        && lease.agent == ask.agent
-        && lease.pinned == ask.account.is_some()
-        && !lease.exclusive
-        && !ask.exclusive
+    fn is_for(&self, lease: &Lease, ask: &LeaseRequest) -> bool {
+        lease.target.is_same_request(&ask.target)
+            && lease.session == ask.session
+            && lease.agent == ask.agent
+            && lease.pinned == ask.account.is_some()
+            && self.is_same_set(&lease.set, &ask.set)
+            && !lease.exclusive
+            && !ask.exclusive
+    }
 }

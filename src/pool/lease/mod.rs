@@ -7,7 +7,8 @@ pub(crate) mod recent;
 pub(crate) mod table;
 
 use crate::pool::model::{
-    AccountId, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall, stable_names,
+    AccountId, AccountSet, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall,
+    stable_names,
 };
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Lease {
     pub exclusive: bool,
     /// Whether its holder requested this account.
     pub pinned: bool,
+    /// The accounts that it may move to.
+    pub set: AccountSet,
     /// Why this account was chosen.
     pub by: ChosenBy,
     /// Its lifetime.
@@ -150,6 +153,7 @@ pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
         agent: lease.agent.clone(),
         account,
         exclude: vec![],
+        set: lease.set.clone(),
         priority: 0,
         // only `cache-first` waits for a wanted account, and at most its own time
         wait: None,

@@ -130,6 +130,7 @@ impl Pool {
                 Refusal::new(RefusalKind::NoCapacity, "the daemon has just started after a crash: no lease moves yet");
             return Err(Refusal { retry_at: Some(now.wall_of(until)), ..refusal });
         }
+        let stated = exclude.to_vec();
         let mut exclude = exclude.to_vec();
         exclude.push(lease.account);
         exclude.sort_unstable();
@@ -141,8 +142,13 @@ impl Pool {
             // an account whose plan lacks the model is chosen only where every other one lacks it too
             Choice::Grant { slot, other, .. } if self.ineligible(slot, &ask, now).is_none() => {
                 let quotas = ask.target.quotas(&self.settings.quota);
-                if self.is_left_for_its_cost(now, &ask, quotas, slot) {
-                    return Err(self.too_expensive(slot));
+                // the account that it leaves counts as well
+                let next = LeaseRequest { exclude: stated, ..reacquire(lease, None) };
+                if self.is_left_for_another(now, &next, quotas, slot) {
+                    return Err(self.would_leave_again(slot));
+                }
+                if !lease.pinned && self.keeps_reserve(slot, &reacquire(lease, None), now) {
+                    return Err(self.keeps_its_rest(slot));
                 }
                 Ok(Destination { ask, slot, other })
             }
@@ -157,11 +163,29 @@ impl Pool {
         self.account(id).map_or_else(|| id.to_string(), |account| account.display_name())
     }
 
-    fn too_expensive(&self, slot: usize) -> Refusal {
+    fn would_leave_again(&self, slot: usize) -> Refusal {
         let name = self.accounts[slot].display_name();
+        if self.accounts[slot].policy.fallback_only {
+            let message = format!(
+                "{name} serves only while no other account can (fallback_only), and another one can: the lease would \
+                 leave it again"
+            );
+            let reference = self.account_reference(self.accounts[slot].record.id);
+            let hint = format!("allow it: lessor account set {reference} fallback_only=false");
+            return Refusal::new(RefusalKind::NotAllowed, message).hint(hint);
+        }
         let message =
             format!("{name} is paid for beyond its plan, and another account is not: the lease would leave it again");
         Refusal::new(RefusalKind::NotAllowed, message).hint("allow it: lessor config set quota.overage allow")
+    }
+
+    /// The account would serve the move, and not the requests after it.
+    fn keeps_its_rest(&self, slot: usize) -> Refusal {
+        let name = self.accounts[slot].display_name();
+        let reference = self.account_reference(self.accounts[slot].record.id);
+        let message = format!("the rest of {name} is kept for requests that name it: the lease would leave it again");
+        Refusal::new(RefusalKind::NotAllowed, message)
+            .hint(format!("start it again with --account {reference}, or: lessor account set {reference} reserve=0"))
     }
 
     /// Why the named account cannot have the lease.
@@ -174,6 +198,10 @@ impl Pool {
         let until = until.map(|until| until.wall(now));
         let free = until.map(|at| format!("; it can in {}", spoken(at.since(now.wall)))).unwrap_or_default();
         let (kind, message) = match why {
+            Ineligible::NotInSet => {
+                let words = self.set_in_words(&ask.set).unwrap_or_default();
+                (RefusalKind::NotAllowed, format!("{name} is not in the set of this lease: {words}"))
+            }
             Ineligible::Disabled => (RefusalKind::NoAccount, format!("{name} is disabled")),
             Ineligible::NeedsLogin => (RefusalKind::NeedsLogin, format!("{name} needs a login")),
             Ineligible::NeedsVerification => {
@@ -190,9 +218,7 @@ impl Pool {
             Ineligible::Limited => {
                 (RefusalKind::AllLimited, format!("{name} is limited and cannot serve this lease{free}"))
             }
-            Ineligible::Reserved => {
-                (RefusalKind::AllLimited, format!("the rest of {name} is reserved for other models{free}"))
-            }
+            Ineligible::Reserved => (RefusalKind::AllLimited, format!("the rest of {name} is reserved{free}")),
             Ineligible::Renewing => (RefusalKind::AllLimited, format!("the token of {name} is being refreshed{free}")),
             Ineligible::LacksModel => {
                 (RefusalKind::NoCapacity, format!("the plan of {name} does not include the model"))

@@ -61,6 +61,8 @@ pub struct IneligibleAccount {
 /// Why an account cannot serve a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Ineligible {
+    /// It is not in the set of accounts that the request, or its directory, is restricted to.
+    NotInSet,
     /// The user or the configuration disabled it.
     Disabled,
     /// Its login does not work.
@@ -75,7 +77,7 @@ pub enum Ineligible {
     Limited,
     /// Its plan does not include the model.
     LacksModel,
-    /// The rest of its quota is reserved for other models.
+    /// The rest of its quota is reserved: for other models, or for requests that name the account.
     Reserved,
     /// Its token is being refreshed.
     Renewing,
@@ -85,7 +87,7 @@ pub enum Ineligible {
 
 stable_names!(
     Ineligible:
-    Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
+    NotInSet = "not_in_set", Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
     NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", LacksModel = "lacks_model", Reserved = "reserved",
     Renewing = "waiting_for_token", Busy = "busy",
 );

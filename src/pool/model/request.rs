@@ -28,6 +28,8 @@ pub struct LeaseRequest {
     pub account: Option<Box<str>>,
     /// None of these accounts.
     pub exclude: Vec<AccountId>,
+    /// Only accounts of this set.
+    pub set: AccountSet,
     /// Requests of higher priority are served first.
     pub priority: i8,
     /// How long it may wait; `None` means the configured time.
@@ -39,6 +41,12 @@ pub struct LeaseRequest {
 }
 
 impl LeaseRequest {
+    /// The same of an agent.
+    #[must_use]
+    pub fn of_agent(target: Target, agent: Option<&str>) -> Self {
+        Self { agent: agent.map(Into::into), ..Self::plain(target) }
+    }
+
     /// A request that names nothing but its target, to see how it would be decided: no connection gets an answer.
     #[must_use]
     pub fn plain(target: Target) -> Self {
@@ -54,12 +62,24 @@ impl LeaseRequest {
             agent: None,
             account: None,
             exclude: Vec::new(),
+            set: AccountSet::default(),
             priority: 0,
             wait: None,
             exclusive: false,
             request_id: None,
         }
     }
+}
+
+/// What restricts a request to some accounts, whatever their provider. By default nothing does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AccountSet {
+    /// The accounts that the request lists, sorted. They may belong to several providers: a provider of which it lists
+    /// none does not serve it.
+    pub only: Option<Arc<[AccountId]>>,
+    /// The directory that the holder works in, as [`DirectorySettings::paths`](super::settings::DirectorySettings) has
+    /// directories: the settings may have a set for it.
+    pub directory: Option<Arc<str>>,
 }
 
 /// What ends a lease, besides its holder and its time.
@@ -125,6 +145,8 @@ pub struct Ticket {
     pub session: Option<Box<str>>,
     /// Its label.
     pub label: Option<Box<str>>,
+    /// Its set of accounts.
+    pub set: AccountSet,
 }
 
 /// What one request under a lease needs, where that differs from what the lease was acquired for.
@@ -164,6 +186,7 @@ impl LeaseRequest {
             agent: None,
             account: None,
             exclude: Vec::new(),
+            set: AccountSet::default(),
             priority: 0,
             wait: None,
             exclusive: false,
@@ -184,5 +207,6 @@ impl LeaseRequest {
             && self.holder.attested == other.holder.attested
             && self.exclusive == other.exclusive
             && self.exclude == other.exclude
+            && self.set == other.set
     }
 }

@@ -17,6 +17,8 @@ pub struct PoolSettings {
     pub quota: QuotaSettings,
     /// Settings of single accounts, in the order of their names.
     pub accounts: Vec<AccountSettings>,
+    /// Sets of accounts for directories, in the order of their names.
+    pub directories: Vec<DirectorySettings>,
 }
 
 /// `[leases]`
@@ -94,6 +96,23 @@ stable_names!(
     Sticky = "sticky", RoundRobin = "round-robin", Hybrid = "hybrid", LeastUsed = "least-used",
     DrainSoonest = "drain-soonest",
 );
+
+impl PoolSettings {
+    /// The set of the innermost directory that `directory` is, or is in: its index.
+    pub fn set_of_directory(&self, directory: &str) -> Option<usize> {
+        let length =
+            |set: &DirectorySettings| set.paths.iter().filter(|path| is_within(directory, path)).map(String::len).max();
+        let sets = self.directories.iter().enumerate().filter(|(_, set)| !set.accounts.is_empty());
+        let found = sets.filter_map(|(at, set)| Some((length(set)?, at)));
+        found.max().map(|(_, at)| at)
+    }
+}
+
+/// Whether a directory is `path`, or in it.
+fn is_within(directory: &str, path: &str) -> bool {
+    // only the root ends in a slash
+    directory.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || path.ends_with('/'))
+}
 
 impl LeaseSettings {
     /// How many leases an account of this capacity may have.
@@ -229,8 +248,20 @@ pub struct Protect {
     pub below: f64,
 }
 
-/// `[accounts."X"]`: settings of one account; they override its record.
+/// `[directories."X"]`: what is started there may use these accounts only.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DirectorySettings {
+    /// The directory, as the configuration names it.
+    pub name: String,
+    /// The absolute paths that it stands for, with `/` between the names and none at the end: as it is written, and with
+    /// its links resolved. Where the system ignores case, they are in lower case.
+    pub paths: Vec<String>,
+    /// Labels, email addresses or ids. An address names every account that has it.
+    pub accounts: Vec<String>,
+}
+
+/// `[accounts."X"]`: settings of one account; they override its record.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct AccountSettings {
     /// Label, email or id.
     pub name: String,
@@ -242,6 +273,10 @@ pub struct AccountSettings {
     pub priority: Option<i32>,
     /// Which agents may hold it.
     pub allowed_agents: Option<Vec<String>>,
+    /// The part of its windows that is kept for requests that name it, 0 to 1.
+    pub reserve: Option<f64>,
+    /// Whether it is used only while no other account can serve.
+    pub fallback_only: Option<bool>,
     /// Whether the agent that a holder states must be the program that is found.
     pub attest: Option<AttestPolicy>,
 }

@@ -174,6 +174,15 @@ impl<'a> QuotaChoices<'a> {
     pub(crate) fn only(choice: QuotaChoice<'a>) -> Self {
         Self { first: choice, second: None, pools_only: false }
     }
+
+    /// The same, with at least this part of each quota reserved.
+    pub(crate) fn reserving(mut self, reserve: f64) -> Self {
+        self.first.reserve = self.first.reserve.max(reserve);
+        if let Some(second) = &mut self.second {
+            second.reserve = second.reserve.max(reserve);
+        }
+        self
+    }
 }
 
 impl Target {

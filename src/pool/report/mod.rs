@@ -229,7 +229,7 @@ impl Pool {
             self.request_faults.note(lease.fence, None);
         }
         if needs_user {
-            self.ask_for_verification(refused, effects)?;
+            self.ask_for_verification(now, refused, effects)?;
             return Ok(Noted::Out);
         }
         if is_unexplained && self.request_faults.is_at_fault(lease.fence, false) {
@@ -289,7 +289,7 @@ impl Pool {
     }
 
     /// The first report has the best explanation.
-    fn ask_for_verification(&mut self, refused: &AccountRefusal, effects: &mut Effects) -> Handled {
+    fn ask_for_verification(&mut self, now: Now, refused: &AccountRefusal, effects: &mut Effects) -> Handled {
         let known = &self.accounts[refused.slot].record.login_state;
         if matches!(known, LoginState::NeedsVerification(_)) {
             return Ok(Reply::Done);
@@ -297,7 +297,7 @@ impl Pool {
         let verification = Verification::at(refused.details.link.as_deref());
         let login_state = Some(LoginState::NeedsVerification(verification));
         let change = AccountChange { login_state, ..AccountChange::default() };
-        self.change_account(refused.lease.account, change, effects)
+        self.change_account(now, refused.lease.account, change, effects)
     }
 
     /// No other account could serve: the holder retries. Only the account's own failures extend its limit; a request that

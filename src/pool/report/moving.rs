@@ -163,7 +163,7 @@ impl Pool {
             return Some(MoveCause::Limited(limit.record(lease.account, now)));
         }
         let slot = self.accounts.slot(lease.account)?;
-        match self.ineligible(slot, &reacquire(lease, None), now)? {
+        match self.ineligible(slot, &reacquire(lease, lease.pinned_account()), now)? {
             // it is this lease that takes the room
             (Ineligible::Busy, _) => None,
             (why, until) => Some(MoveCause::Unavailable(why, until.map(|until| until.wall(now)))),
@@ -231,7 +231,7 @@ impl Pool {
         if self.settings.quota.fallback != Fallback::SameAccountFirst || quotas.second.is_none() {
             return None;
         }
-        let other = is_closed(&self.accounts[slot], quotas.first, now);
+        let other = is_closed(&self.accounts[slot], self.quotas_of(slot, ask, quotas).first, now);
         let grant = Choice::Grant { slot, by: ChosenBy::SameAccount, other };
         self.ineligible(slot, ask, now).is_none().then_some(grant)
     }

@@ -16,7 +16,7 @@ impl Pool {
         let fence = self.follow_move(now, asked, effects).unwrap_or(asked);
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
         let slot = self.accounts.slot_of(lease.account)?;
-        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
+        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, lease.pinned_account()) };
         let goes_on = match self.ineligible(slot, &ask, now) {
             None | Some((Ineligible::Busy, _)) => true,
             // it may be the probe itself
@@ -42,7 +42,7 @@ impl Pool {
         Ok(Reply::Decision(Decision { lease, ..decision }))
     }
 
-    /// Moves a lease that could stay: to take accounts in turn, or to one whose plan is not used up.
+    /// Moves a lease that could stay: to take accounts in turn, to one whose plan is not used up, or away from a fallback.
     fn rotate(
         &mut self,
         now: Now,
@@ -53,19 +53,26 @@ impl Pool {
     ) -> Option<Fence> {
         let in_turn = self.settings.selection.mode == Mode::PerformanceFirst;
         let is_fixed = lease.pinned || lease.exclusive || self.draining || self.timers.grace().is_some();
-        if is_fixed || !in_turn && self.accounts[slot].overage.is_empty() {
+        let account = &self.accounts[slot];
+        let is_fallback = account.policy.fallback_only;
+        if is_fixed || !in_turn && !is_fallback && account.overage.is_empty() {
             return None;
         }
         let ask = LeaseRequest { exclude: exclude.to_vec(), ..reacquire(lease, None) };
         let quotas = ask.target.quotas(&self.settings.quota);
-        if !in_turn && !self.is_left_for_its_cost(now, &ask, quotas, slot) {
+        if !in_turn && !self.is_left_for_another(now, &ask, quotas, slot) {
             return None;
         }
         match self.choose_without(now, lease, &ask) {
             Choice::Grant { slot: next, by, other } if next != slot => {
-                let cause = if in_turn { MoveCause::Turn } else { MoveCause::Overage };
+                let cause = match (in_turn, is_fallback) {
+                    (true, _) => MoveCause::Turn,
+                    (false, true) => MoveCause::Fallback,
+                    (false, false) => MoveCause::Overage,
+                };
+                let pays_overage = cause == MoveCause::Overage;
                 let fence = self.switch(now, lease, ask, (next, by, other), cause, effects);
-                if !in_turn {
+                if pays_overage {
                     self.leases.set_moved_from(fence, lease.account, Reason::QuotaExhausted);
                 }
                 Some(fence)

@@ -32,6 +32,13 @@ struct Search<'a> {
     provider: &'a ProviderAccounts,
 }
 
+/// Why an account is used after others, whatever their load: the later, the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Resort {
+    is_fallback: bool,
+    pays_overage: bool,
+}
+
 /// An account that outranks the order.
 enum Favorite {
     Take(usize, ChosenBy),
@@ -64,9 +71,22 @@ impl Pool {
         let choice = match quotas.second {
             // the first quota of every account, then the second ones
             Some(second) if self.settings.quota.fallback == Fallback::AccountsFirst => {
-                self.choose_on(&search, QuotaChoices::only(quotas.first), ties).or_else(|| {
-                    self.choose_on(&search, QuotaChoices { pools_only: true, ..QuotaChoices::only(second) }, ties)
-                })
+                let first = self.choose_on(&search, QuotaChoices::only(quotas.first), ties);
+                let second = QuotaChoices { pools_only: true, ..QuotaChoices::only(second) };
+                let is_fallback = |slot: usize| pinned.is_none() && self.accounts[slot].policy.fallback_only;
+                match first {
+                    None => self.choose_on(&search, second, ties),
+                    // the second quota of another account is used before a fallback
+                    Some(Choice::Grant { slot, .. }) if is_fallback(slot) => {
+                        match self.choose_on(&search, second, ties) {
+                            Some(Choice::Grant { slot, by, other }) if !is_fallback(slot) => {
+                                Some(Choice::Grant { slot, by, other })
+                            }
+                            _ => first,
+                        }
+                    }
+                    first => first,
+                }
             }
             _ => self.choose_on(&search, quotas, ties),
         };
@@ -92,10 +112,15 @@ impl Pool {
 
     /// The result of a selection when none of `slots` is open.
     pub(crate) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
+        if let Some(refusal) = self.refused_by_set(ask, slots) {
+            return Choice::Refuse(Box::new(refusal));
+        }
         let mut earliest: Option<Mono> = None;
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
             match self.ineligible(slot, ask, now) {
+                // no time helps
+                Some((Ineligible::Reserved, _)) if self.is_kept_back(slot, ask) => {}
                 Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until))) => {
                     let until = until.mono(now);
                     earliest = Some(earliest.map_or(until, |known| known.min(until)));
@@ -137,6 +162,7 @@ impl Pool {
             (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),
             (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
             (Ineligible::NotAllowed, RefusalKind::NotAllowed),
+            (Ineligible::Reserved, RefusalKind::NotAllowed),
             (Ineligible::LacksModel, RefusalKind::NoCapacity),
         ];
         kinds.into_iter().find(|(why, _)| has(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind)
@@ -147,7 +173,8 @@ impl Pool {
         let Search { now, ask, provider, .. } = *search;
         let grant = |slot: usize, by: ChosenBy| {
             // where both quotas are open, the first is used
-            let second = quotas.second.is_some() && is_closed(&self.accounts[slot], quotas.first, now);
+            let first = self.quotas_of(slot, ask, quotas).first;
+            let second = quotas.second.is_some() && is_closed(&self.accounts[slot], first, now);
             Some(Choice::Grant { slot, by, other: quotas.pools_only || second })
         };
         if let Some(slot) = search.pinned {
@@ -202,7 +229,7 @@ impl Pool {
         let Search { now, ask, asked_at, .. } = *search;
         let account = &self.accounts[slot];
         match self.ineligible_on(slot, ask, quotas, now) {
-            None if self.is_left_for_its_cost(now, ask, quotas, slot) => None,
+            None if self.is_left_for_another(now, ask, quotas, slot) => None,
             None => (by == ChosenBy::Session || account.leases < account.policy.capacity)
                 .then_some(Favorite::Take(slot, by)),
             Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
@@ -214,13 +241,27 @@ impl Pool {
         }
     }
 
-    /// Whether the account pays for requests beyond its plan, and another one has room within its own.
-    pub(crate) fn is_left_for_its_cost(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, slot: usize) -> bool {
-        let is_cheaper = |other: usize| {
-            other != slot && !self.avoids(other, quotas, now) && self.ineligible_on(other, ask, quotas, now).is_none()
+    /// Whether the account is a last resort, and one that is to be used before it can serve: it pays for requests beyond
+    /// its plan and the other one does not, or it is a fallback and the other one is not.
+    pub(crate) fn is_left_for_another(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, slot: usize) -> bool {
+        let resort = self.resort(slot, ask, quotas, now);
+        if resort == Resort::default() {
+            return false;
+        }
+        // any quota of another account is used before a fallback
+        let quotas = if resort.is_fallback { ask.target.quotas(&self.settings.quota) } else { quotas };
+        let is_earlier = |other: usize| {
+            other != slot
+                && self.resort(other, ask, quotas, now) < resort
+                && self.ineligible_on(other, ask, quotas, now).is_none()
         };
         let provider = self.accounts.of_provider(&ask.target.provider);
-        self.avoids(slot, quotas, now) && provider.is_some_and(|all| all.slots().iter().any(|&other| is_cheaper(other)))
+        provider.is_some_and(|all| all.slots().iter().any(|&other| is_earlier(other)))
+    }
+
+    fn resort(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Resort {
+        let pays_overage = self.avoids(slot, self.quotas_of(slot, ask, quotas), now);
+        Resort { is_fallback: self.accounts[slot].policy.fallback_only, pays_overage }
     }
 
     /// Whether the quota that would serve is paid for beyond the plan, which the settings avoid.
@@ -257,6 +298,7 @@ impl Pool {
         let mut agents = None;
         let leases = &self.settings.leases;
         let tier_first = self.settings.selection.tier_first;
+        let set = self.membership(&ask.set);
         // the leader's key, where every account with an equal key leads as well
         let mut leader: Option<SelectionKey> = None;
         for &slot in slots {
@@ -270,18 +312,28 @@ impl Pool {
             if best.is_some_and(|best| order > best) && order.load() >= least {
                 continue;
             }
-            if !key.is_ready()
+            // a fallback, and its load, do not count beside an account that is used before it
+            let is_later = best.is_some_and(|best| order.is_fallback_only() && !best.is_fallback_only());
+            if is_later
+                || !key.is_ready()
                 || !key.has_room(leases, ask.exclusive)
+                || set.is_restricted() && !set.has(&self.accounts[slot])
                 || !self.is_open(slot, key, ask, quotas, now, &mut agents)
             {
                 continue;
             }
-            least = least.min(order.load());
-            let order = if key.is_unmeasured() { order } else { self.place(slot, order, quotas, now) };
+            let was_fallback = best.is_some_and(Rank::is_fallback_only);
+            least = if was_fallback && !order.is_fallback_only() { order.load() } else { least.min(order.load()) };
+            let order = if key.is_unmeasured() {
+                order
+            } else {
+                self.place(slot, order, self.quotas_of(slot, ask, quotas), now)
+            };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);
-                    leader = (key.is_unlimited() && key.is_unmeasured() && ask.exclude.is_empty()).then_some(key);
+                    let are_alike = ask.exclude.is_empty() && !set.is_restricted();
+                    leader = (key.is_unlimited() && key.is_unmeasured() && are_alike).then_some(key);
                     ties.clear();
                     ties.push(slot);
                 }
@@ -305,7 +357,8 @@ impl Pool {
         agents: &mut Option<(usize, bool)>,
     ) -> bool {
         let account = &self.accounts[slot];
-        if !(key.is_unlimited() && key.is_unmeasured() && !quotas.pools_only) && is_closed_on(account, quotas, now)
+        let is_plain = key.is_unlimited() && key.is_unmeasured() && !quotas.pools_only;
+        if !is_plain && (self.is_kept_back(slot, ask) || is_closed_on(account, self.quotas_of(slot, ask, quotas), now))
             || !ask.exclude.is_empty() && ask.exclude.binary_search(&account.record.id).is_ok()
         {
             return false;
@@ -345,7 +398,7 @@ impl Pool {
             let account = &self.accounts[slot];
             *account.record.provider == *ask.target.provider
                 && self.accounts.key(slot).rank.load() <= least
-                && !self.is_left_for_its_cost(now, ask, quotas, slot)
+                && !self.is_left_for_another(now, ask, quotas, slot)
                 && self.ineligible_on(slot, ask, quotas, now).is_none()
         })
     }

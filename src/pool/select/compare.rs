@@ -1,5 +1,6 @@
 //! What decided between the account that a request gets and the best of the others.
 
+use crate::pool::account::digest::Rank;
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::lease::comparison::{Comparison, Criterion, PassedAccount};
@@ -29,8 +30,12 @@ impl Pool {
         let passed = self.passed(now, ask, quotas, slot);
         let is_open = |other: &usize| *other != slot && self.ineligible(*other, ask, now).is_none();
         let open: Vec<usize> = provider.slots().iter().copied().filter(is_open).collect();
-        let is_second = |slot: usize| quotas.second.is_some() && is_closed(&self.accounts[slot], quotas.first, now);
-        let rank = |slot: usize| (is_second(slot), self.ranked(slot, quotas, now));
+        let is_second = |slot: usize| {
+            let first = self.quotas_of(slot, ask, quotas).first;
+            quotas.second.is_some() && is_closed(&self.accounts[slot], first, now)
+        };
+        let is_fallback = |slot: usize| self.accounts[slot].policy.fallback_only;
+        let rank = |slot: usize| (is_fallback(slot), is_second(slot), self.ranked(slot, ask, quotas, now));
         let Some(best) = open.iter().map(|&slot| rank(slot)).min() else {
             return Comparison { passed, ..Comparison::default() };
         };
@@ -38,15 +43,15 @@ impl Pool {
         let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
         let over = Some(self.accounts[other].record.id);
         let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
-        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), (other, best.0)]));
+        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), (other, best.1)]));
         Comparison { over, by, passed }
     }
 
     /// The account's place in the order before the strategy.
-    pub(crate) fn ranked(&self, slot: usize, quotas: QuotaChoices, now: Now) -> crate::pool::account::digest::Rank {
+    pub(crate) fn ranked(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Rank {
         let order = self.accounts.key(slot).rank;
         let order = if self.settings.selection.tier_first { order } else { order.any_tier() };
-        self.place(slot, order, quotas, now)
+        self.place(slot, order, self.quotas_of(slot, ask, quotas), now)
     }
 
     /// The account of the session, or the preferred one, where another account is chosen instead.
@@ -68,11 +73,12 @@ impl Pool {
         let account = &self.accounts[slot];
         let (why, until) = match self.ineligible(slot, ask, now) {
             Some((why, until)) => (Some(why), until),
-            None if self.is_left_for_its_cost(now, ask, quotas, slot) => (None, None),
+            None if self.is_left_for_another(now, ask, quotas, slot) => (None, None),
             None => (Some(Ineligible::Busy), None),
         };
         let until = until.map(|until| until.wall(now));
-        Some(PassedAccount { account: account.record.id, wanted_by, why, until })
+        let is_fallback = account.policy.fallback_only;
+        Some(PassedAccount { account: account.record.id, wanted_by, why, is_fallback, until })
     }
 
     /// The first criterion of the order in which two accounts differ; each with whether its second quota pool serves.
@@ -86,16 +92,20 @@ impl Pool {
     ) -> Criterion {
         let [(chosen, second), (other, other_second)] = slots;
         let slots = [chosen, other];
+        let fallback = slots.map(|slot| self.accounts[slot].policy.fallback_only);
+        if fallback[0] != fallback[1] {
+            return Criterion::Fallback;
+        }
         if second != other_second {
             return Criterion::QuotaPool;
         }
-        let pays = slots.map(|slot| self.avoids(slot, quotas, now));
+        let pays = slots.map(|slot| self.avoids(slot, self.quotas_of(slot, ask, quotas), now));
         if pays[0] != pays[1] {
             return Criterion::Overage;
         }
-        let over = slots.map(|slot| self.is_over_threshold(slot, quotas, now));
+        let over = slots.map(|slot| self.is_over_threshold(slot, self.quotas_of(slot, ask, quotas), now));
         if over[0] != over[1] {
-            return Criterion::SoftThreshold(slots.map(|slot| self.fullest(slot, quotas, now)));
+            return Criterion::SoftThreshold(slots.map(|slot| self.fullest(slot, ask, quotas, now)));
         }
         let ranks = slots.map(|slot| self.accounts.key(slot).rank);
         if ranks[0].load() != ranks[1].load() {
@@ -167,7 +177,7 @@ impl Pool {
                 }
             }
         }
-        let fullest = slots.map(|slot| self.fullest(slot, quotas, now));
+        let fullest = slots.map(|slot| self.fullest(slot, ask, quotas, now));
         if fullest[0] != fullest[1] {
             return Criterion::Used(fullest);
         }
@@ -185,8 +195,8 @@ impl Pool {
         strategy::Hybrid::new(&self.settings.selection, now).rank(self.accounts.inputs(slot)).1 + bonus
     }
 
-    fn fullest(&self, slot: usize, quotas: QuotaChoices, now: Now) -> Option<f64> {
-        let account = &self.accounts[slot];
+    fn fullest(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Option<f64> {
+        let (account, quotas) = (&self.accounts[slot], self.quotas_of(slot, ask, quotas));
         account.usage.highest(self.quota_in_use(account, quotas, now).quota, now.wall)
     }
 }

@@ -13,7 +13,7 @@ use crate::pool::state::Pool;
 pub(crate) type Obstacle = (Ineligible, Option<Deadline>);
 
 /// Most accounts a refusal lists: it must fit into one message.
-const MOST_LISTED: usize = 256;
+pub(super) const MOST_LISTED: usize = 256;
 
 impl Pool {
     /// Why this account cannot serve this request, what the user can change first; `None` if it can.
@@ -30,6 +30,9 @@ impl Pool {
         now: Now,
     ) -> Option<Obstacle> {
         let account = &self.accounts[slot];
+        if !self.membership(&ask.set).has(account) {
+            return Some((Ineligible::NotInSet, None));
+        }
         if let Some(why) = out_of_service(account) {
             return Some((why, None));
         }
@@ -40,7 +43,10 @@ impl Pool {
         if ask.exclude.binary_search(&account.record.id).is_ok() {
             return Some((Ineligible::Excluded, None));
         }
-        let closed = closed_on(account, quotas, now).or(renewing);
+        if self.is_kept_back(slot, ask) {
+            return Some((Ineligible::Reserved, None));
+        }
+        let closed = closed_on(account, self.quotas_of(slot, ask, quotas), now).or(renewing);
         if closed.is_some() {
             return closed;
         }
@@ -55,12 +61,14 @@ impl Pool {
     /// Why a request gets no lease now, account by account.
     pub(crate) fn refusal(&self, now: Now, ask: &LeaseRequest, kind: RefusalKind) -> Refusal {
         let provider = &*ask.target.provider;
-        let slots: Vec<usize> = match &ask.account {
+        let mut slots: Vec<usize> = match &ask.account {
             Some(reference) => self.accounts.find(reference, Some(&ask.target.provider)).into_iter().collect(),
             None => self.accounts.of_provider(provider).map(|all| all.slots().to_vec()).unwrap_or_default(),
         };
+        let set = self.membership(&ask.set);
+        slots.retain(|&slot| set.has(&self.accounts[slot]));
         let (mut accounts, mut retry_at, mut excluded, mut busy) = (Vec::new(), None::<Wall>, true, false);
-        for slot in slots {
+        for &slot in &slots {
             let Some((why, until)) = self.ineligible(slot, ask, now) else { continue };
             let until = until.map(|until| until.wall(now));
             // without the model it is no use to wait for it
@@ -79,6 +87,11 @@ impl Pool {
         retry_at = retry_at.filter(|_| !busy);
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
+        let (of_set, restriction) = match self.set_in_words(&ask.set) {
+            Some(words) => (" of the set", format!("; the set: {words}")),
+            None => ("", String::new()),
+        };
+        let kept_back = slots.iter().find(|&&slot| self.keeps_reserve(slot, ask, now)).copied();
         let renewing = !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing);
         let agent = ask.agent.as_deref().unwrap_or("a client that names no agent");
         let is_forbidden = |one: &&IneligibleAccount| one.why == Ineligible::NotAllowed;
@@ -88,27 +101,45 @@ impl Pool {
         }
         let (message, hint) = match kind {
             RefusalKind::AllLimited if renewing => (
-                format!("the token of every {provider} account is being refreshed{soon}"),
+                format!("the token of every {provider} account{of_set} is being refreshed{soon}{restriction}"),
                 Some("run `lessor account list` to see the reason"),
             ),
-            RefusalKind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
+            RefusalKind::AllLimited => {
+                (format!("every {provider} account{of_set} is limited{soon}{restriction}"), None)
+            }
             RefusalKind::NoCapacity if excluded && !accounts.is_empty() => (
                 format!(
-                    "no {provider} account suits this request: each is excluded, or lacks the login, key or project that it needs"
+                    "no {provider} account{of_set} suits this request: each is excluded, or lacks the login, key or project that it needs{restriction}"
                 ),
                 None,
             ),
-            RefusalKind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
-            RefusalKind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
+            RefusalKind::NoCapacity => {
+                (format!("every {provider} account{of_set} is in use or limited{soon}{restriction}"), None)
+            }
+            RefusalKind::WaitTimeout => {
+                (format!("no {provider} account{of_set} became free in time{soon}{restriction}"), None)
+            }
             RefusalKind::NeedsLogin | RefusalKind::NeedsVerification => (
-                format!("no {provider} account can serve until its user acts"),
+                format!("no {provider} account{of_set} can serve until its user acts{restriction}"),
                 Some("run `lessor account list` to see what each account needs"),
             ),
-            RefusalKind::NotAllowed => (format!("no {provider} account may be used by {agent}"), None),
+            RefusalKind::NotAllowed if kept_back.is_some() && !accounts.iter().any(|one| is_forbidden(&one)) => {
+                (format!("every {provider} account that could serve is kept for requests that name it"), None)
+            }
+            RefusalKind::NotAllowed => {
+                (format!("no {provider} account{of_set} may be used by {agent}{restriction}"), None)
+            }
             _ if ask.account.is_some() => (format!("the {provider} account is disabled"), None),
-            _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
+            _ => (
+                format!("every {provider} account{of_set} is disabled{restriction}"),
+                Some("run `lessor account enable A` to enable one"),
+            ),
         };
-        let hint = hint.map(str::to_owned).or_else(|| {
+        let of_reserve = kept_back.map(|slot| {
+            let name = self.account_reference(self.accounts[slot].record.id);
+            format!("to use what an account keeps in reserve, name it: --account {name}")
+        });
+        let hint = hint.map(str::to_owned).or(of_reserve).or_else(|| {
             let first = accounts.iter().find(|one| kind == RefusalKind::NotAllowed && is_forbidden(one))?;
             let name = self.account_reference(first.account);
             Some(format!("name the agent with `agent`, or allow every agent: `lessor account set {name} use=any`"))

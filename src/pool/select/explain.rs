@@ -62,6 +62,8 @@ pub struct CandidateAccount {
     pub tier: Tier,
     /// Whether it ranks last, because it is used beyond the soft threshold.
     pub over_threshold: bool,
+    /// Whether it is used only while no other account can serve.
+    pub fallback_only: bool,
     /// Whether its plan is used up and requests are paid for beyond it, which the settings avoid.
     pub pays_overage: bool,
     /// Health, in points.
@@ -172,7 +174,7 @@ impl Pool {
     fn candidate(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> CandidateAccount {
         let account = &self.accounts[slot];
         let selection = &self.settings.selection;
-        let quotas = ask.target.quotas(&self.settings.quota);
+        let quotas = self.quotas_of(slot, ask, ask.target.quotas(&self.settings.quota));
         let quota = self.quota_in_use(account, quotas, now);
         let window = |name| account.usage.window(name, quota.quota, now.wall);
         let current = strategy::current(self, ask, provider) == Some(slot);
@@ -191,6 +193,7 @@ impl Pool {
             priority: account.policy.priority,
             tier: account.record.tier,
             over_threshold: self.is_over_threshold(slot, quotas, now),
+            fallback_only: account.policy.fallback_only,
             pays_overage: self.avoids(slot, quotas, now),
             health: account.health.score(&selection.health, now.mono),
             tokens: account.bucket.tokens(&selection.tokens, now.mono),
@@ -207,6 +210,10 @@ impl Pool {
         let account = &self.accounts[slot];
         let (why, until) = self.ineligible(slot, ask, now)?;
         let note = match why {
+            Ineligible::NotInSet => self.set_in_words(&ask.set).map(|words| format!("the set: {words}")),
+            Ineligible::Reserved if self.is_kept_back(slot, ask) => {
+                Some("it serves only requests that name it".to_owned())
+            }
             Ineligible::Disabled => account.record.disabled_reason.clone(),
             Ineligible::NotAllowed => {
                 let only = |agents: &[String]| format!("only for {}", agents.join(", "));
@@ -217,7 +224,9 @@ impl Pool {
                 let used = account.usage.highest(quotas.first.quota, now.wall);
                 used.map(|used| {
                     let percent = |part: f64| (100.0 * part).round();
-                    format!("{} % is left, {} % is reserved", percent(1.0 - used), percent(quotas.first.reserve))
+                    let from = if self.keeps_reserve(slot, ask, now) { " for requests that name it" } else { "" };
+                    let (left, kept) = (percent(1.0 - used), percent(quotas.first.reserve));
+                    format!("{left} % is left, {kept} % is reserved{from}")
                 })
             }
             Ineligible::Renewing => Some("its token is being refreshed".to_owned()),
@@ -238,8 +247,12 @@ impl Pool {
     /// The accounts that can serve, in the order in which they would be chosen if each one before were gone.
     fn rank(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, verdict: &SelectionResult) -> Vec<usize> {
         let quotas = ask.target.quotas(&self.settings.quota);
-        let order = |slot: usize| self.ranked(slot, quotas, now);
-        let other = |slot: usize| closed_on(&self.accounts[slot], QuotaChoices::only(quotas.first), now).is_some();
+        let order = |slot: usize| self.ranked(slot, ask, quotas, now);
+        let other = |slot: usize| {
+            let first = QuotaChoices::only(self.quotas_of(slot, ask, quotas).first);
+            closed_on(&self.accounts[slot], first, now).is_some()
+        };
+        let is_fallback = |slot: usize| self.accounts[slot].policy.fallback_only;
         let mut open: Vec<usize> =
             provider.slots().iter().copied().filter(|&slot| self.ineligible(slot, ask, now).is_none()).collect();
         let mut ranked = Vec::new();
@@ -249,7 +262,7 @@ impl Pool {
             open.retain(|slot| Some(*slot) != chosen);
         }
         while !open.is_empty() && ranked.len() < MOST_RANKED {
-            let place = |slot: usize| (quotas.second.is_some() && other(slot), order(slot));
+            let place = |slot: usize| (is_fallback(slot), quotas.second.is_some() && other(slot), order(slot));
             let Some(best) = open.iter().map(|&slot| place(slot)).min() else { break };
             let ties: Vec<usize> = open.iter().copied().filter(|&slot| place(slot) == best).collect();
             let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);

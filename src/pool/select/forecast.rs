@@ -1,7 +1,7 @@
 //! Forecasts: how many leases can be granted now, and when more can.
 
 use crate::pool::account::Account;
-use crate::pool::model::{AccountId, Deadline, Ineligible, Mono, Now, Target, Wall};
+use crate::pool::model::{AccountId, Deadline, Ineligible, LeaseRequest, Mono, Now, Wall};
 use crate::pool::select::eligibility::{closed_on, out_of_service};
 use crate::pool::state::Pool;
 use rustc_hash::FxHashMap;
@@ -34,10 +34,10 @@ pub struct Outlook {
 }
 
 impl Pool {
-    /// How many leases could be granted for `target` to `agent`; without an agent, the `use` policies are ignored.
-    /// `count` is how many leases are wanted.
-    pub fn forecast(&self, now: Now, target: &Target, agent: Option<&str>, count: Option<u32>) -> Forecast {
-        let Some(provider) = self.accounts.of_provider(&target.provider) else { return Forecast::default() };
+    /// How many leases could be granted to requests like `ask`; without an agent, the `use` policies are ignored. `count`
+    /// is how many leases are wanted.
+    pub fn forecast(&self, now: Now, ask: &LeaseRequest, count: Option<u32>) -> Forecast {
+        let Some(provider) = self.accounts.of_provider(&ask.target.provider) else { return Forecast::default() };
         let mut frees: FxHashMap<AccountId, Mono> = FxHashMap::default();
         for (at, lease) in self.timers.expiries().filter_map(|(at, fence)| Some((at, self.leases.get(fence)?))) {
             frees.entry(lease.account).or_insert(at);
@@ -48,7 +48,7 @@ impl Pool {
         for &slot in provider.slots() {
             let account = &self.accounts[slot];
             let frees = frees.get(&account.record.id).map(|at| now.wall_of(*at));
-            let outlook = self.outlook(now, slot, target, agent, frees);
+            let outlook = self.outlook(now, slot, ask, frees);
             let most = self.room(account);
             let fresh = account.policy.capacity.saturating_sub(account.leases);
             forecast.grantable = forecast.grantable.saturating_add(outlook.room);
@@ -72,17 +72,24 @@ impl Pool {
         forecast
     }
 
-    fn outlook(&self, now: Now, slot: usize, target: &Target, agent: Option<&str>, frees: Option<Wall>) -> Outlook {
+    fn outlook(&self, now: Now, slot: usize, ask: &LeaseRequest, frees: Option<Wall>) -> Outlook {
         let account = &self.accounts[slot];
         let id = account.record.id;
         let out = |why: Ineligible, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
+        if !self.membership(&ask.set).has(account) {
+            return out(Ineligible::NotInSet, None);
+        }
         if let Some(why) = out_of_service(account) {
             return out(why, None);
         }
+        let agent = ask.agent.as_deref();
         if agent.is_some() && !account.allows(agent) {
             return out(Ineligible::NotAllowed, None);
         }
-        let quotas = target.quotas(&self.settings.quota);
+        if self.is_kept_back(slot, ask) {
+            return out(Ineligible::Reserved, None);
+        }
+        let quotas = self.quotas_of(slot, ask, ask.target.quotas(&self.settings.quota));
         let renewing = account.renewing.map(|renewing| (Ineligible::Renewing, renewing.until.map(Deadline::Mono)));
         if let Some((why, until)) = closed_on(account, quotas, now).or(renewing) {
             return out(why, until.map(|until| until.wall(now)));

@@ -1,5 +1,6 @@
 //! Selection: which account a request gets, why the others cannot serve, and what will be free when.
 
+pub(crate) mod account_set;
 pub(crate) mod choose;
 pub(crate) mod compare;
 pub(crate) mod eligibility;

@@ -23,8 +23,8 @@ use super::*;
 use crate::credential::{Credential, FormerCredential, FormerRole, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
-    AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease,
-    LimitRecord, LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier,
+    AccountId, AccountOwner, AccountRecord, AccountSet, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder,
+    Lease, LimitRecord, LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier,
     Verification, Wall,
 };
 
@@ -121,6 +121,8 @@ fn record(bits: u64) -> AccountRecord {
         max_leases: None,
         priority: 0,
         allowed_agents: None,
+        reserve: 0.0,
+        fallback_only: false,
         project_id: None,
         owner: AccountOwner::default(),
         created_at: Wall(1_700_000_000_000),
@@ -188,6 +190,7 @@ fn lease(fence: u64, account: u64) -> Lease {
         holder: Holder::default(),
         exclusive: false,
         pinned: false,
+        set: AccountSet::default(),
         by: ChosenBy::Resumed,
         ttl: None,
         expires: None,
@@ -207,6 +210,10 @@ fn full_lease(fence: u64, account: u64) -> Lease {
         holder: Holder { process: Some(process), program: Some(Arc::from("claude")), ..Holder::default() },
         exclusive: true,
         pinned: true,
+        set: AccountSet {
+            only: Some([AccountId::from_bits(1), AccountId::from_bits(2)].into()),
+            directory: Some("/home/user/work".into()),
+        },
         ttl: Some(Duration::from_millis(90_500)),
         expires: Some(Mono(123_456)),
         request_id: Some("r-1".into()),

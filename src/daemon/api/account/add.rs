@@ -136,6 +136,8 @@ fn record_of(
         max_leases: params.max_leases,
         priority: params.priority.unwrap_or_default(),
         allowed_agents: Some(allowed_agents),
+        reserve: 0.0,
+        fallback_only: false,
         project_id: params.project_id,
         owner,
         created_at: clock::now().wall,

@@ -292,6 +292,8 @@ fn new(
         max_leases: entry.max_leases,
         priority: entry.priority.unwrap_or_default(),
         allowed_agents: Some(allowed_agents),
+        reserve: 0.0,
+        fallback_only: false,
         project_id: entry.project_id.clone(),
         owner: entry.owner.clone(),
         created_at: clock::now().wall,

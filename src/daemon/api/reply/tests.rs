@@ -196,6 +196,8 @@ fn record(id: AccountId, kind: CredentialKind) -> AccountRecord {
         max_leases: None,
         priority: if kind == CredentialKind::Oauth { 1 } else { 0 },
         allowed_agents: None,
+        reserve: 0.0,
+        fallback_only: false,
         project_id: None,
         owner: crate::pool::AccountOwner::default(),
         created_at: Wall(0),

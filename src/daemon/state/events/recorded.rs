@@ -154,7 +154,7 @@ fn add_move(event: &mut EventInfo, moved: &LeaseMove, pool: &Pool) {
             event.evidence = text(limit.evidence.as_deref());
         }
         MoveCause::Unavailable(_, until) => event.until = until.map(|until| until.0),
-        MoveCause::Refused(_) | MoveCause::Turn | MoveCause::Overage | MoveCause::Requested => {}
+        MoveCause::Refused(_) | MoveCause::Turn | MoveCause::Overage | MoveCause::Fallback | MoveCause::Requested => {}
     }
 }
 

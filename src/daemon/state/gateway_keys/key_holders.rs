@@ -163,6 +163,7 @@ mod tests {
             holder: Holder::default(),
             exclusive: false,
             pinned: false,
+            set: crate::pool::AccountSet::default(),
             by: ChosenBy::Strategy,
             ttl: None,
             expires: None,

@@ -440,6 +440,8 @@ fn record(id: AccountId) -> AccountRecord {
         max_leases: None,
         priority: 0,
         allowed_agents: None,
+        reserve: 0.0,
+        fallback_only: false,
         project_id: None,
         owner: AccountOwner::default(),
         created_at: Wall(0),

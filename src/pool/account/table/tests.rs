@@ -35,7 +35,8 @@ fn every_change_keeps_digests_indices_and_timers_consistent() {
     accounts.add_health(0, -50.0, &settings.selection.health, NOW.mono);
     accounts.change_limits(2, NOW, &mut timers, |limits| limits.set(limit, NOW, &mut Vec::new()));
     accounts.set_renewing(0, Some(Renewing { until: None }));
-    accounts.change_record(1, AccountChange { priority: Some(7), ..AccountChange::default() }, &settings);
+    let change = AccountChange { priority: Some(7), ..AccountChange::default() };
+    accounts.change_record(1, change, &settings, NOW, &mut timers);
     accounts.check(NOW, &timers).unwrap();
     assert_eq!(timers.next(NOW, true), Some(Mono(9_000)));
     accounts.end_lease(2, Fence(1), NOW, &mut timers);
