@@ -392,7 +392,15 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
-        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
+        gateway: Some(GatewayInfo {
+            url: text("http://127.0.0.1:18080"),
+            socket: text("/run/gateway.sock"),
+            secure_url: text("https://127.0.0.1:18081"),
+            ca_file: text("/state/tls/ca.pem"),
+            ca_bundle: text("/state/tls/ca-bundle.pem"),
+            certificate_from: Some(1_790_000_000_000),
+            certificate_until: Some(1_800_000_000_000),
+        }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals {
             total: 6,

@@ -112,6 +112,8 @@ pub struct GatewaySection {
     pub socket: GatewaySocket,
     /// Whether it may listen beyond loopback.
     pub allow_remote: bool,
+    /// Whether it also listens for TLS, on loopback.
+    pub tls: bool,
 }
 
 /// `[telemetry]`

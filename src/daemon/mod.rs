@@ -31,12 +31,12 @@ pub use handle::page::PageEvents;
 pub use handle::peer::{GatewayPeer, RequestSender};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, UnreportedRefusal};
 pub use handle::sender::{KeyHolderFacts, SenderLookup};
-pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
+pub use handle::{GatewayConfig, GatewayHandle, GatewayPort, PoolStats, RunningGateway, StartGateway};
 pub(crate) use os::handover::GatewayListeners;
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
-pub use os::socket::SocketError;
 #[cfg(unix)]
 pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
+pub use os::socket::{SocketError, private_directory};
 pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
 pub use page_sessions::{CodeRefused, OpenedSession, PageSession};
@@ -45,6 +45,7 @@ pub use state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
     AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
-    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, credential_check, direct_settings, oauth_given,
+    ReportOutcome, SavedSignal, SecureGateway, UpstreamOutcome, connect_options, credential_check, direct_settings,
+    oauth_given,
 };
 pub use view::renewal_command;

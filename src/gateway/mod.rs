@@ -7,6 +7,7 @@
 //! | file | its part |
 //! |---|---|
 //! | `server/` | accepts connections; HTTP/1.1 with a client; closes a connection |
+//! | `tls/` | the certificate of the https port, and the files by which programs trust it |
 //! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
@@ -44,6 +45,7 @@ mod running_key;
 mod server;
 mod service;
 mod telemetry;
+mod tls;
 mod waiting;
 
 #[cfg(any(fuzzing, test))]

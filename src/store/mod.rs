@@ -104,6 +104,8 @@ pub struct LoadedState {
     pub fence: Fence,
     /// The port that the gateway chose.
     pub gateway_port: Option<u16>,
+    /// The port that it chose for TLS.
+    pub gateway_tls_port: Option<u16>,
     /// Whether the last run ended cleanly; true for a new store.
     pub clean: bool,
     /// Whether the machine has not rebooted since. Otherwise the lease holders are gone, and so are the leases.
@@ -132,6 +134,7 @@ impl LoadedState {
             sealed_gateway_keys: false,
             fence: Fence::default(),
             gateway_port: None,
+            gateway_tls_port: None,
             clean: true,
             same_boot: false,
             lease_key,
@@ -205,6 +208,7 @@ impl Store {
         let mut loaded = LoadedState {
             fence: load::next_fence(&content, &meta, true).map_err(fault)?,
             gateway_port: meta.get("gateway_port").map_err(fault)?,
+            gateway_tls_port: meta.get("gateway_tls_port").map_err(fault)?,
             clean: meta.required::<i64>("clean").map_err(fault)? == Some(1),
             same_boot,
             warnings,

@@ -68,6 +68,8 @@ pub enum Write {
     SaveFormer(AccountId, Option<FormerCredential>),
     /// Saves the port that the gateway chose.
     GatewayPort(u16),
+    /// Saves the port that the gateway chose for TLS.
+    GatewayTlsPort(u16),
     /// Saves when accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
     /// Saves a lasting key of the gateway, as it was made, first seen or revoked; fsynced.
@@ -163,6 +165,11 @@ impl Write {
             Self::GatewayPort(port) => {
                 run(database, "INSERT OR REPLACE INTO meta (name, value) VALUES ('gateway_port', ?1)", params![port])
             }
+            Self::GatewayTlsPort(port) => run(
+                database,
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('gateway_tls_port', ?1)",
+                params![port],
+            ),
             Self::LastUsed(times) => times.iter().try_for_each(|(id, at)| {
                 run(
                     database,

@@ -25,6 +25,7 @@ mod page;
 mod passthrough;
 mod proxies;
 mod records;
+mod secure_port;
 mod soak;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]

@@ -133,6 +133,7 @@ pub static KEYS: &[KeySpec] = &[
     on("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "maximum size of a request; larger ones get status 413", |c, _, v| c.gateway.max_body.assign(v)),
     on("gateway.buffer_total", Size(0, 1024 * GIB), "48MiB", "memory for retries, over all requests; beyond it a request is tried once", |c, _, v| c.gateway.buffer_total.assign(v)),
     on("gateway.socket", Text, "", "Unix socket of the gateway; \"\" for gateway.sock in the lease socket's directory, or \"off\"", |c, _, v| c.gateway.socket.assign(v)),
+    on("gateway.tls", Bool, "false", "whether the gateway also listens for https, on a second loopback port", |c, _, v| c.gateway.tls.assign(v)),
     on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
 
     on("telemetry.otlp", Url, "", "URL of a collector that gets metrics and traces, such as http://127.0.0.1:4318; \"\" for none", |c, _, v| c.telemetry.otlp.assign(v)),

@@ -79,6 +79,7 @@ listen = "127.0.0.1:0"
 max_body = "32MiB"
 buffer_total = "48MiB"
 socket = ""
+tls = false
 allow_remote = false
 [notify]
 desktop = false

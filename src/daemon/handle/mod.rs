@@ -31,6 +31,15 @@ pub trait RunningGateway: Send {
     fn end(self: Box<Self>);
 }
 
+/// A port of the gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GatewayPort {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
 /// The daemon, as the gateway sees it.
 #[derive(Clone, Debug)]
 pub struct GatewayHandle {
@@ -155,13 +164,25 @@ impl GatewayHandle {
 
     /// The port that was chosen in an earlier run.
     #[must_use]
-    pub fn kept_port(&self) -> Option<u16> {
-        self.daemon.run.gateway_port
+    pub fn kept_port(&self, name: GatewayPort) -> Option<u16> {
+        match name {
+            GatewayPort::Http => self.daemon.run.gateway_port,
+            GatewayPort::Https => self.daemon.run.gateway_tls_port,
+        }
     }
 
     /// Keeps a chosen port for the next run.
-    pub fn keep_port(&self, port: u16) {
-        self.daemon.write(Write::GatewayPort(port));
+    pub fn keep_port(&self, name: GatewayPort, port: u16) {
+        self.daemon.write(match name {
+            GatewayPort::Http => Write::GatewayPort(port),
+            GatewayPort::Https => Write::GatewayTlsPort(port),
+        });
+    }
+
+    /// Where the certificates of the gateway are kept.
+    #[must_use]
+    pub fn tls_directory(&self) -> PathBuf {
+        self.daemon.run.state_directory.join("tls")
     }
 
     /// The default path of the gateway's socket.
@@ -226,6 +247,13 @@ impl GatewayHandle {
         }
         if let Some(why) = &gateway.trouble {
             tracing::warn!("the gateway does not listen everywhere: {why}");
+        }
+        if let Some(url) = gateway
+            .secure
+            .map(|secure| secure.url)
+            .filter(|url| Some(url) != before.secure.as_ref().map(|secure| &secure.url))
+        {
+            tracing::info!(url, "the gateway listens on {url}");
         }
         if let Some(url) = gateway.url.filter(|url| before.url.as_ref() != Some(url)) {
             tracing::info!(url, "the gateway listens on {url}");

@@ -26,8 +26,8 @@ use crate::daemon::os::socket::{Socket, SocketError};
 
 /// The process that takes over: the same one, after the program was executed again.
 const VARIABLE: &str = "LESSOR_HANDOVER";
-/// The lock, the daemon's socket, the gateway's two.
-const MOST_DESCRIPTORS: usize = 4;
+/// The lock, the daemon's socket, the gateway's three.
+const MOST_DESCRIPTORS: usize = 5;
 /// The description is shorter, in bytes.
 const MOST_BYTES: usize = 256;
 /// What Linux appends to the path of a program whose file was replaced.
@@ -53,6 +53,8 @@ pub(crate) struct Handover {
 #[derive(Debug, Default)]
 pub(crate) struct GatewayListeners {
     pub(crate) tcp: Option<TcpListener>,
+    /// The one for TLS.
+    pub(crate) tls: Option<TcpListener>,
     pub(crate) local: Option<OwnedFd>,
 }
 
@@ -63,6 +65,9 @@ struct Description {
     may_resume: bool,
     has_tcp: bool,
     has_local: bool,
+    /// An earlier version has none.
+    #[serde(default)]
+    has_tls: bool,
 }
 
 impl Handover {
@@ -115,8 +120,10 @@ impl Handover {
             may_resume: *may_resume,
             has_tcp: gateway.tcp.is_some(),
             has_local: gateway.local.is_some(),
+            has_tls: gateway.tls.is_some(),
         };
         let gateways = gateway.tcp.iter().map(AsFd::as_fd).chain(gateway.local.iter().map(AsFd::as_fd));
+        let gateways = gateways.chain(gateway.tls.iter().map(AsFd::as_fd));
         let descriptors: Vec<BorrowedFd<'_>> = [lock.as_fd(), socket.as_fd()].into_iter().chain(gateways).collect();
         let text = serde_json::to_vec(&description)?;
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -151,6 +158,7 @@ impl Handover {
             gateway: GatewayListeners {
                 tcp: description.has_tcp.then(&mut next).transpose()?.map(TcpListener::from),
                 local: description.has_local.then(&mut next).transpose()?,
+                tls: description.has_tls.then(&mut next).transpose()?.map(TcpListener::from),
             },
         })
     }
@@ -227,8 +235,14 @@ mod tests {
             gateway,
         };
         let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = |listeners: &GatewayListeners| listeners.tcp.as_ref().map(|tcp| tcp.local_addr().unwrap());
-        for gateway in [GatewayListeners::default(), GatewayListeners { tcp: Some(tcp()), local: None }] {
+        let address = |listeners: &GatewayListeners| {
+            [&listeners.tcp, &listeners.tls].map(|of| of.as_ref().map(|tcp| tcp.local_addr().unwrap()))
+        };
+        for gateway in [
+            GatewayListeners::default(),
+            GatewayListeners { tcp: Some(tcp()), ..GatewayListeners::default() },
+            GatewayListeners { tcp: Some(tcp()), tls: Some(tcp()), local: None },
+        ] {
             let before = address(&gateway);
             let handover = open(gateway);
             handover.lock.lock().unwrap();

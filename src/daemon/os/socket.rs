@@ -10,11 +10,12 @@ mod system;
 use crate::ownership::UntrustedPath;
 
 use system::LONGEST_PATH;
+pub(crate) use system::finish_reading;
+pub use system::private_directory;
 #[cfg(unix)]
 pub use system::{Socket, admit, prepare_directory};
 #[cfg(windows)]
 pub(crate) use system::{Socket, admit, prepare_directory};
-pub(crate) use system::{finish_reading, private_directory};
 
 /// The connection of a client.
 #[cfg(unix)]

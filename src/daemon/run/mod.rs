@@ -176,6 +176,7 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
         warnings: Vec::new(),
         most_connections,
         gateway_port: None,
+        gateway_tls_port: None,
         log_level: log.level.clone(),
         // a client or the service manager starts it again when it is needed
         may_idle_exit: options.detached || socket.is_inherited(),
@@ -221,7 +222,11 @@ impl Run<'_> {
         opened: OpenedStore,
         announce: bool,
     ) -> Result<RunEnd, StartError> {
-        let info = RunInfo { gateway_port: opened.loaded.gateway_port, ..self.info.clone() };
+        let info = RunInfo {
+            gateway_port: opened.loaded.gateway_port,
+            gateway_tls_port: opened.loaded.gateway_tls_port,
+            ..self.info.clone()
+        };
         let thread = || system("starting a thread");
         let (reason, daemon, handle, linked_logins, refresh) = self.runtime.block_on(async {
             let config = ActiveConfig::new(loaded, self.paths.config.clone());

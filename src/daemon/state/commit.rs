@@ -149,6 +149,7 @@ fn demand_of(write: &Write) -> Pending {
         Write::SaveSession(_)
         | Write::ReserveFences(_)
         | Write::GatewayPort(_)
+        | Write::GatewayTlsPort(_)
         | Write::LastUsed(_)
         | Write::GatewayKeysUsed(_) => Pending::Nothing,
     }

@@ -79,6 +79,23 @@ pub struct GatewayState {
     pub socket: Option<String>,
     /// Why it does not listen everywhere it should.
     pub trouble: Option<String>,
+    /// Its port for TLS.
+    pub secure: Option<SecureGateway>,
+}
+
+/// The gateway's port for TLS, and what clients trust it by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecureGateway {
+    /// `https://HOST:PORT`
+    pub url: String,
+    /// lessor's CA.
+    pub ca_file: String,
+    /// lessor's CA and the system's.
+    pub ca_bundle: String,
+    /// The first moment at which the certificate is valid.
+    pub valid_from: Wall,
+    /// The last one.
+    pub valid_until: Wall,
 }
 
 /// The gateway has closed connections because too many were open.
@@ -103,7 +120,16 @@ pub struct GatewayShortage {
 impl GatewayState {
     /// For `status`.
     pub(crate) fn info(&self) -> Option<GatewayInfo> {
-        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone() };
+        let secure = self.secure.as_ref();
+        let info = GatewayInfo {
+            url: self.url.clone(),
+            socket: self.socket.clone(),
+            secure_url: secure.map(|secure| secure.url.clone()),
+            ca_file: secure.map(|secure| secure.ca_file.clone()),
+            ca_bundle: secure.map(|secure| secure.ca_bundle.clone()),
+            certificate_from: secure.map(|secure| secure.valid_from.0),
+            certificate_until: secure.map(|secure| secure.valid_until.0),
+        };
         (info != GatewayInfo::default()).then_some(info)
     }
 }

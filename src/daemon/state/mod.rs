@@ -44,7 +44,7 @@ pub use commit::SavedSignal;
 pub(crate) use commit::{Pending, Unsaved, save};
 use commit::{UnsavedAccounts, WriteCounts};
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
-pub use configuration::{GatewayShortage, GatewayState};
+pub use configuration::{GatewayShortage, GatewayState, SecureGateway};
 pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
     Renewal, client_of, imported_limit, is_ours_to_refresh, login_state_of, set_login_state,
@@ -149,6 +149,8 @@ pub struct RunInfo {
     pub(crate) most_connections: usize,
     /// The port that the gateway chose in an earlier run.
     pub(crate) gateway_port: Option<u16>,
+    /// The one that it chose for TLS.
+    pub(crate) gateway_tls_port: Option<u16>,
     /// Holders of the last run's leases may resume them before others are served.
     pub(crate) may_resume: bool,
 }

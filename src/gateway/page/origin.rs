@@ -9,7 +9,10 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 pub(super) fn check(headers: &HeaderMap, is_document: bool) -> Result<(), &'static str> {
     let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     let is_own = |origin: &HeaderValue| {
-        origin.as_bytes().strip_prefix(b"http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        // a port serves one of the two schemes, and is part of the host
+        let schemes = [&b"http://"[..], b"https://"];
+        let mut hosts = schemes.iter().filter_map(|scheme| origin.as_bytes().strip_prefix(*scheme));
+        hosts.any(|origin| origin.eq_ignore_ascii_case(host))
     };
     if !headers.get_all(ORIGIN).iter().all(is_own) {
         return Err("requests from other pages are rejected");
@@ -38,11 +41,14 @@ mod tests {
         for (headers, for_document, for_others) in [
             (&[][..], true, true),
             (&[own], true, true),
+            // the port decides on the scheme: another origin has another port
+            (&[("origin", "https://127.0.0.1:7000")], true, true),
             (&[own, site("same-origin")], true, true),
             (&[site("same-origin")], true, true),
             (&[site("none")], true, true),
             (&[("origin", "http://127.0.0.1:7001")], false, false),
-            (&[("origin", "https://127.0.0.1:7000")], false, false),
+            (&[("origin", "https://127.0.0.1:7001")], false, false),
+            (&[("origin", "wss://127.0.0.1:7000")], false, false),
             (&[("origin", "http://localhost:7000")], false, false),
             (&[("origin", "http://evil.example")], false, false),
             (&[("origin", "null")], false, false),

@@ -2,6 +2,7 @@
 
 mod lingering;
 mod listeners;
+mod port;
 
 use std::sync::{Arc, atomic::Ordering, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
@@ -11,9 +12,12 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::admission::{
     self, AdmittedConnection, ConnectionAdmission, ConnectionEnd, ConnectionWatch, MAX_HEAD, WatchedBody,
@@ -22,6 +26,7 @@ use super::record::{CutReason, CutWatch};
 use super::request::ConnectionOrigin;
 use super::running_key::RunningKey;
 use super::service::{GatewayService, RequestConnection};
+use super::tls;
 use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
 use lingering::LingeringStream;
 use listeners::{AcceptedStream, Listeners};
@@ -32,6 +37,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long the head of a request may take from its connection on.
 const ARRIVAL: Duration = Duration::from_millis(250);
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections that had to go end within moments; this many more may be open until then.
 const CLOSING: usize = 64;
 /// So many connections are accepted before those that are open are served.
@@ -96,6 +103,7 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     // not a pause within the loop, which each client would begin again
     let mut bind_retry = tokio::time::interval(BIND_RETRY);
     bind_retry.reset();
+    let mut look_at_certificate = tokio::time::interval(tls::LOOK_AGAIN);
     let drain = loop {
         if accepted == ACCEPTS {
             accepted = 0;
@@ -116,6 +124,11 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
                 service.reconfigure();
                 listeners.open(&handle);
                 bind_retry.reset();
+            }
+            _ = look_at_certificate.tick() => {
+                if listeners.is_certificate_due() {
+                    listeners.open(&handle);
+                }
             }
             _ = bind_retry.tick(), if listeners.have_failed() => listeners.open(&handle),
             Ok(asked) = restart.wait_for(Option::is_some) => break *asked,
@@ -193,11 +206,40 @@ async fn serve_stream(
             let watch = ConnectionWatch::new(admitted, false);
             serve_connection(service, stream, (ConnectionOrigin::Tcp, peer, watch), stop).await;
         }
+        AcceptedStream::Tls(stream, config) => {
+            let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
+            let peer = GatewayPeer::tcp(addresses);
+            let Some(stream) = secured(stream, config, &admitted, stop.clone()).await else { return };
+            let watch = ConnectionWatch::new(admitted, false);
+            serve_connection(service, stream, (ConnectionOrigin::Tcp, peer, watch), stop).await;
+        }
         #[cfg(unix)]
         AcceptedStream::Local(stream, pid) => {
             let watch = ConnectionWatch::new(admitted, true);
             serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid), watch), stop).await;
         }
+    }
+}
+
+/// The connection once its client has agreed on TLS; `None` if it does not in time, or the place is needed.
+async fn secured(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    admitted: &AdmittedConnection,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    // a connection that has just come is still served
+    let ending = async {
+        _ = stop.wait_for(|stops| *stops).await;
+        tokio::time::sleep(ARRIVAL).await;
+    };
+    tokio::select! {
+        agreed = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)) => match agreed {
+            Ok(agreed) => agreed.inspect_err(|error| tracing::debug!("a client does not agree on TLS: {error}")).ok(),
+            Err(_) => None,
+        },
+        () = admitted.closed() => None,
+        () = ending => None,
     }
 }
 

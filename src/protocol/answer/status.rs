@@ -109,6 +109,16 @@ pub struct GatewayInfo {
     pub url: Option<String>,
     /// The Unix socket, which needs no key.
     pub socket: Option<String>,
+    /// `https://HOST:PORT`, if the gateway also serves TLS.
+    pub secure_url: Option<String>,
+    /// The certificate of lessor's own CA, for programs that add it to the system's.
+    pub ca_file: Option<String>,
+    /// The system's certificates and lessor's, for programs that replace the system's by it.
+    pub ca_bundle: Option<String>,
+    /// The first moment at which the certificate for TLS is valid, epoch ms.
+    pub certificate_from: Option<u64>,
+    /// The last moment, epoch ms; another certificate takes its place before that.
+    pub certificate_until: Option<u64>,
 }
 
 /// A key for the gateway, and the gateway's addresses.

@@ -61,7 +61,9 @@ impl MetaValues {
                 "; gateway keys of earlier versions are invalid now, so make new ones: lessor gateway key"
             }
             () if is_lost("boot_id") || is_lost("lease_key") => "; leases of the last run may have ended",
-            () if is_lost("gateway_port") => "; the gateway may have another port now, see: lessor gateway url",
+            () if is_lost("gateway_port") || is_lost("gateway_tls_port") => {
+                "; the gateway may have another port now, see: lessor gateway url"
+            }
             () => "",
         };
         Some(format!("the database was damaged: {} replaced by defaults{consequence}", names.join(", ")))

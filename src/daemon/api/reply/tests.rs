@@ -61,6 +61,7 @@ impl TestDaemon {
             keyring: None,
             most_connections: 100,
             gateway_port: None,
+            gateway_tls_port: None,
             may_resume: false,
         };
         let opened = Store::open(&paths, "boot").unwrap();

@@ -20,6 +20,8 @@ pub(crate) enum Handover {}
 pub(crate) struct GatewayListeners {
     /// Always `None`.
     pub(crate) tcp: Option<std::net::TcpListener>,
+    /// Always `None`.
+    pub(crate) tls: Option<std::net::TcpListener>,
 }
 
 impl Handover {

@@ -312,6 +312,7 @@ impl World {
             keyring: None,
             most_connections: 1000,
             gateway_port: None,
+            gateway_tls_port: None,
             may_resume: false,
         };
         let config = ActiveConfig::new(self.config(), "config.toml".into());
