@@ -1,5 +1,6 @@
 //! What every command receives: the global options, the output, and access to the daemon.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +63,28 @@ impl Context {
 
     pub(crate) fn places(&self) -> Result<AppPaths, CliError> {
         AppPaths::from_process(&self.flags).map_err(|error| CliError::bad_request(error.to_string()))
+    }
+
+    /// The options that choose the daemon, as variables for a process that calls lessor.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).into_os_string();
+        let given = [("LESSOR_CONFIG", &self.flags.config), ("LESSOR_SOCKET", &self.flags.socket)];
+        let mut variables: Vec<_> =
+            given.into_iter().filter_map(|(name, path)| Some((name, absolute(path.as_ref()?)))).collect();
+        // the process may change its directory
+        let is_relative = |name: &&str| {
+            std::env::var_os(name).is_some_and(|path| !path.is_empty() && !Path::new(&path).is_absolute())
+        };
+        for name in ["LESSOR_HOME", "LESSOR_CONFIG", "LESSOR_SOCKET"].into_iter().filter(is_relative) {
+            let path = PathBuf::from(std::env::var_os(name).unwrap_or_default());
+            if variables.iter().all(|(set, _)| *set != name) {
+                variables.push((name, absolute(&path)));
+            }
+        }
+        if !self.may_start {
+            variables.push(("LESSOR_NO_START", "1".into()));
+        }
+        variables
     }
 
     pub(crate) fn config(&self) -> Result<Config, CliError> {

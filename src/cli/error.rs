@@ -81,6 +81,14 @@ impl CliError {
         self
     }
 
+    /// Says what the error is about, in front of it.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        if !self.info.message.contains(what) {
+            self.info.message = format!("{what}: {}", self.info.message);
+        }
+        self
+    }
+
     /// Sets the exit code only: the result says what is wrong, and is printed already.
     pub(crate) fn silent(self) -> Self {
         Self { quiet: true, ..self }

@@ -126,6 +126,26 @@ impl Client {
         self.lease(request, |request| Call::Acquire(Box::new(request)))
     }
 
+    /// Leases an account like [`Self::acquire`], but gives up as soon as `stop`, which is asked again and again, says so.
+    ///
+    /// After that the connection is to be dropped, which takes the request out of the queue.
+    ///
+    /// # Errors
+    /// When no account is available, or the connection is lost.
+    pub fn acquire_unless(
+        &mut self,
+        request: AcquireParams,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<LeaseInfo<'static>>, ClientError> {
+        let call = Call::Acquire(Box::new(request));
+        let name = call.method();
+        match self.call_unless(call, stop)? {
+            None => Ok(None),
+            Some(Answer::Lease(lease)) => Ok(Some(lease)),
+            Some(other) => Err(unexpected(name, &other)),
+        }
+    }
+
     /// Leases an account like [`Self::acquire`], or returns the lease that the same process holds for the same purpose.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub(super) const GREETING: Duration = Duration::from_secs(5);
 const START: Duration = Duration::from_secs(15);
 /// What helps if the versions differ, and it is not known which side is older.
 const RESTART: &str = "run the daemon of this version, without losing a lease: lessor restart";
+/// How often a caller that waits for one of two things is asked for the other one.
+const STEP: Duration = Duration::from_millis(100);
 /// How long a call is sent again that the daemon has no room for.
 const OVERLOADED: Duration = Duration::from_secs(5);
 
@@ -104,6 +106,34 @@ impl Client {
         answer
     }
 
+    /// Makes a call, and asks `stop` every [`STEP`] whether its answer is still wanted.
+    pub(super) fn call_unless(
+        &mut self,
+        call: Call,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Answer<'static>>, ClientError> {
+        self.next += 1;
+        let id = self.next;
+        encode_call(id, call, &mut self.out)?;
+        let sent = self.stream.write_all(&self.out);
+        zeroize::Zeroize::zeroize(&mut self.out);
+        sent.map_err(ClientError::Lost)?;
+        loop {
+            match self.receive_within(STEP) {
+                Ok(FromServer::Answer(to, answer)) if to == id => return Ok(Some(answer)),
+                Ok(FromServer::Refusal(to, error)) if to == id || to == 0 => return Err(error.into()),
+                Ok(FromServer::Event(event)) => self.events.push_back(*event),
+                Ok(FromServer::Answer(..) | FromServer::Refusal(..)) => {}
+                Err(ClientError::Lost(error)) if is_timeout(&error) => {
+                    if stop() {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Sends the call that is encoded, from this byte on, and waits for its answer.
     fn ask(&mut self, id: u64, from: usize, deadline: Option<Instant>) -> Result<Answer<'static>, ClientError> {
         if let Err(error) = self.stream.write_all(&self.out[from..]) {
@@ -153,13 +183,27 @@ impl Client {
     }
 
     fn receive(&mut self, deadline: Option<Instant>) -> Result<FromServer<'static>, ClientError> {
+        self.receive_next(|client| client.set_timeout(deadline))
+    }
+
+    fn receive_within(&mut self, time: Duration) -> Result<FromServer<'static>, ClientError> {
+        self.receive_next(|client| {
+            client.timeout = Some(time);
+            client.stream.set_recv_timeout(Some(time))
+        })
+    }
+
+    fn receive_next(
+        &mut self,
+        set_timeout: impl Fn(&mut Self) -> io::Result<()>,
+    ) -> Result<FromServer<'static>, ClientError> {
         loop {
             match self.frames.take() {
                 Ok(Some(message)) => return Ok(message),
                 Ok(None) => {}
                 Err(error) => return Err(ClientError::Unexpected(error.to_string())),
             }
-            self.set_timeout(deadline).map_err(ClientError::Lost)?;
+            set_timeout(self).map_err(ClientError::Lost)?;
             match self.stream.read(&mut self.chunk) {
                 Ok(0) => return Err(ClientError::Lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => self.frames.inbox().extend_from_slice(&self.chunk[..length]),

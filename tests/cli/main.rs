@@ -5,6 +5,8 @@ mod account;
 mod backup;
 #[cfg(unix)]
 mod bench;
+#[cfg(unix)]
+mod children;
 mod client;
 #[cfg(unix)]
 mod completions;

@@ -13,7 +13,8 @@ fn run_becomes_the_command() {
     direct(&["-p", "openai", "--", "printenv", "OPENAI_API_KEY"]).ok().says("sk-canary-other");
     direct(&["-p", "openai", "--", "/nonexistent"]).exits(127);
     direct(&["-p", "openai", "--", "/dev/null"]).exits(126);
-    direct(&["--", "opencode"]).exits(2).complains("-p");
+    direct(&["--", "opencode"]).exits(2).complains("-p: anthropic, openai");
+    direct(&["--", "printenv"]).exits(2).complains("\"printenv\" is not a known agent").complains("anthropic, openai");
     direct(&["anthropic"]).exits(2).complains("after `--`");
     let refused = direct(&["google", "--", "true"]).exits(5);
     refused.complains("lessor import").complains("lessor login google").complains("lessor account add google");
@@ -147,32 +148,25 @@ fn the_agent_is_the_default_command() {
 #[test]
 fn an_agent_in_a_script_gets_its_arguments_too() {
     let home = Home::with_keys(&[("openai", "work")]);
-    let bin = program(&home, "codex", "printf '%s\\n' \"$@\"; echo $PATH");
+    let bin = program(&home, "codex", "printf '%s\\n' \"$@\"");
     let bins = bin.parent().unwrap().display().to_string();
     let path = format!("{bins}:/usr/bin:/bin");
-    let mut command = home.command(&["run", "codex", "--", "sh", "-c", "codex exec \"a b\"; echo $OPENAI_BASE_URL"]);
-    let done = feed(
-        {
-            command.env("PATH", &path);
-            command
-        },
-        "",
-    )
-    .ok();
+    let run = |args: &[&str]| {
+        let mut command = home.command(&[&["run", "codex", "--"], args].concat());
+        command.env("PATH", &path);
+        feed(command, "").ok()
+    };
+    let done = run(&["sh", "-c", "codex exec \"a b\"; echo $OPENAI_BASE_URL"]);
     let lines: Vec<&str> = done.out.lines().collect();
     assert_eq!(lines[..2], ["-c", "model_provider=\"lessor\""]);
-    assert_eq!(lines[4..7], ["exec", "a b", path.as_str()], "and what it starts finds itself: {done:?}");
-    assert!(lines[7].ends_with("/openai/v1"));
-    // after a launcher they come last
-    let mut command = home.command(&["run", "codex", "--", "env", "codex", "exec"]);
-    let done = feed(
-        {
-            command.env("PATH", &path);
-            command
-        },
-        "",
-    )
-    .ok();
+    assert_eq!(lines[4..6], ["exec", "a b"], "{done:?}");
+    assert!(lines[6].ends_with("/openai/v1"));
+    // a launcher gets them last, and passes them on: they are not added twice
+    let done = run(&["env", "codex", "exec"]);
+    assert_eq!(done.out.matches("model_provider=").count(), 1, "{done:?}");
+    // one that finds another codex than the one on the PATH
+    let other = program(&home, "other/codex", "printf '%s\\n' \"$@\"");
+    let done = run(&["env", other.to_str().unwrap(), "exec"]);
     assert!(done.out.starts_with("exec\n-c\n"), "{done:?}");
 }
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::cli::launch::agent::{LeasePurpose, purpose_of_word};
 use crate::cli::launch::{
-    LaunchMode, LaunchRequest, LeaseOptions, Messages, PreparedLaunch, caller_process, prepare, quoted,
+    LaunchMode, LaunchRequest, LaunchRole, LeaseOptions, Messages, PreparedLaunch, caller_process, prepare,
+    providers_with_accounts, quoted,
 };
 use crate::cli::{context::Context, error::CliError};
 use crate::{client::Client, daemon::find_process, protocol::LeaseRef};
@@ -19,11 +20,11 @@ const LABEL: &str = "shell";
 #[derive(Debug, Args)]
 pub(crate) struct EnvArgs {
     /// An agent (claude, codex, gemini, opencode) or a provider
-    #[arg(value_name = "AGENT-OR-PROVIDER")]
-    word: String,
-    /// The provider, for an agent that works with any
-    #[arg(short, long, value_name = "PROVIDER")]
-    provider: Option<String>,
+    #[arg(value_name = "AGENT-OR-PROVIDER", required_unless_present = "provider")]
+    word: Option<String>,
+    /// The provider, for an agent that works with any; several with commas
+    #[arg(short, long, value_name = "PROVIDER", value_delimiter = ',')]
+    provider: Vec<String>,
     #[command(flatten)]
     options: LeaseOptions,
     #[command(flatten)]
@@ -43,10 +44,12 @@ enum EnvShell {
 /// `env --json`
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct EnvVariables {
-    /// The lease.
+    /// The lease; of several providers, the first.
     lease: String,
     /// The account's id.
     account: String,
+    /// The leases of all providers.
+    leases: Vec<EnvLease>,
     /// Variables to set.
     set: BTreeMap<String, String>,
     /// Variables to unset.
@@ -55,17 +58,32 @@ pub(super) struct EnvVariables {
     arguments: Vec<String>,
 }
 
+/// A lease of `env --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EnvLease {
+    /// The provider.
+    provider: String,
+    /// The lease.
+    lease: String,
+    /// The account's id.
+    account: String,
+}
+
 pub(super) fn execute(args: EnvArgs, context: &Context) -> Result<(), CliError> {
-    let purpose = purpose_of_word(args.provider.as_deref(), &args.word).map_err(CliError::usage)?;
+    let mut purpose = purpose_of_word(&args.provider, args.word.as_deref()).map_err(CliError::usage)?;
     let shell = caller_process::calling_shell().map_err(CliError::usage)?;
     let gone = || CliError::usage(format!("the calling shell ({}) has ended", shell.pid));
     let holder = find_process(shell.pid).ok().flatten().ok_or_else(gone)?.process;
     let mut client = context.connect()?;
+    if purpose.providers.is_empty() {
+        let known = providers_with_accounts(&mut client, context)?;
+        purpose = purpose.or_only_of(&known).map_err(CliError::usage)?;
+    }
     let mut options = args.options;
     let label = options.label.get_or_insert_with(|| LABEL.to_owned()).clone();
     release_previous(&mut client, &purpose, shell.pid, &label, context)?;
     let mode = args.mode;
-    let request = LaunchRequest { options, purpose: &purpose, mode, holder, arguments: &[], is_shell: false };
+    let request = LaunchRequest { options, purpose: &purpose, mode, holder, arguments: &[], role: LaunchRole::Shell };
     let prepared = prepare(&mut client, request, context)?;
     let printed = prepared.start_supervisor(Messages::default(), context).and_then(|()| {
         let agent = purpose.agent.as_deref();
@@ -85,7 +103,7 @@ fn release_previous(
 ) -> Result<(), CliError> {
     for row in context.repeat(client, Client::leases)? {
         let is_this_shells = row.holder.as_ref().is_some_and(|holder| holder.pid == pid);
-        if is_this_shells && row.provider == purpose.provider && row.label.as_deref() == Some(label) {
+        if is_this_shells && purpose.providers.contains(&row.provider) && row.label.as_deref() == Some(label) {
             let _ended = client.release(LeaseRef { lease: row.lease, fence: Some(row.fence) });
         }
     }
@@ -94,9 +112,16 @@ fn release_previous(
 
 fn document(prepared: &PreparedLaunch) -> EnvVariables {
     let text = |value: &OsStr| value.to_string_lossy().into_owned();
+    let leases = prepared.held.iter().map(|held| EnvLease {
+        provider: held.info.provider.clone().into_owned(),
+        lease: held.info.lease.clone().into_owned(),
+        account: held.info.account.id.clone().into_owned(),
+    });
+    let leases: Vec<EnvLease> = leases.collect();
     EnvVariables {
-        lease: prepared.lease.lease.clone().into_owned(),
-        account: prepared.lease.account.id.clone().into_owned(),
+        lease: leases.first().map(|first| first.lease.clone()).unwrap_or_default(),
+        account: leases.first().map(|first| first.account.clone()).unwrap_or_default(),
+        leases,
         set: prepared.environment.set.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
         unset: prepared.environment.cleared.iter().map(|name| (*name).to_owned()).collect(),
         arguments: prepared.environment.arguments.iter().map(|argument| text(argument)).collect(),

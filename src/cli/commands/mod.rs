@@ -25,6 +25,7 @@ mod requests;
 mod run;
 mod schema;
 mod service;
+mod shim;
 mod simulate;
 mod status;
 mod top;
@@ -69,6 +70,9 @@ pub(crate) enum CliCommand {
     /// it. Calling again for the same provider replaces the lease.
     #[command(after_help = "Examples:\n  eval \"$(lessor env claude)\"\n  lessor env codex --shell fish | source")]
     Env(env::EnvArgs),
+    /// Start an agent for a script that has its name (internal)
+    #[command(hide = true, after_help = "Example: lessor shim claude -- -p hi")]
+    Shim(shim::ShimArgs),
     /// Supervise a command that `run` started (internal)
     #[command(hide = true, after_help = "Example: lessor supervise --pid 4711 --start 123456 --watch")]
     Supervise(SuperviseArgs),
@@ -300,11 +304,12 @@ pub(super) fn prints_a_value(command: &CliCommand) -> bool {
 }
 
 /// Commands that print no document, so that they refuse `--json`.
-const WITHOUT_DOCUMENT: [&str; 7] = ["run", "supervise", "daemon", "demo-agent", "completions", "man", "top"];
+const WITHOUT_DOCUMENT: [&str; 8] = ["run", "shim", "supervise", "daemon", "demo-agent", "completions", "man", "top"];
 
 fn refuse_json(command: &CliCommand) -> Result<(), CliError> {
     let name = match command {
         CliCommand::Run(_) => "run",
+        CliCommand::Shim(_) => "shim",
         CliCommand::Supervise(_) => "supervise",
         CliCommand::Daemon(_) => "daemon",
         CliCommand::DemoAgent => "demo-agent",
@@ -324,6 +329,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
     }
     let done = match command {
         CliCommand::Run(args) => return run::execute(args, context),
+        CliCommand::Shim(args) => return shim::execute(args, context),
         CliCommand::Supervise(args) => return supervise(args, context),
         CliCommand::Import(args) => return import::execute(args, context),
         CliCommand::Doctor(args) => return doctor::execute(&args, context),
@@ -441,6 +447,7 @@ mod tests {
         }
         let words = |name: &'static str| match name {
             "run" => vec!["lessor", "run", "claude"],
+            "shim" => vec!["lessor", "shim", "claude"],
             "supervise" => vec!["lessor", "supervise", "--pid", "1", "--start", "1", "--watch"],
             "completions" => vec!["lessor", "completions", "bash"],
             name => vec!["lessor", name],

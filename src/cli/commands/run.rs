@@ -1,14 +1,21 @@
 //! `run`: a command on a leased account.
 
 use std::ffi::{OsStr, OsString};
-use std::{io::IsTerminal, path::Path, process::Command};
+use std::path::{Path, PathBuf};
+use std::{io::IsTerminal, process::Command};
 
 use clap::Args;
 
-use crate::cli::launch::agent::{is_agent, purpose, runs_scripts};
-use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, Messages, PreparedLaunch, is_printing, prepare};
+use crate::cli::launch::agent::{LeasePurpose, is_agent, purpose, runs_scripts};
+use crate::cli::launch::outer_run::OuterRun;
+use crate::cli::launch::programs::find_program;
+use crate::cli::launch::shims::{PROCESS_WRAPPER, is_own_wrapper, wrapper_words};
+use crate::cli::launch::{
+    CommandRole, LaunchMode, LaunchRequest, LaunchRole, LeaseOptions, Messages, PreparedLaunch, is_printing, prepare,
+    providers_with_accounts,
+};
 use crate::cli::{context::Context, error::CliError, ui::clean};
-use crate::{client::SERVICE_MANAGER_VARIABLES, daemon::find_process, protocol::ErrorKind};
+use crate::{client::SERVICE_MANAGER_VARIABLES, daemon::find_process, pool::Process, protocol::ErrorKind};
 
 /// The exit codes of shells.
 const NOT_FOUND: u8 = 127;
@@ -17,9 +24,10 @@ const NOT_EXECUTABLE: u8 = 126;
 #[derive(Debug, Args)]
 #[command(override_usage = "lessor run [AGENT-OR-PROVIDER] [OPTIONS] -- CMD [ARGS]...")]
 pub(crate) struct RunArgs {
-    /// The provider: anthropic, openai, google, or one from the configuration [default: that of the agent]
-    #[arg(short, long, value_name = "PROVIDER", conflicts_with = "word")]
-    provider: Option<String>,
+    /// The provider: anthropic, openai, google, or one from the configuration; several with commas [default: that of
+    /// the agent, or the only one with accounts]
+    #[arg(short, long, value_name = "PROVIDER", value_delimiter = ',', conflicts_with = "word")]
+    provider: Vec<String>,
     #[command(flatten)]
     options: LeaseOptions,
     #[command(flatten)]
@@ -35,39 +43,126 @@ pub(crate) struct RunArgs {
     command: Vec<OsString>,
 }
 
+/// A command to be started on leased accounts.
+#[derive(Debug)]
+pub(super) struct LeasedCommand {
+    pub(super) purpose: LeasePurpose,
+    pub(super) options: LeaseOptions,
+    pub(super) mode: LaunchMode,
+    pub(super) quiet: bool,
+    /// The program, as it was named.
+    pub(super) program: OsString,
+    /// Words of the command line before those that lessor adds; without any, the program's file.
+    pub(super) head: Vec<OsString>,
+    pub(super) arguments: Vec<OsString>,
+}
+
 /// Leases an account, and replaces this process by the command.
 pub(super) fn execute(mut args: RunArgs, context: &Context) -> Result<u8, CliError> {
     let word = args.word.take();
     let (program, arguments) = split_command(args.command, word.as_deref())?;
-    let purpose = purpose(args.provider.as_deref(), word.as_deref(), &program).map_err(CliError::usage)?;
+    let purpose = purpose(&args.provider, word.as_deref(), &program).map_err(CliError::usage)?;
+    let RunArgs { options, mode, quiet, .. } = args;
+    start(LeasedCommand { purpose, options, mode, quiet, program, head: Vec::new(), arguments }, context)
+}
+
+/// Leases accounts, and replaces this process by the command.
+pub(super) fn start(mut run: LeasedCommand, context: &Context) -> Result<u8, CliError> {
     let this = find_process(std::process::id()).ok().flatten();
-    let this = this.ok_or_else(|| CliError::internal("the system does not report this process"))?;
+    let this = this.ok_or_else(|| CliError::internal("the system does not report this process"))?.process;
+    let outer = OuterRun::of_this_process();
+    let outer = outer.as_ref();
     let mut client = context.connect()?;
+    if run.purpose.providers.is_empty()
+        && let Some(outer) = outer
+    {
+        run.purpose.providers.clone_from(&outer.providers);
+    }
+    if run.purpose.providers.is_empty() {
+        let known = providers_with_accounts(&mut client, context)?;
+        run.purpose = run.purpose.or_only_of(&known).map_err(CliError::usage)?;
+    }
+    let file = find_file(&run, this, outer)?;
+    if run.head.is_empty() {
+        run.head.push(file.clone().into());
+    }
+    let LeasedCommand { purpose, mut options, mut mode, mut quiet, program, head, mut arguments } = run;
+    if let Some(outer) = outer {
+        outer.complete(&mut options, &purpose.providers);
+        mode = mode.or_of(outer);
+        quiet |= outer.quiet;
+        outer.take_back(&mut arguments);
+    }
+    let process_wrapper = users_process_wrapper(outer);
+    let role = CommandRole {
+        outer,
+        is_agent: purpose.is_agent(),
+        takes_arguments: !runs_scripts(&program),
+        program: &file,
+        quiet,
+        process_wrapper: &process_wrapper,
+    };
     let request = LaunchRequest {
-        options: args.options,
+        options,
         purpose: &purpose,
-        mode: args.mode,
-        holder: this.process,
+        mode,
+        holder: this,
         arguments: &arguments,
-        is_shell: runs_scripts(&program),
+        role: LaunchRole::Command(role),
     };
     let prepared = prepare(&mut client, request, context)?;
-    if !args.quiet {
-        note_account(&prepared, context);
-    }
     let name = Path::new(&program).file_name().unwrap_or(&program);
+    if !quiet {
+        note_accounts(&prepared, name, context);
+    }
     let switches = is_printing(purpose.agent.as_deref(), &arguments);
-    let messages = Messages { program: (!args.quiet).then_some(name), switches };
-    let cannot_run = |error: std::io::Error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-        CliError::new(ErrorKind::CannotRun, format!("{}: {error}", program.to_string_lossy())).exit(exit)
-    };
+    let messages = Messages { program: (!quiet).then_some(name), switches };
     let started = prepared.start_supervisor(messages, context).and_then(|()| {
-        let command = build(&program, &arguments, purpose.is_launcher, &prepared);
-        become_command(command, || prepared.undo(&mut client)).map_err(cannot_run)
+        let command = build(&head, &arguments, purpose.is_launcher, &prepared, context);
+        become_command(command, || prepared.undo(&mut client)).map_err(|error| cannot_run(&program, &error))
     });
     prepared.undo(&mut client);
     started
+}
+
+/// The program's file. A program of the user's that starts lessor in turn is not found twice by the same process.
+fn find_file(run: &LeasedCommand, this: Process, outer: Option<&OuterRun>) -> Result<PathBuf, CliError> {
+    let name = run.program.to_string_lossy();
+    if outer.is_some_and(OuterRun::is_too_deep) {
+        let message = format!("{name} starts lessor, which starts {name}, and so on");
+        return Err(CliError::usage(message).hint("in a script with the name of an agent, give the path of the agent"));
+    }
+    let before = outer.filter(|outer| run.purpose.is_agent() && outer.process() == this);
+    let skipped = before.map_or(&[][..], |outer| &outer.programs);
+    find_program(&run.program, skipped).ok_or_else(|| not_found(&run.program))
+}
+
+/// The program is not there: what a shell says, and its exit code.
+pub(super) fn not_found(program: &OsStr) -> CliError {
+    let message = format!("{}: not found", program.to_string_lossy());
+    CliError::new(ErrorKind::CannotRun, message).exit(NOT_FOUND)
+}
+
+fn cannot_run(program: &OsStr, error: &std::io::Error) -> CliError {
+    let exit = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+    CliError::new(ErrorKind::CannotRun, format!("{}: {error}", program.to_string_lossy())).exit(exit)
+}
+
+/// Replaces this process by a program, without a lease.
+pub(super) fn start_without_lease(head: &[OsString], arguments: &[OsString]) -> Result<u8, CliError> {
+    let (program, before) = head.split_first().ok_or_else(|| CliError::usage("no command is given"))?;
+    let mut command = command_of(program);
+    command.args(before).args(arguments);
+    become_command(command, || {}).map_err(|error| cannot_run(program, &error))
+}
+
+/// The launcher of Claude Code's processes that the user has set, behind lessor's own.
+pub(super) fn users_process_wrapper(outer: Option<&OuterRun>) -> Vec<String> {
+    let words = std::env::var(PROCESS_WRAPPER).map(|value| wrapper_words(&value)).unwrap_or_default();
+    match words.first().is_some_and(|launcher| is_own_wrapper(Path::new(launcher))) {
+        true => outer.map(|outer| outer.process_wrapper.clone()).unwrap_or_default(),
+        false => words,
+    }
 }
 
 /// The program and its arguments: what follows `--`, or the agent that the first word names.
@@ -84,8 +179,15 @@ fn split_command(command: Vec<OsString>, word: Option<&str>) -> Result<(OsString
     Ok((program, words.collect()))
 }
 
-fn build(program: &OsStr, arguments: &[OsString], is_launcher: bool, prepared: &PreparedLaunch) -> Command {
-    let mut command = command_of(program);
+fn build(
+    head: &[OsString],
+    arguments: &[OsString],
+    is_launcher: bool,
+    prepared: &PreparedLaunch,
+    context: &Context,
+) -> Command {
+    let mut command = command_of(head.first().map_or(OsStr::new(""), |program| program));
+    command.args(head.iter().skip(1));
     let environment = &prepared.environment;
     // before the arguments of a launcher, ours would be the launcher's
     if is_launcher {
@@ -97,6 +199,8 @@ fn build(program: &OsStr, arguments: &[OsString], is_launcher: bool, prepared: &
         command.env_remove(name);
     }
     command.envs(environment.set.iter().map(|(name, value)| (name, value)));
+    // the runs that it starts use the same daemon
+    command.envs(context.variables());
     if !is_service(std::process::id(), |name| std::env::var(name).ok()) {
         for name in SERVICE_MANAGER_VARIABLES {
             command.env_remove(name);
@@ -112,10 +216,21 @@ fn is_service(pid: u32, variable: impl Fn(&str) -> Option<String>) -> bool {
     names.iter().any(|name| variable(name).is_some_and(|value| value.parse() == Ok(pid)))
 }
 
-/// Prints the account, on a terminal, and always the variables that were unset.
-fn note_account(prepared: &PreparedLaunch, context: &Context) {
+/// Prints the accounts, on a terminal, and always the variables that were unset, and what the command itself has not got.
+fn note_accounts(prepared: &PreparedLaunch, program: &OsStr, context: &Context) {
     if std::io::stderr().is_terminal() {
-        context.output.note(&format!("lessor: {} on {}", clean(&prepared.lease.provider), prepared.account()));
+        let accounts = prepared.accounts().into_iter().map(|(provider, account)| format!("{provider} on {account}"));
+        let accounts: Vec<String> = accounts.collect();
+        if !accounts.is_empty() {
+            context.output.note(&format!("lessor: {}", accounts.join(", ")));
+        }
+    }
+    if !prepared.withheld.is_empty() {
+        let program = clean(&program.to_string_lossy());
+        let providers = clean(&prepared.withheld.join(", "));
+        context.output.note(&format!(
+            "lessor: {program} itself gets no account of {providers}: they are for agents; each agent it starts gets one"
+        ));
     }
     prepared.note_cleared(context);
 }
@@ -140,7 +255,7 @@ fn become_command(mut command: Command, ended: impl FnOnce()) -> std::io::Result
     std::process::exit(status.code().unwrap_or(1))
 }
 
-/// The command, found as a shell finds it: npm installs scripts (`claude.cmd`).
+/// On Windows, programs of npm are scripts (`claude.cmd`), which are found by their stem.
 #[cfg(windows)]
 fn command_of(program: &OsStr) -> Command {
     Command::new(crate::client::find_program(program).unwrap_or_else(|| program.into()))
@@ -166,9 +281,13 @@ mod tests {
         assert_eq!(run.word.as_deref(), Some("claude"));
         assert_eq!(run.command, ["claude", "-p", "hi", "--model", "x"]);
         let run = parse("-p openai -m gpt-5 --wait 5m --session s --direct -- python x.py -- y").unwrap();
-        assert_eq!((run.provider.as_deref(), run.options.model.as_deref()), (Some("openai"), Some("gpt-5")));
+        assert_eq!(
+            (run.provider.as_slice(), run.options.model.as_deref()),
+            (&["openai".to_owned()][..], Some("gpt-5"))
+        );
         assert_eq!(run.command, ["python", "x.py", "--", "y"]);
         assert!(parse("--direct -- claude").unwrap().word.is_none());
+        assert_eq!(parse("-p a,b -p c -- x").unwrap().provider, ["a", "b", "c"]);
         assert!(parse("-p openai claude -- claude").is_err(), "two providers");
         assert!(parse("claude x.py").is_err(), "a command without `--`");
         assert!(parse("claude --direct --profile -- claude").is_err(), "two modes");

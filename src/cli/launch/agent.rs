@@ -1,6 +1,6 @@
 //! Recognises the agent that a command runs, and the provider whose account it needs.
 
-use std::{ffi::OsStr, path::Path};
+use std::{ffi::OsStr, ffi::OsString, path::Path};
 
 use super::caller_process::{is_launcher, is_shell};
 use crate::provider;
@@ -13,20 +13,34 @@ const UNABLE: [(&str, &str); 1] = [(
     "agy cannot use an account of lessor's yet: it speaks to a gateway by https only, and lessor's speaks http; \
      Gemini CLI can: lessor run gemini",
 )];
+/// First arguments with which an agent sends no request: it is asked about itself, or set up. `claude daemon` and the
+/// others of Claude Code's own start its sessions, each of which gets a lease.
+const WITHOUT_ACCOUNT: [(&str, &str); 5] = [
+    (
+        "claude",
+        "-v --version -h --help update upgrade install doctor auth login logout setup-token mcp plugin plugins config \
+         migrate-installer daemon --bg-pty-host --chrome-native-host",
+    ),
+    ("codex", "-V --version -h --help login logout completion mcp update upgrade features"),
+    ("gemini", "-v --version -h --help mcp extensions extension skills hooks"),
+    ("opencode", "-v --version -h --help auth upgrade uninstall models mcp completion stats export import session db"),
+    ("agy", "-v --version -h --help update"),
+];
 /// File name endings that are not part of a program's name.
 const EXTENSIONS: [&str; 6] = [".exe", ".cmd", ".bat", ".ps1", ".js", ".mjs"];
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct LeasePurpose {
-    pub(crate) provider: String,
+    /// The providers, in the order of their names; none if the command does not say which.
+    pub(crate) providers: Vec<String>,
     /// The agent's name, for the accounts' `use` setting and the environment.
     pub(crate) agent: Option<String>,
     /// The command is not the agent but a launcher, which starts it, and perhaps other programs.
     pub(crate) is_launcher: bool,
 }
 
-/// The provider and agent of a command: from the given provider or word, else from the program's name.
-pub(crate) fn purpose(provider: Option<&str>, word: Option<&str>, program: &OsStr) -> Result<LeasePurpose, String> {
+/// The providers and agent of a command: from the given providers or word, else from the program's name.
+pub(crate) fn purpose(providers: &[String], word: Option<&str>, program: &OsStr) -> Result<LeasePurpose, String> {
     let name = program_name(program);
     check_able(&name)?;
     word.map_or(Ok(()), check_able)?;
@@ -36,20 +50,58 @@ pub(crate) fn purpose(provider: Option<&str>, word: Option<&str>, program: &OsSt
         Some(word) => is_agent(word).then(|| word.to_owned()),
         None => Some(name.clone()),
     };
-    let provider = match provider.or(word) {
-        Some(word) => provider_name(word),
-        None => match provider::by_alias(&name) {
-            Some(provider) => provider.name.to_owned(),
-            None if NEUTRAL.contains(&name.as_str()) => {
-                return Err(format!("{name} works with any provider: choose one with -p, as in -p anthropic"));
-            }
-            None => return Err(format!("{name:?} is not a known agent: choose the provider with -p")),
-        },
+    let agent = agent.filter(|agent| !agent.is_empty());
+    let providers = match word {
+        _ if !providers.is_empty() => provider_names(providers),
+        Some(word) if NEUTRAL.contains(&word) => Vec::new(),
+        Some(word) => provider_names(&word.split(',').map(str::to_owned).collect::<Vec<_>>()),
+        None => provider::by_alias(&name).map(|provider| provider.name.to_owned()).into_iter().collect(),
     };
-    Ok(LeasePurpose { provider, agent: agent.filter(|agent| !agent.is_empty()), is_launcher })
+    Ok(LeasePurpose { providers, agent, is_launcher })
 }
 
-fn check_able(agent: &str) -> Result<(), String> {
+/// The providers that words name, once each, in the order of their names.
+fn provider_names(words: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = words.iter().map(|word| provider_name(word)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+impl LeasePurpose {
+    /// For a command that does not say which provider: the only one of which there are accounts.
+    pub(crate) fn or_only_of(mut self, known: &[String]) -> Result<Self, String> {
+        if !self.providers.is_empty() {
+            return Ok(self);
+        }
+        let name = self.agent.clone().unwrap_or_default();
+        let choose = match known {
+            [only] => {
+                self.providers.push(only.clone());
+                return Ok(self);
+            }
+            [] => "choose the provider with -p, as in -p anthropic".to_owned(),
+            several => format!("choose the provider with -p: {}", several.join(", ")),
+        };
+        Err(match NEUTRAL.contains(&name.as_str()) {
+            true => format!("{name} works with any provider: {choose}"),
+            false => format!("{name:?} is not a known agent: {choose}"),
+        })
+    }
+
+    /// Whether the command is an agent that lessor knows, and no launcher or script that may start some.
+    pub(crate) fn is_agent(&self) -> bool {
+        !self.is_launcher && self.agent.as_deref().is_some_and(is_agent)
+    }
+}
+
+/// Whether an agent works with any provider.
+pub(crate) fn is_neutral(agent: &str) -> bool {
+    NEUTRAL.contains(&agent)
+}
+
+/// Refuses an agent that cannot use an account of lessor's.
+pub(crate) fn check_able(agent: &str) -> Result<(), String> {
     let unable = UNABLE.iter().find(|(name, _)| *name == agent);
     unable.map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
 }
@@ -63,14 +115,27 @@ pub(crate) fn is_agent(word: &str) -> bool {
     provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word)) || NEUTRAL.contains(&word)
 }
 
-/// The provider and agent that a word names, without a program.
-pub(crate) fn purpose_of_word(provider: Option<&str>, word: &str) -> Result<LeasePurpose, String> {
+/// The providers and agent that a word names, without a program.
+pub(crate) fn purpose_of_word(providers: &[String], word: Option<&str>) -> Result<LeasePurpose, String> {
+    let Some(word) = word else {
+        return Ok(LeasePurpose { providers: provider_names(providers), agent: None, is_launcher: false });
+    };
     check_able(word)?;
     if is_agent(word) {
-        return purpose(provider, None, OsStr::new(word));
+        return purpose(providers, None, OsStr::new(word));
     }
-    let provider = provider_name(provider.unwrap_or(word));
-    Ok(LeasePurpose { provider, agent: None, is_launcher: false })
+    let words: Vec<String> = match providers.is_empty() {
+        true => word.split(',').map(str::to_owned).collect(),
+        false => providers.to_vec(),
+    };
+    Ok(LeasePurpose { providers: provider_names(&words), agent: None, is_launcher: false })
+}
+
+/// Whether an agent that is started with these arguments sends no request to its provider.
+pub(crate) fn uses_no_account(agent: &str, arguments: &[OsString]) -> bool {
+    let words = WITHOUT_ACCOUNT.iter().find(|(name, _)| *name == agent).map_or("", |(_, words)| *words);
+    let first = arguments.first().map(|first| first.to_string_lossy()).unwrap_or_default();
+    words.split_whitespace().any(|word| word == first)
 }
 
 /// Whether the program is a shell: added arguments would be those of its script.
@@ -93,7 +158,7 @@ mod tests {
     #[test]
     fn the_program_or_a_word_determines_provider_and_agent() {
         for (provider, word, program, expected) in [
-            (None, None, "claude", Ok(("anthropic", Some("claude")))),
+            (None::<&str>, None, "claude", Ok(("anthropic", Some("claude")))),
             (None, None, "/opt/bin/codex", Ok(("openai", Some("codex")))),
             (None, None, "Gemini.EXE", Ok(("google", Some("gemini")))),
             (None, Some("claude"), "claude", Ok(("anthropic", Some("claude")))),
@@ -104,16 +169,22 @@ mod tests {
             (None, Some("claude"), "python", Ok(("anthropic", Some("python")))),
             (None, Some("anthropic"), "npx", Ok(("anthropic", None))),
             (None, Some("my-llm"), "x", Ok(("my-llm", Some("x")))),
-            (None, None, "opencode", Err("-p anthropic")),
-            (None, None, "python", Err("choose the provider")),
+            (Some("openai,claude"), None, "x", Ok(("anthropic+openai", Some("x")))),
+            (None, Some("openai,anthropic,openai"), "x", Ok(("anthropic+openai", Some("x")))),
+            (None, None, "opencode", Ok(("", Some("opencode")))),
+            (None, Some("opencode"), "npx", Ok(("", Some("opencode")))),
+            (None, None, "python", Ok(("", Some("python")))),
             (None, None, "/home/u/.local/bin/agy", Err("by https only")),
             (None, Some("agy"), "npx", Err("by https only")),
             (Some("google"), None, "agy", Err("by https only")),
         ] {
-            let found = purpose(provider, word, OsStr::new(program));
+            let given: Vec<String> =
+                provider.into_iter().flat_map(|given| given.split(',')).map(str::to_owned).collect();
+            let found = purpose(&given, word, OsStr::new(program));
             match (&found, expected) {
                 (Ok(found), Ok(expected)) => {
-                    assert_eq!((found.provider.as_str(), found.agent.as_deref()), expected, "{program}");
+                    let providers = found.providers.join("+");
+                    assert_eq!((providers.as_str(), found.agent.as_deref()), expected, "{program}");
                 }
                 (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
                 _ => panic!("{program}: {found:?}"),
@@ -122,9 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_names_no_provider_takes_the_only_one() {
+        let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let found = |program: &str, names: &[&str]| {
+            purpose(&[], None, OsStr::new(program)).unwrap().or_only_of(&known(names)).map(|found| found.providers)
+        };
+        assert_eq!(found("python", &["openai"]), Ok(known(&["openai"])));
+        assert_eq!(found("claude", &["openai"]), Ok(known(&["anthropic"])), "it says which");
+        let several = found("opencode", &["anthropic", "openai"]).unwrap_err();
+        assert_eq!(several, "opencode works with any provider: choose the provider with -p: anthropic, openai");
+        assert!(found("python", &[]).unwrap_err().contains("is not a known agent"));
+    }
+
+    #[test]
     fn a_vendors_name_becomes_the_providers() {
         assert_eq!(provider_name("claude"), "anthropic");
         assert_eq!(provider_name("my-llm"), "my-llm");
-        assert!(purpose_of_word(None, "agy").unwrap_err().contains("lessor run gemini"));
+        assert!(purpose_of_word(&[], Some("agy")).unwrap_err().contains("lessor run gemini"));
     }
 }

@@ -36,16 +36,14 @@ impl PrivateDirectory {
         Ok(self.path.join(name))
     }
 
-    pub(super) fn write_program(&mut self, name: &str, text: &str) -> Result<(), CliError> {
-        let _path = self.write(name, text)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(&_path, mode)
-                .map_err(|error| CliError::internal(format!("{}: {error}", _path.display())))?;
-        }
-        Ok(())
+    /// Creates a directory in it; answers its path.
+    pub(super) fn create(&mut self, name: &str) -> Result<PathBuf, CliError> {
+        let failed = |error: io::Error| CliError::internal(format!("{}: {error}", self.path.display()));
+        create(&self.path).map_err(failed)?;
+        self.exists = true;
+        let directory = self.path.join(name);
+        create_private_directory(&directory).map_err(failed)?;
+        Ok(directory)
     }
 }
 

@@ -2,15 +2,21 @@
 
 pub(crate) mod agent;
 pub(crate) mod caller_process;
+mod claim;
 mod directory;
 mod foreground;
+mod inner_lease;
+pub(crate) mod outer_run;
 mod prepared;
+pub(crate) mod programs;
 mod settings;
+pub(crate) mod shims;
 mod supervisor;
 mod switches;
 mod wait;
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::time::Duration;
+use std::{ffi::OsString, path::Path};
 
 use clap::Args;
 
@@ -18,19 +24,22 @@ use super::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::credential::LoginProgram;
 use crate::pool::{CredentialKind, Process, millis};
-use crate::protocol::{AcquireParams, BindTo, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
+use crate::protocol::{AcquireParams, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
 use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 
 use agent::LeasePurpose;
 use directory::PrivateDirectory;
 pub(crate) use directory::{create_private_directory, is_abandoned};
 pub(crate) use foreground::run_in_foreground;
-pub(crate) use prepared::{PreparedLaunch, quoted};
+use inner_lease::{LaunchLease, LeaseSeeker, allows};
+use outer_run::OuterRun;
+pub(crate) use prepared::PreparedLaunch;
+pub(crate) use shims::quoted;
 pub(crate) use supervisor::{Messages, SuperviseArgs, supervise};
 pub(crate) use switches::is_printing;
 pub(crate) use wait::wait_for_lease;
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LeaseOptions {
     /// Lease for requests to this model
     #[arg(short, long)]
@@ -72,7 +81,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// How a program gets the credential; without an option, through the gateway.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct LaunchMode {
     /// Put the account's token or key itself into the environment, instead of the gateway's URL
     #[arg(long)]
@@ -83,7 +92,12 @@ pub(crate) struct LaunchMode {
 }
 
 impl LaunchMode {
-    fn hand_out(self) -> HandOut {
+    /// The mode of an inner run that states none.
+    pub(crate) fn or_of(self, outer: &OuterRun) -> Self {
+        Self { direct: self.direct || outer.direct && !self.profile, ..self }
+    }
+
+    pub(crate) fn hand_out(self) -> HandOut {
         match self {
             Self { profile: true, .. } => HandOut::Profile,
             Self { direct: true, .. } => HandOut::Direct,
@@ -96,59 +110,145 @@ pub(crate) struct LaunchRequest<'a> {
     pub(crate) options: LeaseOptions,
     pub(crate) purpose: &'a LeasePurpose,
     pub(crate) mode: LaunchMode,
-    /// The process that the lease is bound to.
+    /// The process that the leases are bound to.
     pub(crate) holder: Process,
     /// The user's arguments for the program; lessor does not add an argument twice.
     pub(crate) arguments: &'a [OsString],
-    /// The program is a shell, which cannot take an agent's arguments.
-    pub(crate) is_shell: bool,
+    /// What the program is to the agents that it may start.
+    pub(crate) role: LaunchRole<'a>,
 }
 
-/// Leases an account and prepares the program's environment; if the latter fails, releases the lease.
+/// What a program is to the agents that it may start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LaunchRole<'a> {
+    /// The calling shell: what it starts is no concern of lessor's.
+    Shell,
+    /// A command of `run`: the agents that it starts lead to lessor.
+    Command(CommandRole<'a>),
+}
+
+/// A command of `run`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommandRole<'a> {
+    /// The run that this one is inside of.
+    pub(crate) outer: Option<&'a OuterRun>,
+    /// The command is the agent itself, not a script that may start some.
+    pub(crate) is_agent: bool,
+    /// Arguments can be added to it; those of a shell would be the script's.
+    pub(crate) takes_arguments: bool,
+    /// The file that is started.
+    pub(crate) program: &'a Path,
+    pub(crate) quiet: bool,
+    /// The user's launcher of Claude Code's processes.
+    pub(crate) process_wrapper: &'a [String],
+}
+
+/// Leases an account of each provider, and prepares the program's environment; if anything of that fails, releases what
+/// was leased.
 pub(crate) fn prepare(
     client: &mut Client,
     request: LaunchRequest<'_>,
     context: &Context,
 ) -> Result<PreparedLaunch, CliError> {
-    let LaunchRequest { options, purpose, mode, holder, arguments, is_shell } = request;
-    let hand_out = mode.hand_out();
-    let agents = provider::agents_with_profile();
-    if hand_out == HandOut::Profile && !purpose.agent.as_deref().is_some_and(|agent| agents.contains(&agent)) {
-        let message = format!("--profile works for {} only", agents.join(", "));
-        return Err(CliError::usage(message).hint("omit --profile: the gateway works for every program"));
-    }
+    let hand_out = request.mode.hand_out();
+    check_profile(request.purpose, hand_out)?;
     let places = context.places()?;
-    let acquire = AcquireParams {
-        provider: purpose.provider.clone(),
-        bind: BindTo::Pid(holder.pid),
-        // the gateway adds it to each request
-        credential: hand_out != HandOut::Gateway,
-        agent: purpose.agent.clone(),
-        ..options.into_request()
-    };
-    let lease =
-        wait_for_lease(client, acquire, context, Client::acquire).map_err(|error| with_account_hint(error, purpose))?;
-    let mut directory = PrivateDirectory::new(&places, holder, lease.fence);
-    let prepared = outfit((client, context), &lease, purpose, hand_out, directory.path()).and_then(|outfit| {
-        let agent = purpose.agent.as_deref().filter(|_| is_shell);
-        prepared::prepare_environment(&outfit, &mut directory, arguments, agent)
-    });
+    let mut held: Vec<LaunchLease> = Vec::new();
+    let mut withheld = Vec::new();
+    // in the order of their names: of two programs that need the same providers, none has what the other waits for
+    for provider in &request.purpose.providers {
+        match lease_of(client, provider, &request, context) {
+            Ok(lease) => held.push(lease),
+            Err(error) if request.goes_on_without(client, provider, &error) => withheld.push(provider.clone()),
+            Err(error) => {
+                held.iter().for_each(|lease| lease.release(client));
+                return Err(error);
+            }
+        }
+    }
+    let fence = held.first().map_or(0, |lease| lease.info.fence);
+    let mut directory = PrivateDirectory::new(&places, request.holder, fence);
+    let prepared = outfit_for_all((client, context), &held, request.purpose, hand_out, directory.path())
+        .and_then(|outfit| prepared::prepare_environment(&outfit, &mut directory, &request, &places));
     match prepared {
-        Ok(environment) => Ok(PreparedLaunch { lease, environment, hand_out, holder, directory: directory.created() }),
+        Ok(environment) => {
+            let directory = directory.created();
+            Ok(PreparedLaunch { held, withheld, environment, hand_out, holder: request.holder, directory })
+        }
         Err(error) => {
-            prepared::release(client, &lease);
+            held.iter().for_each(|lease| lease.release(client));
             directory::remove(directory.path());
             Err(error)
         }
     }
 }
 
+fn check_profile(purpose: &LeasePurpose, hand_out: HandOut) -> Result<(), CliError> {
+    let agents = provider::agents_with_profile();
+    let message = match purpose.agent.as_deref() {
+        _ if hand_out != HandOut::Profile => return Ok(()),
+        Some(agent) if !agents.contains(&agent) => format!("--profile works for {} only", agents.join(", ")),
+        None => format!("--profile works for {} only", agents.join(", ")),
+        Some(_) if purpose.providers.len() > 1 => "a profile is for one provider only".to_owned(),
+        Some(_) => return Ok(()),
+    };
+    Err(CliError::usage(message).hint("omit --profile: the gateway works for every program"))
+}
+
+fn lease_of(
+    client: &mut Client,
+    provider: &str,
+    request: &LaunchRequest<'_>,
+    context: &Context,
+) -> Result<LaunchLease, CliError> {
+    let purpose = request.purpose;
+    let seeker = LeaseSeeker {
+        process: request.holder,
+        agent: purpose.agent.as_deref(),
+        outer: match request.role {
+            LaunchRole::Command(command) => command.outer,
+            LaunchRole::Shell => None,
+        },
+    };
+    // through the gateway, it adds the credential to each request
+    let credential = request.mode.hand_out() != HandOut::Gateway;
+    let acquire = inner_lease::request(provider, seeker, request.options.clone().into_request());
+    let acquire = AcquireParams { credential, ..acquire };
+    let lease = inner_lease::lease(client, acquire, seeker, context);
+    lease.map_err(|error| {
+        let error = with_account_hint(error, provider);
+        if purpose.providers.len() > 1 { error.about(provider) } else { error }
+    })
+}
+
+impl LaunchRequest<'_> {
+    /// Whether a script goes on without a lease of its own: the accounts are for agents only, and it may start those.
+    fn goes_on_without(&self, client: &mut Client, provider: &str, error: &CliError) -> bool {
+        let is_script = matches!(self.role, LaunchRole::Command(CommandRole { is_agent: false, .. }));
+        if !is_script || *error.kind() != ErrorKind::NotAllowed || self.mode.hand_out() != HandOut::Gateway {
+            return false;
+        }
+        let of_provider = ListAccountsParams { provider: Some(provider.to_owned()) };
+        let accounts = client.accounts(of_provider).unwrap_or_default();
+        accounts.iter().any(|account| account.enabled && shims::agents().any(|agent| allows(account, Some(agent))))
+    }
+}
+
+/// The providers of which there are accounts that are enabled.
+pub(crate) fn providers_with_accounts(client: &mut Client, context: &Context) -> Result<Vec<String>, CliError> {
+    let accounts = context.repeat(client, |client| client.accounts(ListAccountsParams::default()))?;
+    let mut providers: Vec<String> =
+        accounts.into_iter().filter(|account| account.enabled).map(|account| account.provider).collect();
+    providers.sort();
+    providers.dedup();
+    Ok(providers)
+}
+
 /// If there is no account, names the commands that add one.
-fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
+fn with_account_hint(error: CliError, provider: &str) -> CliError {
     if *error.kind() != ErrorKind::NoAccount {
         return error;
     }
-    let provider = &purpose.provider;
     let by_program = LoginProgram::of_provider(provider).map(|program| format!("lessor login {} or ", program.name()));
     error.replace_hint(format!(
         "import the accounts of your other tools: lessor import; log in: {}lessor login {provider}; \
@@ -157,17 +257,34 @@ fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
     ))
 }
 
-fn outfit(
+/// What the program needs for all its leases. The gateway's key is that of the first: it works for all of them.
+fn outfit_for_all(
     (client, context): (&mut Client, &Context),
-    lease: &LeaseInfo<'_>,
+    held: &[LaunchLease],
     purpose: &LeasePurpose,
     hand_out: HandOut,
     directory: &Path,
 ) -> Result<AgentSetup, CliError> {
-    let provider = purpose.provider.as_str();
+    let mut all = AgentSetup::default();
+    let Some(first) = held.first() else { return Ok(all) };
+    for lease in held {
+        let leases = (&lease.info, &first.info);
+        all.join(outfit((client, context), leases, purpose, hand_out, directory)?);
+    }
+    Ok(all)
+}
+
+fn outfit(
+    (client, context): (&mut Client, &Context),
+    (lease, first): (&LeaseInfo<'_>, &LeaseInfo<'_>),
+    purpose: &LeasePurpose,
+    hand_out: HandOut,
+    directory: &Path,
+) -> Result<AgentSetup, CliError> {
+    let provider = &*lease.provider;
     let (kind, key, gateway) = match (&lease.credential, hand_out) {
         (_, HandOut::Gateway) => {
-            let (key, addresses) = gateway_access(client, lease, context)?;
+            let (key, addresses) = gateway_access(client, first, provider, context)?;
             (credential_kind(client, lease, context)?, key, addresses)
         }
         (Some(credential), _) if credential.resource.is_some() => {
@@ -215,10 +332,11 @@ struct GatewayAddresses {
     ca_bundle: Option<String>,
 }
 
-/// A gateway key that ends with the lease, and the gateway's addresses.
+/// A gateway key that ends with the lease, and the gateway's addresses for a provider.
 fn gateway_access(
     client: &mut Client,
     lease: &LeaseInfo<'_>,
+    provider: &str,
     context: &Context,
 ) -> Result<(String, GatewayAddresses), CliError> {
     let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
@@ -230,7 +348,7 @@ fn gateway_access(
         CliError::internal(format!("the gateway does not listen{trouble}"))
             .hint("add --direct, or check gateway.listen and gateway.enabled: lessor config show")
     })?;
-    let below = |url: String| format!("{url}/{}", lease.provider);
+    let below = |url: String| format!("{url}/{provider}");
     let addresses = GatewayAddresses {
         base: Some(below(url)),
         secure_base: access.secure_url.map(below),

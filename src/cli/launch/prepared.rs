@@ -1,26 +1,31 @@
-//! A leased account made ready for a program: variables, arguments, and files in a private directory.
+//! Leased accounts made ready for a program: variables, arguments, and files in a private directory.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::directory::{self, PrivateDirectory};
-use super::{Messages, settings, supervisor};
+use super::inner_lease::LaunchLease;
+use super::outer_run::{self, OuterRun};
+use super::{CommandRole, LaunchRequest, LaunchRole, Messages, settings, shims, supervisor};
 use crate::cli::{context::Context, error::CliError, ui::clean};
-use crate::protocol::{LeaseInfo, LeaseRef};
+use crate::config::AppPaths;
 use crate::provider::{AgentSetup, HandOut};
 use crate::{client::Client, pool::Process};
 
-/// The subdirectory with the wrapper of an agent that a script starts.
-const PROGRAMS: &str = "bin";
+/// The subdirectory that says which agent uses the lease of a script.
+const CLAIMS: &str = "claims";
 
 pub(crate) struct PreparedLaunch {
-    pub(crate) lease: LeaseInfo<'static>,
+    pub(crate) held: Vec<LaunchLease>,
+    /// The providers of which the program got no lease of its own: their accounts are for agents only.
+    pub(crate) withheld: Vec<String>,
     pub(crate) environment: LaunchEnvironment,
     pub(super) hand_out: HandOut,
     pub(super) holder: Process,
     pub(super) directory: Option<PathBuf>,
 }
 
+#[derive(Default)]
 pub(crate) struct LaunchEnvironment {
     pub(crate) set: Vec<(String, OsString)>,
     /// Variables to unset: they are set now, and conflict with the lease.
@@ -28,17 +33,17 @@ pub(crate) struct LaunchEnvironment {
     pub(crate) arguments: Vec<OsString>,
     /// Variables in the user's settings that are overridden.
     overridden: Vec<String>,
+    /// Conflicting variables that the user has set; those of an outer run are none.
+    users: Vec<&'static str>,
 }
 
-/// Prepares variables, arguments and files. If a shell will start the agent, a wrapper with the agent's name, first in
-/// `PATH`, adds the arguments.
+/// Prepares variables, arguments and files.
 pub(super) fn prepare_environment(
     outfit: &AgentSetup,
     directory: &mut PrivateDirectory,
-    given: &[OsString],
-    agent_of_shell: Option<&str>,
+    request: &LaunchRequest<'_>,
+    places: &AppPaths,
 ) -> Result<LaunchEnvironment, CliError> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let owned = |(name, value): &(String, String)| (name.clone(), OsString::from(value));
     let mut set: Vec<(String, OsString)> = outfit.set.iter().map(owned).collect();
     set.extend(outfit.unless_set.iter().filter(|(name, _)| std::env::var_os(name).is_none()).map(owned));
@@ -46,18 +51,25 @@ pub(super) fn prepare_environment(
         directory.write(path, text)?;
     }
     for addition in &outfit.additions {
+        // of two providers, the second is added to the first
+        let variable = |name: &str| {
+            let added = set.iter().rev().find(|(set, _)| set == name).map(|(_, value)| value.clone());
+            added.or_else(|| users_variable(name))
+        };
         let (name, text, path) = settings::with_addition(addition, &variable)?;
         let value = match path {
             Some(path) => directory.write(path, &text)?.into(),
             None => text.into(),
         };
+        set.retain(|(set, _)| set != name);
         set.push((name.to_owned(), value));
     }
     let mut arguments: Vec<OsString> = outfit.arguments.iter().map(OsString::from).collect();
     let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
-    let overridden = settings::conflicts(outfit, &variable, home.as_deref());
+    let overridden = settings::conflicts(outfit, &users_variable, home.as_deref());
     if let Some(last) = outfit.overriding.filter(|_| !overridden.is_empty()) {
-        if given.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(last.argument)) {
+        let is_given = |argument: &OsString| argument.to_string_lossy().split('=').next() == Some(last.argument);
+        if request.arguments.iter().any(is_given) {
             let message = format!("{} in your settings would override the lease", overridden.join(", "));
             return Err(
                 CliError::usage(message).hint(format!("remove it from the settings, or omit {}", last.argument))
@@ -66,43 +78,83 @@ pub(super) fn prepare_environment(
         let path = directory.write(settings::FILE, &settings::overrides(outfit, &overridden))?;
         arguments.extend([last.argument.into(), path.into()]);
     }
-    if let Some(agent) = agent_of_shell.filter(|_| cfg!(unix) && !arguments.is_empty()) {
-        let programs = directory.path().join(PROGRAMS);
-        directory.write_program(&format!("{PROGRAMS}/{agent}"), &wrapper(agent, &programs, &arguments))?;
-        let others = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&others)));
-        set.push(("PATH".to_owned(), path.unwrap_or(others)));
-        arguments.clear();
+    let cleared: Vec<&'static str> =
+        outfit.unset.iter().copied().filter(|name| std::env::var_os(name).is_some()).collect();
+    let mut environment = LaunchEnvironment { set, users: cleared.clone(), cleared, arguments, overridden };
+    if let LaunchRole::Command(command) = request.role {
+        environment.lead_to_lessor(command, directory, request, places)?;
     }
-    let is_set = |name: &&str| std::env::var_os(name).is_some();
-    let cleared = outfit.unset.iter().copied().filter(is_set).collect();
-    Ok(LaunchEnvironment { set, cleared, arguments, overridden })
+    Ok(environment)
 }
 
-fn wrapper(agent: &str, programs: &Path, arguments: &[OsString]) -> String {
-    let arguments: Vec<String> = arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
-    let own = quoted(&programs.to_string_lossy());
-    format!("#!/bin/sh\nPATH=${{PATH#{own}:}}\nexport PATH\nexec {agent} {} \"$@\"\n", arguments.join(" "))
+fn users_variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-pub(crate) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// Releases the lease; if that fails, the lease ends with its process.
-pub(super) fn release(client: &mut Client, lease: &LeaseInfo<'_>) {
-    let _ended = client.release(LeaseRef { lease: lease.lease.clone().into_owned(), fence: Some(lease.fence) });
+impl LaunchEnvironment {
+    /// Adds what leads the agents that the command starts to lessor.
+    fn lead_to_lessor(
+        &mut self,
+        command: CommandRole<'_>,
+        directory: &mut PrivateDirectory,
+        request: &LaunchRequest<'_>,
+        places: &AppPaths,
+    ) -> Result<(), CliError> {
+        let mut run = OuterRun::new(request.holder, &request.options, command.outer);
+        if !command.takes_arguments {
+            // the script that the shell runs starts the agent by name, which adds them
+            self.arguments.clear();
+        }
+        let is_outers = |name: &str| {
+            let value = std::env::var_os(name).unwrap_or_default();
+            command.outer.is_some_and(|outer| outer.has_set(name, &value))
+        };
+        self.users.retain(|name| !is_outers(name));
+        self.set.iter().for_each(|(name, value)| run.remember(name, value));
+        run.agent.clone_from(&request.purpose.agent);
+        run.is_agent = command.is_agent;
+        run.providers.clone_from(&request.purpose.providers);
+        run.arguments = self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        run.quiet = command.quiet;
+        run.direct = request.mode.hand_out() == HandOut::Direct;
+        run.process_wrapper = command.process_wrapper.to_vec();
+        run.programs = command.outer.filter(|outer| outer.process() == request.holder).map_or_else(Vec::new, |outer| {
+            // this process was these programs before
+            outer.programs.clone()
+        });
+        run.programs.push(command.program.to_owned());
+        if !command.is_agent && !request.purpose.providers.is_empty() {
+            run.claims = Some(directory.create(CLAIMS)?);
+        }
+        // on a disk that is full or read-only, agents that the command starts use its own lease
+        if let Some(path) = shims::directory(places).ok().and_then(|directory| shims::path_with(&directory)) {
+            self.set.push(("PATH".to_owned(), path));
+        }
+        #[cfg(unix)]
+        if request.purpose.agent.as_deref() == Some("claude")
+            && let Ok(launcher) = shims::process_wrapper(places)
+        {
+            self.set.push((shims::PROCESS_WRAPPER.to_owned(), shims::wrapper_value(&launcher).into()));
+        }
+        self.set.push((outer_run::VARIABLE.to_owned(), run.to_text().into()));
+        Ok(())
+    }
 }
 
 impl PreparedLaunch {
-    pub(crate) fn account(&self) -> String {
-        let account = &self.lease.account;
-        clean(account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id))
+    /// The accounts, with their providers.
+    pub(crate) fn accounts(&self) -> Vec<(String, String)> {
+        let named = |lease: &LaunchLease| {
+            let account = &lease.info.account;
+            let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
+            (clean(&lease.info.provider), clean(name))
+        };
+        self.held.iter().map(named).collect()
     }
 
     pub(crate) fn note_cleared(&self, context: &Context) {
         let settings = self.environment.overridden.iter().map(|name| format!("{name} (in settings)"));
-        let cleared = self.environment.cleared.iter().map(|name| (*name).to_owned());
+        let cleared = self.environment.users.iter().map(|name| (*name).to_owned());
         let all: Vec<String> = cleared.chain(settings).collect();
         if !all.is_empty() {
             let all = clean(&all.join(", "));
@@ -112,18 +164,18 @@ impl PreparedLaunch {
 
     /// Starts the supervisor, if the program uses the gateway or has a private directory.
     pub(crate) fn start_supervisor(&self, messages: Messages<'_>, context: &Context) -> Result<(), CliError> {
-        if self.directory.is_none() && self.hand_out != HandOut::Gateway {
+        let directory = self.directory.as_deref();
+        let watches = self.hand_out == HandOut::Gateway && !self.held.is_empty();
+        if directory.is_none() && !watches {
             return Ok(());
         }
-        let directory = self.directory.as_deref();
-        let watches = self.hand_out == HandOut::Gateway;
         supervisor::start(self.holder, directory, watches, messages, context)
             .map_err(|error| CliError::internal(format!("cannot start a process: {error}")))
     }
 
-    /// Releases the lease and removes the directory: the program could not be started.
+    /// Releases the leases and removes the directory: the program could not be started.
     pub(crate) fn undo(&self, client: &mut Client) {
-        release(client, &self.lease);
+        self.held.iter().for_each(|lease| lease.release(client));
         if let Some(directory) = &self.directory {
             directory::remove(directory);
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::ui::{self, Output, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
-use crate::protocol::{AcquireParams, LeaseInfo};
+use crate::protocol::AcquireParams;
 
 /// After this wait the user gets a message.
 const DELAY: Duration = Duration::from_secs(1);
@@ -20,16 +20,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The setting that applies to a request without a wait of its own.
 const DEFAULT_WAIT: &str = "limits.max_rate_limit_wait";
 
-type LeaseCall = fn(&mut Client, AcquireParams) -> Result<LeaseInfo<'static>, ClientError>;
-
 /// Makes a call that may wait for an account; on a terminal, shows how long the wait will be. `client` is connected to
 /// the daemon that granted the lease.
-pub(crate) fn wait_for_lease(
+pub(crate) fn wait_for_lease<T: Send>(
     client: &mut Client,
     request: AcquireParams,
     context: &Context,
-    call: LeaseCall,
-) -> Result<LeaseInfo<'static>, CliError> {
+    call: impl FnMut(&mut Client, AcquireParams) -> Result<T, ClientError>,
+) -> Result<T, CliError> {
     if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
         return LeaseWait::new(request, context).call(client, call);
     }
@@ -73,7 +71,11 @@ impl<'a> LeaseWait<'a> {
         Self { request, context, begun: Instant::now(), wait, late_tries: 0, has_noted: false }
     }
 
-    fn call(mut self, client: &mut Client, call: LeaseCall) -> Result<LeaseInfo<'static>, CliError> {
+    fn call<T>(
+        mut self,
+        client: &mut Client,
+        mut call: impl FnMut(&mut Client, AcquireParams) -> Result<T, ClientError>,
+    ) -> Result<T, CliError> {
         loop {
             match call(client, self.request.clone()) {
                 Err(error) if error.is_end_of_daemon() && self.may_repeat() => *client = self.requeue()?,

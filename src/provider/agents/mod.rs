@@ -129,6 +129,18 @@ pub struct OverridingSettings {
 }
 
 impl AgentSetup {
+    /// Adds the setup of the same program for another provider.
+    pub fn join(&mut self, other: Self) {
+        self.unless_set.extend(other.unless_set);
+        let new = other.unset.into_iter().filter(|name| !self.unset.contains(name)).collect::<Vec<_>>();
+        self.unset.extend(new);
+        self.arguments.extend(other.arguments);
+        self.additions.extend(other.additions);
+        self.files.extend(other.files);
+        self.overriding = self.overriding.or(other.overriding);
+        self.serve_also(Self { set: other.set, ..Self::default() });
+    }
+
     /// Adds the variables for other programs that may be started beside the agent.
     pub fn serve_also(&mut self, others: Self) {
         for (name, value) in others.set {

@@ -92,9 +92,9 @@ pub(crate) struct TokenArgs {
 /// Prints the token; the same caller gets the same account while that is usable.
 pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> {
     let caller = caller_process::calling_program().map_err(CliError::usage)?;
-    let purpose = purpose(None, Some(&args.provider), OsStr::new(&caller.agent)).map_err(CliError::usage)?;
+    let purpose = purpose(&[], Some(&args.provider), OsStr::new(&caller.agent)).map_err(CliError::usage)?;
     let request = AcquireParams {
-        provider: purpose.provider,
+        provider: provider_name(&args.provider),
         model: args.model,
         session: args.session,
         wait_ms: args.wait.map(millis),

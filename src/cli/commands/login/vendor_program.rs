@@ -1,12 +1,14 @@
 //! The vendor's program that logs in: where it is, how it is called, and how it runs on the user's terminal.
 
-use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::LoginArgs;
 use crate::cli::error::CliError;
+use crate::cli::launch::programs::programs;
 use crate::cli::ui::Output;
 use crate::credential::{LoginHome, LoginProgram};
 use crate::protocol::ErrorKind;
@@ -26,45 +28,10 @@ pub(super) struct LoginCall {
 
 /// The program's file on the `PATH`, which is not lessor itself under the program's name.
 pub(super) fn find(program: LoginProgram) -> Result<PathBuf, CliError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let own = std::env::current_exe().and_then(|file| file.canonicalize()).ok();
-    let mut files = std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .flat_map(|directory| files(&directory, program));
-    files.find(|file| is_program(file) && !is_lessor(file, own.as_deref())).ok_or_else(|| {
+    programs(OsStr::new(program.name())).next().ok_or_else(|| {
         let message = format!("the program {} was not found on the PATH", program.name());
         CliError::new(ErrorKind::CannotRun, message).hint(install_hint(program))
     })
-}
-
-/// The names under which the program may be installed in a directory.
-fn files(directory: &Path, program: LoginProgram) -> Vec<PathBuf> {
-    let endings: &[&str] = if cfg!(windows) { &[".exe", ".cmd", ".bat"] } else { &[""] };
-    endings.iter().map(|ending| directory.join(format!("{}{ending}", program.name()))).collect()
-}
-
-#[cfg(unix)]
-fn is_program(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_program(file: &Path) -> bool {
-    file.is_file()
-}
-
-/// Whether a file is lessor itself, or a script that starts it in place of the program.
-fn is_lessor(file: &Path, own: Option<&Path>) -> bool {
-    /// A script that starts lessor says so in its first lines.
-    const BEGINNING: u64 = 4096;
-    if own.is_some() && file.canonicalize().ok().as_deref() == own {
-        return true;
-    }
-    let mut beginning = Vec::new();
-    let read = std::fs::File::open(file).and_then(|opened| opened.take(BEGINNING).read_to_end(&mut beginning));
-    let text = String::from_utf8_lossy(&beginning);
-    read.is_ok() && text.starts_with("#!") && text.contains("lessor run")
 }
 
 fn install_hint(program: LoginProgram) -> &'static str {
