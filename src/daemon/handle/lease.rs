@@ -204,7 +204,7 @@ impl GatewayHandle {
     ) -> Result<LeaseAttempt, NoLeaseReason> {
         let now = clock::now();
         let holder = query.of_key.sharing();
-        let of_holder = holder.and_then(|first| state.key_holders.get(first)?.lease_of(query.request.provider));
+        let of_holder = holder.and_then(|first| state.lease_of_holder(first, query.request.provider));
         let fence = if holder.is_some() { of_holder } else { held };
         if let Some(fence) = fence {
             let command = Command::Serve { fence, need: Box::new(query.needs.clone()) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::daemon::state::State;
-use crate::pool::{AccountId, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
+use crate::pool::{AccountId, Bind, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
 /// Most other providers that one holder uses.
 const MOST_PROVIDERS: usize = 16;
@@ -128,6 +128,26 @@ impl State {
     }
 }
 
+impl State {
+    /// The holder's lease of a provider: one that its requests have taken, or one that its process has leased for the
+    /// same purpose and that no other key stands for (`lessor run -p anthropic,openai`).
+    pub(crate) fn lease_of_holder(&mut self, first: Fence, provider: &str) -> Option<Fence> {
+        let holder = self.key_holders.get(first)?;
+        if let Some(fence) = holder.lease_of(provider) {
+            return Some(fence);
+        }
+        let Bind::Process(process) = holder.request.bind else { return None };
+        let is_free = |lease: &&Lease| {
+            lease.bind == Bind::Process(process)
+                && *lease.target.provider == *provider
+                && self.key_holders.owner(lease.fence).is_none()
+        };
+        let free = self.pool.leases().filter(is_free).min_by_key(|lease| lease.fence)?;
+        let (fence, provider) = (free.fence, free.target.provider.clone());
+        self.key_holders.add(first, provider, fence).then_some(fence)
+    }
+}
+
 /// The lease of a key from before the daemon's restart: it may have moved since the key was made, but then it is bound
 /// to the same process.
 fn restored_lease(pool: &Pool, first: Fence, process: Option<Process>) -> Option<&Lease> {
@@ -135,14 +155,14 @@ fn restored_lease(pool: &Pool, first: Fence, process: Option<Process>) -> Option
         return Some(lease);
     }
     let process = process.filter(|_| pool.is_from_before(first))?;
-    let of_process = pool.leases().filter(|lease| lease.bind == crate::pool::Bind::Process(process));
+    let of_process = pool.leases().filter(|lease| lease.bind == Bind::Process(process));
     of_process.min_by_key(|lease| lease.fence)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{ChosenBy, ConnectionId, Holder, Target, Wall};
 
     fn lease(fence: u64) -> Lease {
         Lease {
