@@ -2,6 +2,8 @@
 
 mod account;
 #[cfg(unix)]
+mod alias;
+#[cfg(unix)]
 mod backup;
 #[cfg(unix)]
 mod bench;

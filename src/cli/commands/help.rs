@@ -9,7 +9,7 @@ pub(super) const MAX_WIDTH: usize = 100;
 
 /// The groups of commands, in the order of the overview.
 pub(super) const GROUPS: [(&str, &[&str]); 5] = [
-    ("Everyday", &["run", "env", "move", "status", "top", "login", "import", "doctor", "demo"]),
+    ("Everyday", &["run", "alias", "env", "move", "status", "top", "login", "import", "doctor", "demo"]),
     ("Accounts", &["account", "export", "backup", "restore", "secrets"]),
     ("Look", &["ui", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
     ("Scripts", &["acquire", "token", "release", "renew", "report", "classify", "schema", "completions", "man"]),

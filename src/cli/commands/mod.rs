@@ -1,6 +1,7 @@
 //! The commands: what the command line accepts, and which function carries out which command.
 
 mod account;
+mod alias;
 mod backup;
 mod bench;
 mod classify;
@@ -70,6 +71,9 @@ pub(crate) enum CliCommand {
     /// it. Calling again for the same provider replaces the lease.
     #[command(after_help = "Examples:\n  eval \"$(lessor env claude)\"\n  lessor env codex --shell fish | source")]
     Env(env::EnvArgs),
+    /// Let plain `claude`, `codex` and others run through lessor
+    #[command(subcommand, after_help = "Example: lessor alias install")]
+    Alias(alias::AliasCommand),
     /// Start an agent for a script that has its name (internal)
     #[command(hide = true, after_help = "Example: lessor shim claude -- -p hi")]
     Shim(shim::ShimArgs),
@@ -340,6 +344,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Demo(args) => return demo::execute(&args, context),
         CliCommand::Bench(args) => return bench::execute(&args, context),
         CliCommand::DemoAgent => return Ok(demo::work_as_agent()),
+        CliCommand::Alias(command) => alias::execute(command, context),
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status(args) => status::execute(&args, context),
         CliCommand::Top => top::execute(context),

@@ -6,6 +6,7 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use super::account::AccountDetails;
+use super::alias::AliasReport;
 use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
@@ -43,6 +44,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["acquire", "renew", "token"], of::<LeaseInfo<'static>>),
     // each line
     (&["classify"], of::<ClassifyLine>),
+    (&["alias install", "alias list", "alias uninstall"], of::<AliasReport>),
     (&["backup"], of::<BackupResult>),
     (&["bench"], of::<BenchResult>),
     (&["config check"], of::<ConfigCheckResult>),

@@ -55,7 +55,7 @@ impl Named {
             "provider" if command == "login" => Self::LoginProgramOrProvider,
             "provider" => Self::Provider,
             "word" | "agent_or_provider" => Self::AgentOrProvider,
-            "agent" => Self::Agent,
+            "agent" | "agents" => Self::Agent,
             "model" => Self::Model,
             "name" if command.starts_with("secrets") => Self::StoredClient,
             "lease" => Self::Lease,

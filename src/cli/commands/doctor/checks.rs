@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{DoctorFinding, FindingLevel, repairs};
+use crate::cli::commands::alias;
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
 use crate::cli::ui::{account, format, format::count, progress};
 use crate::cli::{context::Context, error::CliError};
@@ -21,6 +22,7 @@ pub(super) fn all(context: &Context, fix: bool) -> Vec<DoctorFinding> {
     drop(progress);
     files(&found.files, &mut findings);
     environment(&found, &mut findings);
+    aliases(context, &mut findings);
     match asked {
         Err(message) => {
             let finding = DoctorFinding::broken("daemon", message);
@@ -73,6 +75,28 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) {
         Ok(loaded) => {
             findings.push(DoctorFinding::ok("config", "the configuration is valid").of(path));
             certificates(&loaded.config, findings);
+        }
+    }
+}
+
+/// Scripts of `lessor alias` that have no effect.
+fn aliases(context: &Context, findings: &mut Vec<DoctorFinding>) {
+    let Ok(places) = context.places() else { return };
+    let aliases = alias::installed(&places);
+    if aliases.is_empty() {
+        return;
+    }
+    let names: Vec<&str> =
+        aliases.iter().filter(|alias| alias.problem.is_none()).map(|alias| alias.agent.as_str()).collect();
+    if !names.is_empty() {
+        let message = format!("run through lessor (lessor alias): {}", names.join(", "));
+        findings.push(DoctorFinding::ok("alias", message));
+    }
+    for alias in aliases {
+        if let (Some(problem), Some(remedy)) = (alias.problem, alias.remedy) {
+            let finding =
+                DoctorFinding::warning("alias", format!("{} does not run through lessor: {problem}", alias.agent));
+            findings.push(finding.of(alias.file).remedy(remedy));
         }
     }
 }
