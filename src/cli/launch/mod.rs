@@ -309,6 +309,7 @@ fn outfit(
         directory: &directory.to_string_lossy(),
         expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
         project: lease.project_id.as_deref(),
+        tier: lease.account.tier,
     };
     let mut outfit = provider::agent_setup(&handed);
     // a launcher may also start other programs than the agent

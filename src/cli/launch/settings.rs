@@ -108,7 +108,7 @@ fn read(path: &Path) -> Option<String> {
     (metadata.is_file() && metadata.len() <= MAX_SIZE).then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// The variables of lessor that the user's settings would override.
+/// The names in the user's settings that would override the variables of lessor.
 pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Option<&Path>) -> Vec<String> {
     let Some(theirs) = outfit.overriding else { return Vec::new() };
     let (name, below_home) = theirs.home;
@@ -117,10 +117,12 @@ pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Optio
     let mut found: Vec<String> = Vec::new();
     for path in in_home.chain(theirs.in_project.iter().map(PathBuf::from)) {
         let Some(settings) = read(&path).as_deref().and_then(parse) else { continue };
-        let names = settings.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        for name in names {
-            let ours = outfit.set.iter().any(|(set, _)| set == name) || outfit.unset.contains(&name.as_str());
-            if ours && !found.contains(name) {
+        let variables = settings.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let ours =
+            |name: &&String| outfit.set.iter().any(|(set, _)| set == *name) || outfit.unset.contains(&name.as_str());
+        let members = settings.keys().filter(|name| theirs.members.contains(&name.as_str()));
+        for name in variables.filter(ours).chain(members) {
+            if !found.contains(name) {
                 found.push(name.clone());
             }
         }
@@ -130,23 +132,31 @@ pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Optio
 
 /// Settings that repeat the variables of lessor, and empty the other `conflicts`.
 pub(super) fn overrides(outfit: &AgentSetup, conflicts: &[String]) -> String {
-    let cleared = conflicts.iter().map(|name| (name.clone(), Value::from("")));
+    let members = outfit.overriding.map(|theirs| theirs.members).unwrap_or_default();
+    let is_member = |name: &&String| members.contains(&name.as_str());
+    let emptied = |name: &String| (name.clone(), Value::from(""));
     let set = outfit.set.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
-    let env: Map<String, Value> = cleared.chain(set).collect();
-    serde_json::json!({ "env": env }).to_string()
+    let env: Map<String, Value> = conflicts.iter().filter(|name| !is_member(name)).map(emptied).chain(set).collect();
+    let mut all: Map<String, Value> = conflicts.iter().filter(is_member).map(emptied).collect();
+    all.insert("env".to_owned(), env.into());
+    Value::from(all).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::CredentialKind;
+    use crate::pool::{CredentialKind, Tier};
     use crate::provider::{HandOut, HandOutRequest, agent_setup};
 
     fn of(provider: &str, agent: &str) -> AgentSetup {
+        of_kind(provider, agent, CredentialKind::ApiKey)
+    }
+
+    fn of_kind(provider: &str, agent: &str, kind: CredentialKind) -> AgentSetup {
         let handed = HandOutRequest {
             hand_out: HandOut::Gateway,
             provider,
-            kind: CredentialKind::ApiKey,
+            kind,
             agent: Some(agent),
             key: "sk-key",
             base: Some("http://127.0.0.1:7/p"),
@@ -157,6 +167,7 @@ mod tests {
             directory: "/d",
             expires_at: None,
             project: None,
+            tier: Tier::Unknown,
         };
         agent_setup(&handed).unwrap()
     }
@@ -197,5 +208,21 @@ mod tests {
         assert_eq!(overrides["env"]["ANTHROPIC_BASE_URL"], "http://127.0.0.1:7/p");
         assert_eq!(overrides["env"]["ANTHROPIC_API_KEY"], "");
         assert!(conflicts(&of("anthropic", "python"), &variable, None).is_empty(), "only claude reads them");
+    }
+
+    /// A command for a key would take the place of a login's token, but not of a key.
+    #[test]
+    fn a_command_for_a_key_is_overridden_where_it_would_take_the_credential_s_place() {
+        let home = tempfile::tempdir().unwrap();
+        let variable = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| home.path().into());
+        std::fs::write(home.path().join("settings.json"), r#"{"apiKeyHelper":"k","env":{"EDITOR":"vi"}}"#).unwrap();
+        assert!(conflicts(&of("anthropic", "claude"), &variable, None).is_empty());
+        let login = of_kind("anthropic", "claude", CredentialKind::Oauth);
+        let found = conflicts(&login, &variable, None);
+        assert_eq!(found, ["apiKeyHelper"]);
+        let overrides: Value = serde_json::from_str(&overrides(&login, &found)).unwrap();
+        assert_eq!(overrides["apiKeyHelper"], "");
+        assert_eq!(overrides["env"]["CLAUDE_CODE_OAUTH_TOKEN"], "sk-key");
+        assert_eq!(overrides["env"].get("apiKeyHelper"), None);
     }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::pool::CredentialKind;
+use crate::pool::{CredentialKind, Tier};
 
 use template::TemplateValues;
 
@@ -61,6 +61,8 @@ pub struct HandOutRequest<'a> {
     pub expires_at: Option<u64>,
     /// The account's cloud project.
     pub project: Option<&'a str>,
+    /// The account's plan.
+    pub tier: Tier,
 }
 
 /// The settings for a program. Not printed: most of them contain the key.
@@ -126,6 +128,8 @@ pub struct OverridingSettings {
     pub in_project: &'static [&'static str],
     /// The argument for settings that override all others.
     pub argument: &'static str,
+    /// Settings beside the variables that take the place of the credential.
+    pub members: &'static [&'static str],
 }
 
 impl AgentSetup {
@@ -212,6 +216,7 @@ pub fn agents_with_profile() -> Vec<&'static str> {
     agents
 }
 
+#[derive(Clone, Copy)]
 struct AgentRecipe {
     agent: Option<&'static str>,
     provider: Option<&'static str>,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::HandOutRequest;
+use crate::pool::Tier;
 
 /// How many last characters of an approved key the vendor's program stores.
 const TAIL: usize = 20;
@@ -81,11 +82,18 @@ impl<'a> TemplateValues<'a> {
             "dir" => Some(handed.directory.to_owned()),
             "NAME" => Some(self.name.clone()),
             "tail" => Some(tail(handed.key).to_owned()),
+            "plan" => plan_name(handed.provider, handed.tier).map(str::to_owned),
             "project" => handed.project.map(str::to_owned),
             "expires" => handed.expires_at.map(|at| at.to_string()),
             _ => return None,
         })
     }
+}
+
+/// The plan in the word that the vendor's own program uses.
+fn plan_name(provider: &str, tier: Tier) -> Option<&'static str> {
+    const PLANS: [(&str, Tier, &str); 2] = [("anthropic", Tier::Ultra, "max"), ("anthropic", Tier::Pro, "pro")];
+    PLANS.iter().find(|(of, at, _)| *of == provider && *at == tier).map(|(_, _, name)| *name)
 }
 
 fn tail(key: &str) -> &str {

@@ -22,6 +22,7 @@ fn handed<'a>(
         directory: "/run/d",
         expires_at: Some(1_790_000_000_000),
         project: None,
+        tier: Tier::Unknown,
     }
 }
 
@@ -40,6 +41,10 @@ fn each_program_gets_its_variable_and_conflicting_ones_are_unset() {
     use HandOut::{Direct, Gateway, Profile};
     for (hand_out, provider, kind, agent, set, value, cleared) in [
         (Gateway, "anthropic", ApiKey, Some("claude"), "ANTHROPIC_AUTH_TOKEN", "sk-", "ANTHROPIC_API_KEY"),
+        (Gateway, "anthropic", ApiKey, Some("claude"), "ANTHROPIC_AUTH_TOKEN", "sk-", "CLAUDE_CODE_OAUTH_TOKEN"),
+        (Gateway, "anthropic", Oauth, Some("claude"), "CLAUDE_CODE_OAUTH_TOKEN", "sk-", "ANTHROPIC_AUTH_TOKEN"),
+        (Gateway, "anthropic", Token, Some("claude"), "CLAUDE_CODE_OAUTH_TOKEN", "sk-", "ANTHROPIC_API_KEY"),
+        (Gateway, "anthropic", Oauth, Some("opencode"), "ANTHROPIC_API_KEY", "sk-", "CLAUDE_CODE_OAUTH_TOKEN"),
         (Gateway, "anthropic", Oauth, Some("claude"), "ANTHROPIC_BASE_URL", BASE, "ANTHROPIC_UNIX_SOCKET"),
         (Gateway, "anthropic", Oauth, Some("claude"), "ANTHROPIC_BASE_URL", BASE, "CLAUDE_CODE_USE_BEDROCK"),
         (Gateway, "anthropic", ApiKey, Some("python"), "ANTHROPIC_API_KEY", "sk-", "ANTHROPIC_AUTH_TOKEN"),
@@ -85,7 +90,9 @@ fn no_placeholder_stays_and_no_argument_contains_a_secret() {
                     assert!(texts.iter().all(|text| !text.contains("sk-")), "{provider} {agent:?}");
                     texts.extend(outfit.set.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
                     texts.extend(outfit.files.iter().map(|(_, text)| text.as_str()));
-                    for place in ["{base}", "{key}", "{dir}", "{NAME}", "{expires}", "{tail}", "{project}"] {
+                    for place in
+                        ["{base}", "{key}", "{dir}", "{NAME}", "{expires}", "{tail}", "{project}", "{plan}", "{socket}"]
+                    {
                         assert!(texts.iter().all(|text| !text.contains(place)), "{provider} {agent:?}: {place}");
                     }
                     assert!(!format!("{outfit:?}").contains("sk-"), "{outfit:?}");
@@ -134,4 +141,44 @@ fn a_profile_contains_no_refresh_token_and_omits_unknown_values() {
     assert!(key.files[0].1.contains(r#""approved":["6789abcdefghijklmnop"]"#), "{}", key.files[0].1);
     assert!(agent_setup(&handed(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("python"))).is_none());
     assert_eq!(agents_with_profile(), ["claude", "codex", "gemini"]);
+}
+
+/// A program is given what it has without lessor for this kind of credential.
+#[test]
+fn a_subscription_is_named_to_claude_and_a_key_is_not() {
+    for hand_out in [HandOut::Gateway, HandOut::Direct] {
+        for (kind, tier, expected) in [
+            (CredentialKind::Oauth, Tier::Ultra, Some("max")),
+            (CredentialKind::Token, Tier::Pro, Some("pro")),
+            (CredentialKind::Oauth, Tier::Unknown, None),
+            (CredentialKind::ApiKey, Tier::Ultra, None),
+        ] {
+            let of = HandOutRequest { tier, ..handed(hand_out, "anthropic", kind, Some("claude")) };
+            let setup = agent_setup(&of).unwrap();
+            assert_eq!(variable(&setup, "CLAUDE_CODE_SUBSCRIPTION_TYPE"), expected, "{hand_out:?} {kind:?} {tier:?}");
+            let first_party = variable(&setup, "_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL").is_some();
+            assert_eq!(first_party, hand_out == HandOut::Gateway && kind != CredentialKind::ApiKey, "{kind:?}");
+        }
+    }
+    let of = HandOutRequest { tier: Tier::Ultra, ..handed(HandOut::Gateway, "other", CredentialKind::Oauth, None) };
+    assert_eq!(variable(&agent_setup(&of).unwrap(), "CLAUDE_CODE_SUBSCRIPTION_TYPE"), None);
+}
+
+#[test]
+fn a_recipe_is_used_only_if_what_it_needs_has_a_value() {
+    let with = HandOutRequest {
+        socket: Some("/s"),
+        ..handed(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("claude"))
+    };
+    let filling = TemplateValues::new(&with);
+    assert!(filling.has("socket") && filling.has("base") && !filling.has("ca_file") && !filling.has("unknown"));
+    let recipe = AgentRecipe { needs: &["base", "socket"], ..*recipes::recipes().next().unwrap() };
+    assert!(AgentRecipe { credential: CredentialFilter::Any, ..recipe }.fits(&with, &filling));
+    let without = HandOutRequest { socket: None, ..with };
+    let recipe = AgentRecipe {
+        needs: &["base", "socket"],
+        credential: CredentialFilter::Any,
+        ..*recipes::recipes().next().unwrap()
+    };
+    assert!(!recipe.fits(&without, &TemplateValues::new(&without)));
 }

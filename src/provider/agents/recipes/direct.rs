@@ -1,7 +1,7 @@
 //! Directly: the program gets the account's own token or key.
 
 use super::super::{AgentRecipe, CredentialFilter::Key};
-use super::{CLAUDES_SETTINGS, DIRECT};
+use super::{CLAUDES_LOGIN_SETTINGS, CLAUDES_SETTINGS, DIRECT};
 
 pub(super) const RECIPES: &[AgentRecipe] = &[
     AgentRecipe {
@@ -11,8 +11,8 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
         ..DIRECT.of_any("anthropic")
     },
     AgentRecipe {
-        set: &[("CLAUDE_CODE_OAUTH_TOKEN", "{key}")],
-        overriding: Some(CLAUDES_SETTINGS),
+        set: &[("CLAUDE_CODE_OAUTH_TOKEN", "{key}"), ("CLAUDE_CODE_SUBSCRIPTION_TYPE", "{plan}")],
+        overriding: Some(CLAUDES_LOGIN_SETTINGS),
         ..DIRECT.of("claude", "anthropic")
     },
     AgentRecipe { set: &[("ANTHROPIC_AUTH_TOKEN", "{key}")], ..DIRECT.of_any("anthropic") },

@@ -1,11 +1,26 @@
 //! Through the gateway: the program gets an address and a key that is valid only there.
 
 use super::super::{AgentRecipe, CredentialFilter::Login, MachineWidePath, MergedJson};
-use super::{CLAUDES_SETTINGS, GATEWAY};
+use super::{CLAUDES_LOGIN_SETTINGS, CLAUDES_SETTINGS, GATEWAY};
 
 const OPENCODE: &str = "OPENCODE_CONFIG_CONTENT";
 
 pub(super) const RECIPES: &[AgentRecipe] = &[
+    // A subscription, used as without lessor: with the token as that of a login, it asks for the prompt cache of an hour
+    // and reads the windows of the usage; with an address that it takes for the vendor's, it sends all betas. (Its Unix
+    // socket needs the address http://api.anthropic.com, and programs that it starts would send their keys there.)
+    AgentRecipe {
+        credential: Login,
+        set: &[
+            ("ANTHROPIC_BASE_URL", "{base}"),
+            ("CLAUDE_CODE_OAUTH_TOKEN", "{key}"),
+            ("_CLAUDE_CODE_ASSUME_FIRST_PARTY_BASE_URL", "1"),
+            ("CLAUDE_CODE_SUBSCRIPTION_TYPE", "{plan}"),
+        ],
+        unless_set: &[("ENABLE_TOOL_SEARCH", "true")],
+        overriding: Some(CLAUDES_LOGIN_SETTINGS),
+        ..GATEWAY.of("claude", "anthropic")
+    },
     AgentRecipe {
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_AUTH_TOKEN", "{key}")],
         // otherwise it disables MCP tool search for hosts other than the vendor's

@@ -3,7 +3,8 @@
 //! Placeholders: `{base}` is the provider's address at the gateway, `{secure_base}` the same by https, `{socket}` the
 //! gateway's Unix socket, `{ca_file}` the certificate of lessor's own CA, `{ca_bundle}` the system's certificates and
 //! that one, `{key}` the key or token, `{dir}` a directory that is removed afterwards, `{expires}` the expiry of the
-//! credential (epoch ms), `{tail}` the last 20 characters of the key, `{project}` the cloud project, `{NAME}` the
+//! credential (epoch ms), `{tail}` the last 20 characters of the key, `{project}` the cloud project, `{plan}` the subscription
+//! in the vendor's word, `{NAME}` the
 //! provider's name as the prefix of a variable. An item whose placeholder has no value is left out; a recipe whose
 //! `needs` have no value is not used.
 
@@ -56,4 +57,9 @@ const CLAUDES_SETTINGS: OverridingSettings = OverridingSettings {
     in_home: &["settings.json"],
     in_project: &[".claude/settings.json", ".claude/settings.local.json"],
     argument: "--settings",
+    members: &[],
 };
+
+/// The same where the credential is a login's token: a command for a key would take its place.
+const CLAUDES_LOGIN_SETTINGS: OverridingSettings =
+    OverridingSettings { members: &["apiKeyHelper"], ..CLAUDES_SETTINGS };

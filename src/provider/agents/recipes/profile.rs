@@ -21,7 +21,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             (".claude.json", r#"{"hasCompletedOnboarding":true}"#),
             (
                 ".credentials.json",
-                r#"{"claudeAiOauth":{"accessToken":"{key}","expiresAt":"{expires}","scopes":["user:inference","user:profile"]}}"#,
+                r#"{"claudeAiOauth":{"accessToken":"{key}","expiresAt":"{expires}","scopes":["user:inference","user:profile"],"subscriptionType":"{plan}"}}"#,
             ),
         ],
         ..PROFILE.of("claude", "anthropic")
