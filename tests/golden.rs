@@ -229,6 +229,7 @@ fn credential() -> CredentialInfo<'static> {
         header: "authorization".into(),
         scheme: Some("Bearer".into()),
         resource: None,
+        account_id: Some("ws-1".into()),
     }
 }
 

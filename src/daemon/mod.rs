@@ -25,6 +25,7 @@ pub use handle::AccountNames;
 pub use handle::client::GatewayClient;
 pub(crate) use handle::client::KeyRevoked;
 pub use handle::lease::LeaseStep;
+pub use handle::login_owner::LoginOwner;
 pub use handle::needs::RouteRequest;
 pub use handle::no_account::{NoAccount, UnavailableAccount};
 pub use handle::page::PageEvents;

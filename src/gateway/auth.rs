@@ -6,8 +6,10 @@ use hyper::header::{
 };
 
 use crate::provider::{self, CREDENTIAL_HEADERS, CompanionHeader};
-use crate::{credential::Secret, pool::CredentialKind};
+use crate::{credential::Secret, pool::CredentialKind, protocol::looks_like_key};
 
+/// What the key begins with where Codex has it as the token of a login.
+const CODEX_TOKEN: &str = "at-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -26,7 +28,9 @@ pub(super) fn presented_keys<'a>(headers: &'a HeaderMap, query: Option<&'a str>)
     let bare = |value: &'a HeaderValue| {
         let text = value.to_str().ok()?.trim();
         let scheme = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-        Some(scheme.map_or(text, |_| text[7..].trim_start()))
+        let key = scheme.map_or(text, |_| text[7..].trim_start());
+        // Codex recognises its token by this beginning
+        Some(key.strip_prefix(CODEX_TOKEN).filter(|key| looks_like_key(key)).unwrap_or(key))
     };
     values.filter_map(bare).chain(parameters(query).filter_map(|parameter| parameter.strip_prefix("key=")))
 }
@@ -244,5 +248,8 @@ mod tests {
         assert_eq!(found(&[("authorization", "bearer  lk_1"), ("x-api-key", "lk_2")], None), ["lk_1", "lk_2"]);
         assert_eq!(found(&[("authorization", "lk_1")], Some("a=b&key=lk_3")), ["lk_1", "lk_3"]);
         assert_eq!(found(&[("x-goog-api-key", "lk_1")], Some("monkey=x")), ["lk_1"]);
+        let key = "lk_0a8crebsfg97p387cdp62xb4cm56ty90";
+        assert_eq!(found(&[("authorization", &format!("Bearer at-{key}"))], None), [key], "as Codex's token");
+        assert_eq!(found(&[("authorization", "Bearer at-other")], None), ["at-other"]);
     }
 }

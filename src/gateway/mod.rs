@@ -10,6 +10,7 @@
 //! | `tls/` | the certificate of the https port, and the files by which programs trust it |
 //! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
+//! | `chatgpt.rs` | what Codex asks about its login, answered by the gateway |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
 //! | `forward/` | leases an account, sends the request, decides after a refusal |
 //! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
@@ -29,6 +30,7 @@
 
 mod admission;
 mod auth;
+mod chatgpt;
 mod content_decoder;
 mod forward;
 #[cfg(any(fuzzing, test))]

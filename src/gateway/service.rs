@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::admission::ConnectionWatch;
+use super::chatgpt::LoginQuestion;
 use super::forward::upstream::UpstreamClients;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsFormat, MetricsRecorder};
@@ -163,6 +164,10 @@ impl GatewayService {
             let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
             let format = MetricsFormat::accepted(accept);
             return Err(Box::new((metrics::page(&self.backend.handle, &self.backend.metrics, format), None)));
+        }
+        if let Some(question) = LoginQuestion::of(&head.method, path) {
+            let owner = self.backend.handle.login_owner(&source.client, "openai");
+            return Err(Box::new((question.answer(owner, &head.headers), None)));
         }
         let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
         let response = |status, message: &str| refusal::error(&provider, status, &format!("lessor: {message}"));

@@ -257,6 +257,7 @@ static BINARY_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
             header: "x-api-key".into(),
             scheme: None,
             resource: None,
+            account_id: None,
         }),
         project_id: None,
     };

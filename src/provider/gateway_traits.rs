@@ -75,12 +75,34 @@ pub fn versioned_path(provider: &str, path: &str) -> String {
     path[if is_doubled { "/v1".len() } else { 0 }..].to_owned()
 }
 
+/// The end of the base URL for ChatGPT logins.
+const CODEX_BACKEND: &str = "/backend-api/codex";
+/// What Codex uses of ChatGPT, below `/backend-api`. The rest, such as the conversations of the browser, is not reached
+/// with a key of the gateway.
+const PARTS_FOR_CODEX: [&str; 5] = ["codex", "wham", "ps", "plugins", "connectors"];
+
+/// Whether a path is one of ChatGPT's own that Codex uses, from the root of its host.
+#[must_use]
+pub fn is_of_codex(path: &str) -> bool {
+    let part = path.strip_prefix("/backend-api/").map(|below| below.split('/').next().unwrap_or_default());
+    part.is_some_and(|part| PARTS_FOR_CODEX.contains(&part))
+}
+
+/// Whether a request is not for a model: what it is refused for says nothing of the account's use of models.
+#[must_use]
+pub fn is_beside_the_api(provider: &str, path: &str) -> bool {
+    provider == "openai" && path.starts_with("/backend-api/") && !uses_quota(provider, path)
+}
+
 /// The base URL to put before a path: a version at its end, such as `/v1`, is left out where the path brings its own.
 ///
 /// The built-in providers' APIs are all below the root, so there any version in the path replaces that of the base;
 /// of another provider's only the same one does.
 #[must_use]
 pub fn base_for_path<'a>(provider: &str, base: &'a str, path: &str) -> &'a str {
+    if provider == "openai" && is_of_codex(path) {
+        return base.strip_suffix(CODEX_BACKEND).unwrap_or(base);
+    }
     let Some((root, last)) = base.rsplit_once('/').filter(|(root, last)| is_version(last) && !root.ends_with('/'))
     else {
         return base;
@@ -132,6 +154,7 @@ pub fn uses_quota(provider: &str, path: &str) -> bool {
             (_, None) => !path.contains("/models"),
             (_, Some((_, method))) => method != "countTokens",
         },
+        "openai" if path.starts_with("/backend-api/") => of_version(CODEX_BACKEND, "/responses"),
         _ => !(of_version("/v1", "/models") || of_version("", "/models")),
     }
 }

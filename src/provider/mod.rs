@@ -17,16 +17,17 @@ pub use account_bound::{
     stored_id_keys,
 };
 pub use agents::{
-    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, Program,
-    StopSignal, agent_setup, agents_with_profile, credential_variables, is_interpreter, script_argument,
+    AgentSetup, CertificateVariable, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings,
+    Patience, Program, StopSignal, agent_setup, agents_with_profile, credential_variables, is_interpreter,
+    script_argument,
 };
 pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
-    CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_final_event,
-    is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key, uses_quota,
-    versioned_path,
+    CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_beside_the_api,
+    is_final_event, is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent,
+    session_body_key, uses_quota, versioned_path,
 };
 pub use oauth::{DirectLogin, OauthServer, client_of_program, direct_login};
 pub use owner::{learn_account_id, vendor_account_id};
@@ -72,7 +73,7 @@ pub static PROVIDERS: [Provider; 3] = [
     },
     Provider {
         name: "google",
-        aliases: &["gemini", "antigravity"],
+        aliases: &["gemini", "antigravity", "agy"],
         agents: &["gemini", "antigravity"],
         key_header: ("x-goog-api-key", None),
         login_token_prefix: None,

@@ -38,6 +38,8 @@ pub fn accepted_kinds(provider: &str, path: &str, apart: bool) -> &'static [Cred
         // Code Assist accepts logins only
         "google" if path.starts_with("/v1internal") => LOGINS,
         "google" if apart => KEYS,
+        // what Codex asks ChatGPT beside the Responses API
+        "openai" if below("/backend-api") => LOGINS,
         // both serve the Responses API, below their own base
         "openai" if apart && (below("/v1/responses") || below("/responses")) => ALL,
         // the API is below /v1; other paths are those of ChatGPT's programs

@@ -7,12 +7,18 @@ use crate::provider;
 
 /// Agents that work with any provider.
 const NEUTRAL: [&str; 6] = ["opencode", "aider", "goose", "crush", "cline", "pi"];
-/// Agents that cannot use an account of lessor's, and why.
-const UNABLE: [(&str, &str); 1] = [(
-    "agy",
-    "agy cannot use an account of lessor's yet: it speaks to a gateway by https only, and lessor's speaks http; \
-     Gemini CLI can: lessor run gemini",
-)];
+/// Agents that use a gateway by https only, and the API keys of their vendor only.
+const BY_HTTPS_WITH_KEYS: [&str; 1] = ["agy"];
+/// Agents that cannot use an account of lessor's on this system, and why.
+const UNABLE: &[(&str, &str)] = if cfg!(windows) {
+    &[(
+        "agy",
+        "agy cannot use an account of lessor's on Windows: it uses a gateway by https only, and takes no certificate \
+         here; Gemini CLI can: lessor run gemini",
+    )]
+} else {
+    &[]
+};
 /// First arguments with which an agent sends no request: it is asked about itself, or set up. `claude daemon` and the
 /// others of Claude Code's own start its sessions, each of which gets a lease.
 const WITHOUT_ACCOUNT: [(&str, &str); 5] = [
@@ -112,7 +118,13 @@ pub(crate) fn provider_name(word: &str) -> String {
 }
 
 pub(crate) fn is_agent(word: &str) -> bool {
-    provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word)) || NEUTRAL.contains(&word)
+    let by_name = [&NEUTRAL[..], &BY_HTTPS_WITH_KEYS].into_iter().flatten().any(|agent| *agent == word);
+    by_name || provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word))
+}
+
+/// Whether an agent uses a gateway by https only, and with API keys only.
+pub(super) fn needs_https_and_a_key(agent: &str) -> bool {
+    BY_HTTPS_WITH_KEYS.contains(&agent)
 }
 
 /// The providers and agent that a word names, without a program.
@@ -174,10 +186,14 @@ mod tests {
             (None, None, "opencode", Ok(("", Some("opencode")))),
             (None, Some("opencode"), "npx", Ok(("", Some("opencode")))),
             (None, None, "python", Ok(("", Some("python")))),
-            (None, None, "/home/u/.local/bin/agy", Err("by https only")),
-            (None, Some("agy"), "npx", Err("by https only")),
-            (Some("google"), None, "agy", Err("by https only")),
+            #[cfg(not(windows))]
+            (None, None, "/home/u/.local/bin/agy", Ok(("google", Some("agy")))),
+            #[cfg(not(windows))]
+            (None, Some("agy"), "npx", Ok(("google", Some("agy")))),
+            #[cfg(windows)]
+            (Some("google"), None, "agy.exe", Err("on Windows")),
         ] {
+            let expected: Result<_, &str> = expected;
             let given: Vec<String> =
                 provider.into_iter().flat_map(|given| given.split(',')).map(str::to_owned).collect();
             let found = purpose(&given, word, OsStr::new(program));
@@ -209,6 +225,6 @@ mod tests {
     fn a_vendors_name_becomes_the_providers() {
         assert_eq!(provider_name("claude"), "anthropic");
         assert_eq!(provider_name("my-llm"), "my-llm");
-        assert!(purpose_of_word(&[], Some("agy")).unwrap_err().contains("lessor run gemini"));
+        assert_eq!(purpose_of_word(&[], Some("agy")).is_ok(), cfg!(not(windows)));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod caller_process;
+mod certificates;
 mod claim;
 mod directory;
 mod foreground;
@@ -152,6 +153,7 @@ pub(crate) fn prepare(
 ) -> Result<PreparedLaunch, CliError> {
     let hand_out = request.mode.hand_out();
     check_profile(request.purpose, hand_out)?;
+    check_https(client, request.purpose, hand_out, context)?;
     let places = context.places()?;
     let mut held: Vec<LaunchLease> = Vec::new();
     let mut withheld = Vec::new();
@@ -244,6 +246,29 @@ pub(crate) fn providers_with_accounts(client: &mut Client, context: &Context) ->
     Ok(providers)
 }
 
+/// Refuses an agent that needs the gateway's https port, before an account is leased for it, if there is none.
+fn check_https(
+    client: &mut Client,
+    purpose: &LeasePurpose,
+    hand_out: HandOut,
+    context: &Context,
+) -> Result<(), CliError> {
+    let Some(agent) = purpose.agent.as_deref().filter(|agent| agent::needs_https_and_a_key(agent)) else {
+        return Ok(());
+    };
+    if hand_out != HandOut::Gateway {
+        let message = format!("{agent} gets its account through the gateway only");
+        return Err(CliError::usage(message).hint("omit --direct and --profile"));
+    }
+    let status = context.repeat(client, Client::status)?;
+    if status.gateway.and_then(|gateway| gateway.secure_url).is_some() {
+        return Ok(());
+    }
+    let trouble = status.gateway_trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+    Err(CliError::usage(format!("{agent} uses a gateway by https only, which lessor's is not set to serve{trouble}"))
+        .hint("lessor config set gateway.tls true"))
+}
+
 /// If there is no account, names the commands that add one.
 fn with_account_hint(error: CliError, provider: &str) -> CliError {
     if *error.kind() != ErrorKind::NoAccount {
@@ -295,6 +320,13 @@ fn outfit(
         }
         (None, _) => return Err(CliError::internal("the lease has no credential")),
     };
+    if kind != CredentialKind::ApiKey && purpose.agent.as_deref().is_some_and(agent::needs_https_and_a_key) {
+        let agent = purpose.agent.as_deref().unwrap_or_default();
+        let message = format!("{agent} speaks an API that takes keys only, and the leased account is a login");
+        let add =
+            format!("name one with a key: --account A; or add one: lessor account add {provider} --api-key-stdin");
+        return Err(CliError::usage(message).hint(add));
+    }
     let handed = HandOutRequest {
         hand_out,
         provider,
@@ -310,6 +342,8 @@ fn outfit(
         expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
         project: lease.project_id.as_deref(),
         tier: lease.account.tier,
+        account_id: lease.credential.as_ref().and_then(|credential| credential.account_id.as_deref()),
+        now: &jiff::Timestamp::now().to_string(),
     };
     let mut outfit = provider::agent_setup(&handed);
     // a launcher may also start other programs than the agent

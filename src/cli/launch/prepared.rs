@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::directory::{self, PrivateDirectory};
 use super::inner_lease::LaunchLease;
 use super::outer_run::{self, OuterRun};
-use super::{CommandRole, LaunchRequest, LaunchRole, Messages, settings, shims, supervisor};
+use super::{CommandRole, LaunchRequest, LaunchRole, Messages, certificates, settings, shims, supervisor};
 use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::config::AppPaths;
 use crate::provider::{AgentSetup, HandOut};
@@ -63,6 +63,9 @@ pub(super) fn prepare_environment(
         };
         set.retain(|(set, _)| set != name);
         set.push((name.to_owned(), value));
+    }
+    if let Some((trusting, ours)) = &outfit.certificates {
+        set.push((trusting.name.to_owned(), certificates::file(*trusting, ours, &users_variable, directory)?));
     }
     let mut arguments: Vec<OsString> = outfit.arguments.iter().map(OsString::from).collect();
     let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());

@@ -168,6 +168,8 @@ mod tests {
             expires_at: None,
             project: None,
             tier: Tier::Unknown,
+            account_id: None,
+            now: "",
         };
         agent_setup(&handed).unwrap()
     }

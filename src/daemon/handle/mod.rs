@@ -3,6 +3,7 @@
 pub(crate) mod attest;
 pub(crate) mod client;
 pub(crate) mod lease;
+pub(crate) mod login_owner;
 pub(crate) mod needs;
 pub(crate) mod no_account;
 pub(crate) mod page;

@@ -25,6 +25,7 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
         header: Cow::Borrowed(header),
         scheme: scheme.map(Cow::Borrowed),
         resource: resource.as_deref().map(Cow::Borrowed),
+        account_id: provider::vendor_account_id(&account.record.provider, &account.record.owner).map(Cow::Borrowed),
     })
 }
 
@@ -37,6 +38,7 @@ pub(crate) fn owned_credential(info: CredentialInfo<'_>) -> CredentialInfo<'stat
         header: Cow::Owned(info.header.into_owned()),
         scheme: info.scheme.map(|scheme| Cow::Owned(scheme.into_owned())),
         resource: info.resource.map(|resource| Cow::Owned(resource.into_owned())),
+        account_id: info.account_id.map(|id| Cow::Owned(id.into_owned())),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::gateway::response::{self, ClientBody, ResponseObserver};
 use crate::gateway::waiting::now;
 use crate::limits::{Reason, Scope};
 use crate::pool::{AccountId, Action};
+use crate::provider;
 
 /// The first pause after a failure of the service; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -35,6 +36,10 @@ impl Forward<'_> {
                 self.request.record.attempt_failed(AttemptFailure::rejected_token());
                 return NextStep::Retry(Some(lease));
             }
+        }
+        if provider::is_beside_the_api(self.provider(), &self.request.route.path) {
+            self.request.record.attempt_failed(AttemptFailure::classified(None, false));
+            return NextStep::Relay(Some(lease), refused);
         }
         self.request.record.waits();
         let headers = limit_headers(&refused.head.headers);

@@ -56,6 +56,8 @@ pub struct CredentialInfo<'a> {
     pub scheme: Option<Text<'a>>,
     /// The API that a login is for, if it is the provider's public API: it is sent there, like a key.
     pub resource: Option<Text<'a>>,
+    /// The provider's own id of the account, which requests with a login name beside it.
+    pub account_id: Option<Text<'a>>,
 }
 
 /// What to do next.

@@ -63,6 +63,10 @@ pub struct HandOutRequest<'a> {
     pub project: Option<&'a str>,
     /// The account's plan.
     pub tier: Tier,
+    /// The provider's own id of the account.
+    pub account_id: Option<&'a str>,
+    /// The time, as RFC 3339.
+    pub now: &'a str,
 }
 
 /// The settings for a program. Not printed: most of them contain the key.
@@ -82,6 +86,19 @@ pub struct AgentSetup {
     pub files: Vec<(&'static str, String)>,
     /// The user's settings that may override the environment.
     pub overriding: Option<OverridingSettings>,
+    /// The variable for lessor's certificate, and the file for it.
+    pub certificates: Option<(CertificateVariable, String)>,
+}
+
+/// A variable that names a file of certificates that a program trusts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CertificateVariable {
+    /// Its name.
+    pub name: &'static str,
+    /// Variables that the program reads only when this one is not set.
+    pub instead_of: &'static [&'static str],
+    /// The file for it: lessor's certificate, if the program adds it to the system's, or a bundle of both.
+    file: &'static str,
 }
 
 /// JSON that is merged over the user's settings for this program.
@@ -181,6 +198,7 @@ pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
         additions,
         files: recipe.files.iter().filter_map(|(path, text)| Some((*path, filling.file(text)?))).collect(),
         overriding: recipe.overriding.filter(|overriding| handed.agent == Some(overriding.agent)),
+        certificates: recipe.certificates.and_then(|variable| Some((variable, filling.text(variable.file)?))),
         set,
     })
 }
@@ -232,6 +250,7 @@ struct AgentRecipe {
     merged: &'static [MergedJson<&'static str>],
     files: &'static [(&'static str, &'static str)],
     overriding: Option<OverridingSettings>,
+    certificates: Option<CertificateVariable>,
 }
 
 /// The kinds of credentials a row is for.

@@ -84,6 +84,9 @@ impl<'a> TemplateValues<'a> {
             "tail" => Some(tail(handed.key).to_owned()),
             "plan" => plan_name(handed.provider, handed.tier).map(str::to_owned),
             "project" => handed.project.map(str::to_owned),
+            // it may stand between quotes
+            "account_id" => handed.account_id.filter(|id| id.bytes().all(is_plain)).map(str::to_owned),
+            "now" => Some(handed.now.to_owned()),
             "expires" => handed.expires_at.map(|at| at.to_string()),
             _ => return None,
         })
@@ -94,6 +97,10 @@ impl<'a> TemplateValues<'a> {
 fn plan_name(provider: &str, tier: Tier) -> Option<&'static str> {
     const PLANS: [(&str, Tier, &str); 2] = [("anthropic", Tier::Ultra, "max"), ("anthropic", Tier::Pro, "pro")];
     PLANS.iter().find(|(of, at, _)| *of == provider && *at == tier).map(|(_, _, name)| *name)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }
 
 fn tail(key: &str) -> &str {

@@ -23,6 +23,8 @@ fn handed<'a>(
         expires_at: Some(1_790_000_000_000),
         project: None,
         tier: Tier::Unknown,
+        account_id: None,
+        now: "2026-11-30T09:00:00Z",
     }
 }
 
@@ -181,4 +183,61 @@ fn a_recipe_is_used_only_if_what_it_needs_has_a_value() {
         ..*recipes::recipes().next().unwrap()
     };
     assert!(!recipe.fits(&without, &TemplateValues::new(&without)));
+}
+
+/// The setup through a gateway that also serves https.
+fn secure(provider: &str, kind: CredentialKind, agent: &str) -> AgentSetup {
+    agent_setup(&HandOutRequest {
+        secure_base: Some("https://127.0.0.1:7778/x"),
+        ca_file: Some("/state/tls/ca.pem"),
+        ca_bundle: Some("/state/tls/ca-bundle.pem"),
+        ..handed(HandOut::Gateway, provider, kind, Some(agent))
+    })
+    .unwrap()
+}
+
+#[test]
+fn by_https_codex_has_a_login_of_its_own_kind_and_only_a_login_is_handed_so() {
+    let codex = secure("openai", CredentialKind::Oauth, "codex");
+    assert!(variable(&codex, "CODEX_ACCESS_TOKEN").is_some_and(|token| token.starts_with("at-sk-")), "{codex:?}");
+    assert_eq!(variable(&codex, "CODEX_AUTHAPI_BASE_URL"), Some("https://127.0.0.1:7778/x/api/accounts"));
+    assert!(codex.unset.contains(&"CODEX_API_KEY"), "it would come first: {codex:?}");
+    let arguments = codex.arguments.join(" ");
+    for part in [r#"openai_base_url="https://127.0.0.1:7778/x""#, r#"model_provider="openai""#, r#"="ephemeral""#] {
+        assert!(arguments.contains(part), "{arguments}");
+    }
+    let (trusting, file) = codex.certificates.unwrap();
+    assert_eq!((trusting.name, file.as_str()), ("CODEX_CA_CERTIFICATE", "/state/tls/ca.pem"));
+    for setup in [secure("openai", CredentialKind::ApiKey, "codex"), secure("openai", CredentialKind::Oauth, "x")] {
+        assert!(variable(&setup, "CODEX_ACCESS_TOKEN").is_none() && setup.certificates.is_none(), "{setup:?}");
+    }
+}
+
+#[test]
+fn agy_gets_the_https_address_and_a_key() {
+    let agy = secure("google", CredentialKind::ApiKey, "agy");
+    assert_eq!(variable(&agy, "AGY_LLM_GATEWAY_URL"), Some("https://127.0.0.1:7778/x"));
+    assert_eq!(variable(&agy, "AGY_LLM_GATEWAY_WIRE_PROTOCOL"), Some("genai"));
+    let (trusting, file) = agy.certificates.unwrap();
+    assert_eq!((trusting.name, file.as_str()), ("AGY_LLM_GATEWAY_CA_CERT", "/state/tls/ca-bundle.pem"));
+}
+
+#[test]
+fn a_chatgpt_login_comes_with_the_account_that_it_is_for() {
+    let of = |hand_out, account_id| {
+        let handed = handed(hand_out, "openai", CredentialKind::Oauth, Some("codex"));
+        agent_setup(&HandOutRequest { account_id, ..handed }).unwrap()
+    };
+    let direct = of(HandOut::Direct, Some("ws-1"));
+    let arguments = direct.arguments.join(" ");
+    assert!(arguments.ends_with(r#"http_headers={"chatgpt-account-id"="ws-1"}}"#), "{arguments}");
+    assert!(variable(&direct, "CODEX_ACCESS_TOKEN").is_none(), "codex takes it for another kind of token");
+    for account_id in [None, Some("\"}")] {
+        let arguments = of(HandOut::Direct, account_id).arguments.join(" ");
+        assert!(arguments.ends_with(r#"wire_api="responses"}"#), "{account_id:?}: {arguments}");
+    }
+    let profile = of(HandOut::Profile, Some("ws-1"));
+    let login: Value = serde_json::from_str(&profile.files[0].1).unwrap();
+    assert_eq!(login["tokens"]["account_id"], "ws-1");
+    assert_eq!(login["last_refresh"], "2026-11-30T09:00:00Z", "codex uses no login without it");
 }

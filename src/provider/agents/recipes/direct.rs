@@ -1,6 +1,9 @@
 //! Directly: the program gets the account's own token or key.
 
-use super::super::{AgentRecipe, CredentialFilter::Key};
+use super::super::{
+    AgentRecipe,
+    CredentialFilter::{Key, Login},
+};
 use super::{CLAUDES_LOGIN_SETTINGS, CLAUDES_SETTINGS, DIRECT};
 
 pub(super) const RECIPES: &[AgentRecipe] = &[
@@ -20,6 +23,30 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
         credential: Key,
         set: &[("OPENAI_API_KEY", "{key}"), ("CODEX_API_KEY", "{key}")],
         ..DIRECT.of_any("openai")
+    },
+    // codex has no variable for the token of a login: a configured provider sends it, and names the account
+    AgentRecipe {
+        credential: Login,
+        needs: &["account_id"],
+        set: &[("OPENAI_API_KEY", "{key}")],
+        arguments: &[
+            "-c",
+            r#"model_provider="lessor""#,
+            "-c",
+            r#"model_providers.lessor={name="OpenAI",base_url="https://chatgpt.com/backend-api/codex",env_key="OPENAI_API_KEY",wire_api="responses",http_headers={"chatgpt-account-id"="{account_id}"}}"#,
+        ],
+        ..DIRECT.of("codex", "openai")
+    },
+    AgentRecipe {
+        credential: Login,
+        set: &[("OPENAI_API_KEY", "{key}")],
+        arguments: &[
+            "-c",
+            r#"model_provider="lessor""#,
+            "-c",
+            r#"model_providers.lessor={name="OpenAI",base_url="https://chatgpt.com/backend-api/codex",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
+        ],
+        ..DIRECT.of("codex", "openai")
     },
     AgentRecipe { set: &[("CODEX_ACCESS_TOKEN", "{key}")], ..DIRECT.of_any("openai") },
     AgentRecipe {

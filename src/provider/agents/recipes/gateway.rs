@@ -1,6 +1,10 @@
 //! Through the gateway: the program gets an address and a key that is valid only there.
 
-use super::super::{AgentRecipe, CredentialFilter::Login, MachineWidePath, MergedJson};
+use super::super::{
+    AgentRecipe, CertificateVariable,
+    CredentialFilter::{Key, Login},
+    MachineWidePath, MergedJson,
+};
 use super::{CLAUDES_LOGIN_SETTINGS, CLAUDES_SETTINGS, GATEWAY};
 
 const OPENCODE: &str = "OPENCODE_CONFIG_CONTENT";
@@ -39,6 +43,32 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     AgentRecipe {
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
         ..GATEWAY.of_any("anthropic")
+    },
+    // By https codex uses its built-in provider, as with a ChatGPT login of its own. It takes the key, by its beginning,
+    // for a personal access token, and asks at CODEX_AUTHAPI_BASE_URL whose that is. Its own login stays where it is:
+    // without a store, codex neither reads it nor removes it where the user's configuration restricts logins.
+    AgentRecipe {
+        credential: Login,
+        needs: &["secure_base", "ca_file"],
+        set: &[("CODEX_ACCESS_TOKEN", "at-{key}"), ("CODEX_AUTHAPI_BASE_URL", "{secure_base}/api/accounts")],
+        arguments: &[
+            "-c",
+            r#"model_provider="openai""#,
+            "-c",
+            r#"openai_base_url="{secure_base}""#,
+            "-c",
+            r#"chatgpt_base_url="{secure_base}/backend-api/""#,
+            "-c",
+            r#"forced_login_method="chatgpt""#,
+            "-c",
+            r#"cli_auth_credentials_store="ephemeral""#,
+        ],
+        certificates: Some(CertificateVariable {
+            name: "CODEX_CA_CERTIFICATE",
+            instead_of: &["SSL_CERT_FILE"],
+            file: "{ca_file}",
+        }),
+        ..GATEWAY.of("codex", "openai")
     },
     // codex reads no variable for the address. Its built-in provider takes a key only without a terminal and tries a
     // WebSocket first; a configured provider does neither. The name "OpenAI" tells it what the service supports.
@@ -107,6 +137,23 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             r#"{"provider":{"google":{"options":{"baseURL":"{base}/v1beta","apiKey":"{key}"}}}}"#,
         )],
         ..GATEWAY.of("opencode", "google")
+    },
+    // not tried with the program itself: its documentation says so
+    AgentRecipe {
+        credential: Key,
+        needs: &["secure_base", "ca_bundle"],
+        set: &[
+            ("AGY_LLM_GATEWAY_URL", "{secure_base}"),
+            ("AGY_LLM_GATEWAY_API_KEY", "{key}"),
+            ("AGY_LLM_GATEWAY_WIRE_PROTOCOL", "genai"),
+        ],
+        // whether it adds the file to the system's certificates or replaces them by it, this one serves
+        certificates: Some(CertificateVariable {
+            name: "AGY_LLM_GATEWAY_CA_CERT",
+            instead_of: &[],
+            file: "{ca_bundle}",
+        }),
+        ..GATEWAY.of("agy", "google")
     },
     AgentRecipe {
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}"), ("GOOGLE_API_KEY", "{key}")],

@@ -4,7 +4,7 @@
 //! gateway's Unix socket, `{ca_file}` the certificate of lessor's own CA, `{ca_bundle}` the system's certificates and
 //! that one, `{key}` the key or token, `{dir}` a directory that is removed afterwards, `{expires}` the expiry of the
 //! credential (epoch ms), `{tail}` the last 20 characters of the key, `{project}` the cloud project, `{plan}` the subscription
-//! in the vendor's word, `{NAME}` the
+//! in the vendor's word, `{account_id}` the provider's own id of the account, `{now}` the time, `{NAME}` the
 //! provider's name as the prefix of a variable. An item whose placeholder has no value is left out; a recipe whose
 //! `needs` have no value is not used.
 
@@ -34,6 +34,7 @@ const GATEWAY: AgentRecipe = AgentRecipe {
     merged: &[],
     files: &[],
     overriding: None,
+    certificates: None,
 };
 const DIRECT: AgentRecipe = AgentRecipe { hand_out: HandOut::Direct, ..GATEWAY };
 const PROFILE: AgentRecipe = AgentRecipe { hand_out: HandOut::Profile, ..GATEWAY };

@@ -37,7 +37,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
         set: &[("CODEX_HOME", "{dir}")],
         files: &[(
             "auth.json",
-            r#"{"auth_mode":"chatgpt","tokens":{"id_token":"{key}","access_token":"{key}","refresh_token":""}}"#,
+            r#"{"auth_mode":"chatgpt","tokens":{"id_token":"{key}","access_token":"{key}","refresh_token":"","account_id":"{account_id}"},"last_refresh":"{now}"}"#,
         )],
         ..PROFILE.of("codex", "openai")
     },
