@@ -56,7 +56,7 @@ impl LoginQuestion {
                 "chatgpt_account_is_fedramp": false,
             }),
             Self::Workspaces => {
-                // the lease may be on another account by now: Codex goes on with the one that it was told first
+                // the lease may be on another account by now: Codex keeps the one it has first seen
                 let known = headers.get("chatgpt-account-id").and_then(|id| id.to_str().ok());
                 let id = known.unwrap_or(&owner.account_id);
                 json!({
@@ -88,7 +88,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     #[test]
-    fn codex_goes_on_with_the_account_it_was_told_first() {
+    fn codex_keeps_the_account_it_has_first_seen() {
         let owner =
             LoginOwner { account_id: "ws-1".into(), person: "user-1".into(), email: None, plan: Some("plus".into()) };
         let whose = LoginQuestion::Whose.document(&owner, &HeaderMap::new());
