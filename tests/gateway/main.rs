@@ -8,6 +8,7 @@ mod admission;
 mod agree;
 mod attest;
 mod base_urls;
+mod codex_login;
 mod denied;
 mod early_answers;
 mod failover;

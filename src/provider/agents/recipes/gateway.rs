@@ -62,6 +62,9 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             r#"forced_login_method="chatgpt""#,
             "-c",
             r#"cli_auth_credentials_store="ephemeral""#,
+            // codex sends their server no credential at another address than the vendor's
+            "-c",
+            "features.apps=false",
         ],
         certificates: Some(CertificateVariable {
             name: "CODEX_CA_CERTIFICATE",
