@@ -58,10 +58,16 @@ impl Fleet {
 
     /// Accounts of a provider, each a login or not, and with a limit.
     pub fn with(test: &str, provider: &str, accounts: &[(bool, Limit)], config: &FleetConfig) -> Self {
+        let accounts: Vec<_> = accounts.iter().map(|(is_login, limit)| (provider, *is_login, *limit)).collect();
+        Self::of(test, &accounts, config)
+    }
+
+    /// Accounts, each of a provider, a login or not, and with a limit.
+    pub fn of(test: &str, accounts: &[(&str, bool, Limit)], config: &FleetConfig) -> Self {
         let home = directory("LESSOR_AGENTS_HOME").join(test);
         std::fs::create_dir_all(home.join("work")).unwrap();
         std::fs::write(home.join("work/file.txt"), "some text\n").unwrap();
-        let account = |(number, (is_login, limit)): (usize, &(bool, Limit))| Account {
+        let account = |(number, (provider, is_login, limit)): (usize, &(&str, bool, Limit))| Account {
             secret: match is_login {
                 true => format!("at-{provider}-{number}-"),
                 false => format!("sk-{provider}-{number}-0123456789abcdef"),
@@ -69,11 +75,12 @@ impl Fleet {
             is_login: *is_login,
             limit: *limit,
         };
+        let providers: Vec<&str> = accounts.iter().map(|(provider, ..)| *provider).collect();
         let accounts: Vec<Account> = accounts.iter().enumerate().map(account).collect();
         let (upstream, address) = Upstream::start(&accounts);
         let fleet = Self { home, upstream };
-        fleet.configure(address, provider, config);
-        for (number, account) in accounts.iter().enumerate() {
+        fleet.configure(address, providers.first().copied().unwrap_or_default(), config);
+        for (number, (account, provider)) in accounts.iter().zip(providers).enumerate() {
             fleet.add(provider, number, account);
         }
         fleet
@@ -122,7 +129,11 @@ impl Fleet {
 
     /// `lessor` with a minimal environment.
     fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.program(PROGRAM)
+    }
+
+    fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         let agents = directory("LESSOR_AGENTS");
         let bins = [agents.join("npm/node_modules/.bin"), agents.join("python/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -142,6 +153,15 @@ impl Fleet {
         // a group of its own: an agent that hangs is killed with its children, which hold its output open
         run.process_group(0);
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs a line of a shell, with a subdirectory of the home as `HOME`; `$LESSOR` is lessor.
+    pub fn start_shell(&self, home: &str, line: &str) -> Child {
+        let mut shell = self.program("/bin/sh");
+        let home = self.home.join(home);
+        std::fs::create_dir_all(&home).unwrap();
+        shell.env("HOME", home).env("LESSOR", PROGRAM).args(["-c", line]).process_group(0);
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// A document that a command prints.

@@ -3,6 +3,7 @@
 //! Run by `.ci/agents`, which installs the agents and disables the network.
 
 mod body;
+mod children;
 mod fleet;
 mod refusals;
 mod scenes;
