@@ -330,5 +330,9 @@ fn processes_of_claude_code_lease_for_themselves() {
     }
     command.arg(stage.home.path().join("bin/claude")).args(["--child", "later"]);
     feed(command, "").ok().says("child lk_");
+    // a spare process would be given the key of another program
+    let mut command = stage.command(&["shim", "claude", "--process", "--", "claude", "--bg-pty-host", "s", "--"]);
+    command.args([launcher.as_str(), "claude", "--bg-spare", "s"]);
+    assert_eq!(feed(command, "").exits(1).out, "");
     assert!(stage.leases().is_empty());
 }

@@ -10,8 +10,13 @@ use crate::cli::launch::agent::{purpose_of_word, uses_no_account};
 use crate::cli::launch::outer_run::OuterRun;
 use crate::cli::launch::programs::programs;
 use crate::cli::launch::{LaunchMode, LeaseOptions};
-use crate::cli::{context::Context, error::CliError, ui::clean};
+use crate::cli::{context::Context, error::CliError, error::FAILED, ui::clean};
 use crate::protocol::ErrorKind;
+
+/// Claude Code keeps a process ready for the next session in the background, and gives it the variables of the program
+/// that asks for the session: the key of a lease that ends with that program. Without a spare process it starts a session
+/// through the launcher.
+const SPARE: &str = "--bg-spare";
 
 #[derive(Debug, Args)]
 pub(crate) struct ShimArgs {
@@ -87,6 +92,12 @@ fn start_process(args: ShimArgs, outer: Option<&OuterRun>, context: &Context) ->
     // node runs a file of Claude Code's
     if arguments.first().is_some_and(|first| Path::new(first).is_absolute()) {
         head.push(arguments.remove(0));
+    }
+    if arguments.iter().any(|argument| argument == SPARE) {
+        context
+            .output
+            .note("lessor: a session in the background leases when it starts; no process is kept ready for one");
+        return Ok(FAILED);
     }
     if uses_no_account(&args.agent, &arguments) {
         return start_without_lease(&head, &arguments);
