@@ -19,8 +19,11 @@ pub(crate) enum GatewayCommand {
     /// Print the gateway's URL
     ///
     /// The name of a provider follows the URL, as in URL/anthropic.
-    #[command(after_help = "Example: curl \"$(lessor gateway url)/anthropic/v1/models\" -H \"x-api-key: $KEY\"")]
-    Url,
+    #[command(
+        after_help = "Examples: curl \"$(lessor gateway url)/anthropic/v1/models\" -H \"x-api-key: $KEY\"\n          \
+                      lessor gateway url --tls --json    # with the files of certificates to trust"
+    )]
+    Url(GatewayUrlArgs),
     /// Create a gateway key for a client that `run` does not start
     ///
     /// The key is shown only now: the daemon keeps a hash of it. It is valid until it is revoked, or for --ttl.
@@ -37,6 +40,13 @@ pub(crate) enum GatewayCommand {
                       lessor gateway revoke - < file-with-the-key\n          lessor gateway revoke --unused 90d"
     )]
     Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayUrlArgs {
+    /// Print the https URL (gateway.tls), which programs trust by the file that --json names
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Debug, Args)]
@@ -70,7 +80,7 @@ pub(crate) struct RevokeArgs {
 
 pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), CliError> {
     match command {
-        GatewayCommand::Url => url(context),
+        GatewayCommand::Url(GatewayUrlArgs { tls }) => url(tls, context),
         GatewayCommand::Key(options) => key(options, context),
         GatewayCommand::Keys => {
             let keys = context.ask(Client::gateway_keys)?;
@@ -86,12 +96,22 @@ pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), 
     }
 }
 
-fn url(context: &Context) -> Result<(), CliError> {
+fn url(tls: bool, context: &Context) -> Result<(), CliError> {
     let status = context.ask(Client::status)?;
     let info = status.gateway.unwrap_or_default();
-    let Some(url) = &info.url else {
-        let why = status.gateway_trouble.unwrap_or_else(|| "gateway.enabled is false".to_owned());
-        return Err(CliError::new(ErrorKind::NoGateway, format!("the gateway does not listen: {why}")));
+    let (url, what, off) = match tls {
+        true => (&info.secure_url, "the gateway does not serve https", "gateway.tls is false"),
+        false => (&info.url, "the gateway does not listen", "gateway.enabled is false"),
+    };
+    let Some(url) = url else {
+        let why = status.gateway_trouble;
+        let remedy = (tls && why.is_none()).then_some("lessor config set gateway.tls true");
+        let why = why.unwrap_or_else(|| off.to_owned());
+        let error = CliError::new(ErrorKind::NoGateway, format!("{what}: {why}"));
+        return Err(match remedy {
+            Some(remedy) => error.hint(remedy),
+            None => error,
+        });
     };
     context.output.result(&info, || url.clone())
 }

@@ -236,8 +236,12 @@ fn daemon_line(status: &DaemonStatus, leases: usize, output: &Output) -> String 
 }
 
 fn gateway_line(status: &DaemonStatus, output: &Output) -> String {
-    let url = status.gateway.as_ref().and_then(|gateway| gateway.url.as_deref());
-    url.map_or_else(String::new, |url| output.tint(Tint::Faint, &format!("gateway {url}")) + "\n")
+    let urls = status.gateway.iter().flat_map(|gateway| [&gateway.url, &gateway.secure_url]).flatten();
+    let urls: Vec<&str> = urls.map(String::as_str).collect();
+    if urls.is_empty() {
+        return String::new();
+    }
+    output.tint(Tint::Faint, &format!("gateway {}", urls.join(" · "))) + "\n"
 }
 
 /// The warnings, at the end where they are seen; a rejected configuration comes first.

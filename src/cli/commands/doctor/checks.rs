@@ -32,6 +32,7 @@ pub(super) fn all(context: &Context, fix: bool) -> Vec<DoctorFinding> {
         Ok((status, accounts, answers)) => {
             daemon(&status, &accounts, &mut findings);
             findings.push(history(&status, format::now()));
+            findings.extend(https(&status, format::now()));
             serving(&status.providers, format::now(), &mut findings);
             self::accounts(&accounts, &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
@@ -133,6 +134,39 @@ fn daemon(status: &DaemonStatus, accounts: &[AccountInfo], findings: &mut Vec<Do
     for warning in status.warnings.iter().filter(|warning| !is_of_link(warning)) {
         findings.push(DoctorFinding::warning("daemon", warning));
     }
+}
+
+/// Whether programs can trust the gateway's https port.
+fn https(status: &DaemonStatus, now: u64) -> Option<DoctorFinding> {
+    let gateway = status.gateway.as_ref()?;
+    let url = gateway.secure_url.as_ref()?;
+    let files = [&gateway.ca_file, &gateway.ca_bundle].into_iter().flatten();
+    let missing = files.into_iter().find(|path| !Path::new(path).is_file());
+    let finding = match (gateway.certificate_from, gateway.certificate_until) {
+        (Some(from), _) if now < from => {
+            let from = format::day_and_clock(now, from);
+            DoctorFinding::broken("gateway", format!("its certificate is valid from {from} on: is the clock right?"))
+                .remedy("set the clock; the daemon replaces the certificate within an hour: lessor restart")
+        }
+        (_, Some(until)) if until < now => {
+            let until = format::day_and_clock(now, until);
+            DoctorFinding::broken("gateway", format!("its certificate was valid until {until}: is the clock right?"))
+                .remedy("set the clock; the daemon replaces the certificate within an hour: lessor restart")
+        }
+        _ if missing.is_some() => {
+            let message = format!("{} is missing, by which programs trust it", missing?);
+            DoctorFinding::broken("gateway", message).remedy("lessor restart")
+        }
+        (_, until) => {
+            let until = until.map(|until| format!(" until {}", format::day_and_clock(now, until)));
+            let until = until.unwrap_or_default();
+            DoctorFinding::ok(
+                "gateway",
+                format!("https is served; its certificate is valid{until}, and renewed in time"),
+            )
+        }
+    };
+    Some(finding.of(url))
 }
 
 /// What the history holds.
@@ -403,6 +437,35 @@ mod tests {
             findings(vec![entry(Tool::ClaudeCode, "r1", Some("a@b.c")), entry(Tool::CliProxyApi, "r2", Some("A@b.c"))]);
         assert!(matches!(&found[..], [(FindingLevel::Warning, _)]), "{found:?}");
         assert_eq!(findings(vec![entry(Tool::ClaudeCode, "r1", None), entry(Tool::Opencode, "r2", None)]), []);
+    }
+
+    #[test]
+    fn a_certificate_that_programs_cannot_trust_is_broken() {
+        const DAY: u64 = 86_400_000;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem").display().to_string();
+        std::fs::write(&file, "").unwrap();
+        let found = |file: &str, from: u64, until: u64| {
+            let totals = serde_json::to_value(crate::protocol::AccountTotals::default()).unwrap();
+            let status = serde_json::json!({
+                "version": "1", "pid": 1, "uptime_ms": 0, "socket": "s", "config": { "path": "c", "state": "ok" },
+                "accounts": totals, "leases": 0, "queue": [], "warnings": [],
+                "gateway": { "url": "http://h:1", "secure_url": "https://h:2", "ca_file": file, "ca_bundle": file,
+                    "certificate_from": from, "certificate_until": until }
+            });
+            let status: DaemonStatus = serde_json::from_value(status).unwrap();
+            let finding = https(&status, 100 * DAY).unwrap();
+            (finding.level, finding.message)
+        };
+        assert_eq!(found(&file, 99 * DAY, 400 * DAY).0, FindingLevel::Ok);
+        for (file, from, until, part) in [
+            (file.as_str(), 101 * DAY, 400 * DAY, "valid from"),
+            (file.as_str(), 1, 99 * DAY, "was valid until"),
+            ("/nowhere/ca.pem", 99 * DAY, 400 * DAY, "/nowhere/ca.pem is missing"),
+        ] {
+            let (level, message) = found(file, from, until);
+            assert!(level == FindingLevel::Broken && message.contains(part), "{message}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct Diagnosis {
 struct DoctorFinding {
     /// The severity.
     level: FindingLevel,
-    /// The subject area: `config`, `daemon`, `account`, `file`, `login`, `environment`, `alias`.
+    /// The subject area: `config`, `daemon`, `account`, `file`, `login`, `environment`, `alias`, `gateway`.
     about: &'static str,
     /// The file or account.
     subject: Option<String>,

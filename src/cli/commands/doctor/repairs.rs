@@ -206,7 +206,9 @@ mod unix {
         for directory in [&places.data, &places.state, &places.run] {
             mode_of(directory, 0o700, &mut found.any_time);
         }
-        for entry in [&places.data, &places.state].into_iter().flat_map(|directory| entries(directory)) {
+        let tls = places.state.join("tls");
+        mode_of(&tls, 0o700, &mut found.any_time);
+        for entry in [&places.data, &places.state, &tls].into_iter().flat_map(|directory| entries(directory)) {
             if entry.file_type().is_ok_and(|kind| kind.is_file())
                 && found.under_lock.iter().all(|removed| removed.path != entry.path())
             {
@@ -282,6 +284,9 @@ mod tests {
         let (new, old) = (Duration::ZERO, ABANDONED_AFTER * 2);
         fs::set_permissions(&places.data, fs::Permissions::from_mode(0o755)).unwrap();
         file(&places.key, 0o644, new);
+        fs::create_dir_all(places.state.join("tls")).unwrap();
+        fs::set_permissions(places.state.join("tls"), fs::Permissions::from_mode(0o755)).unwrap();
+        file(&places.state.join("tls/certificates.json"), 0o640, new);
         file(&places.database, 0o600, new);
         file(&places.data.join("lessor.db.new"), 0o600, new);
         file(&places.state.join(".tmpAbc"), 0o600, old);
@@ -290,13 +295,15 @@ mod tests {
         let agent = places.run.join("agents").join(format!("{}-1-7", u32::MAX / 3));
         fs::create_dir_all(&agent).unwrap();
         let said = messages(&places, false);
-        assert_eq!(said.len(), 6, "{said:#?}");
+        assert_eq!(said.len(), 8, "{said:#?}");
         assert_eq!(messages(&places, false), said, "looking changes nothing");
         let fixed = messages(&places, true);
-        assert!(fixed.len() == 6 && fixed.iter().all(|message| message.starts_with("true ")), "{fixed:#?}");
+        assert!(fixed.len() == 8 && fixed.iter().all(|message| message.starts_with("true ")), "{fixed:#?}");
         assert_eq!(messages(&places, true), Vec::<String>::new());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&places.data), mode(&places.key)), (0o700, 0o600));
+        let tls = places.state.join("tls");
+        assert_eq!((mode(&tls), mode(&tls.join("certificates.json"))), (0o700, 0o600));
         assert!(!places.socket.exists() && !agent.exists() && places.state.join(".tmpDef").exists());
         assert!(places.database.exists());
     }
