@@ -7,19 +7,20 @@ use std::path::PathBuf;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer,
-    AttemptRow, BankedResetsInfo, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState,
-    CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty,
-    ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo,
-    ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer,
-    GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup,
-    HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit,
-    ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams,
-    ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams,
-    OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams,
-    ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams,
-    RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams,
-    TokenSums, UsageInfo, UsedResetInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams,
+    AgentSessionInfo, AgentSessionParams, AgentWindow, Answer, AttemptRow, BankedResetsInfo, BindTo, BodyText, Call,
+    CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState, CredentialInfo, CredentialParams, DaemonStatus,
+    DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
+    ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList,
+    HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams,
+    ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo,
+    ReloadInfo, RemoveSecretParams, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo,
+    RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SetSecretParams,
+    StoredClientInfo, SubscribeParams, TokenSums, UsageInfo, UsedResetInfo, VerdictInfo, VerifyAccountParams,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -202,6 +203,18 @@ fn calls() -> Vec<Call> {
         Call::ListSecrets(ListSecretsParams { provider: text("google"), secrets: true }),
         Call::RemoveSecret(RemoveSecretParams { name: "mine".into(), force: true }),
         Call::ResetLimits(AccountRef { account: "work".into() }),
+        Call::AgentSession(Box::new(AgentSessionParams {
+            provider: text("anthropic"),
+            session: text("s1"),
+            pid: Some(4711),
+            key: Some(SecretText("key".into())),
+            windows: vec![AgentWindow {
+                name: "five_hour".into(),
+                used_percentage: 42.5,
+                resets_at: Some(1_790_000_000_000),
+            }],
+            read_at: Some(1_780_000_000_000),
+        })),
     ]
 }
 
@@ -486,6 +499,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("stored-client", Answer::StoredClient(Box::new(stored_client()))),
         ("stored-clients", Answer::StoredClients(vec![stored_client()])),
         ("used-reset", Answer::UsedReset(Box::new(used_reset()))),
+        ("agent-session", Answer::AgentSession(Box::new(agent_session()))),
     ]
 }
 
@@ -567,6 +581,18 @@ fn banked_resets() -> BankedResetsInfo {
         next_expires_at: Some(1_790_000_000_000),
         as_of: 1_780_000_000_000,
         unfinished: true,
+    }
+}
+
+fn agent_session() -> AgentSessionInfo {
+    AgentSessionInfo {
+        account: Some(label()),
+        state: text("limited"),
+        limited_until: Some(1_790_000_000_000),
+        usage: account().usage,
+        learnt: true,
+        waiting: 2,
+        provider: None,
     }
 }
 

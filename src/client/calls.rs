@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use super::connection::{Client, greeting, unexpected};
 use super::error::ClientError;
 use crate::protocol::{
-    AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CheckInfo, CredentialInfo,
-    CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
-    ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams,
-    HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow,
-    ListAccountsParams, ListSecretsParams, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, RekeyInfo,
-    ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo,
-    SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams, UsedResetInfo, VerifyAccountParams,
+    AccountInfo, AccountRef, AcquireParams, AddAccountParams, AgentSessionInfo, AgentSessionParams, Answer, Call,
+    CheckInfo, CredentialInfo, CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo,
+    ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess,
+    GatewayKeyInfo, GatewayKeyParams, HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo,
+    LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, ListSecretsParams, MoveLeaseParams, MovedInfo, NoParams,
+    OpenPageParams, PageAccess, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo, RestartParams,
+    RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams,
+    UsedResetInfo, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -91,6 +92,8 @@ calls! {
     check_account(account: AccountRef) Call::CheckAccount(account) => Answer::Checked(info) => *info, CheckInfo;
     /// Uses one of the limit resets that an account has banked.
     reset_limits(account: AccountRef) Call::ResetLimits(account) => Answer::UsedReset(info) => *info, UsedResetInfo;
+    /// States what an agent knows of its session's quota, and asks for the session's account.
+    agent_session(of: AgentSessionParams) Call::AgentSession(Box::new(of)) => Answer::AgentSession(info) => *info, AgentSessionInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// Stores an OAuth client with its secret, or replaces the secret of one.

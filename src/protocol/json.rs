@@ -167,7 +167,7 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     }
     write_result!(Hello Lease Done Credential Decision Leases Accounts Account Status Reloaded
         Imported Exported Forecast Explained GatewayAccess Rekeyed Restarting Checked GatewayKeys RevokedKey
-        History Moved PageAccess StoredClient StoredClients UsedReset);
+        History Moved PageAccess StoredClient StoredClients UsedReset AgentSession);
     out.extend_from_slice(b"}\n");
 }
 

@@ -19,11 +19,11 @@ mod upstream_response;
 
 pub use answer::*;
 pub use call::{
-    AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
-    ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, HistoryParams, ImportAccountsParams,
-    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, ListSecretsParams, MoveLeaseParams, NoParams,
-    OpenPageParams, RemoveSecretParams, ReportParams, RestartParams, RevokeKeyParams, SetAccountParams,
-    SetSecretParams, SubscribeParams, VerifyAccountParams,
+    AccountRef, AcquireParams, AddAccountParams, AgentSessionParams, AgentWindow, BindTo, Call, CredentialParams,
+    DisableAccountParams, ExplainParams, ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams,
+    HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccountsParams,
+    ListSecretsParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams, RestartParams,
+    RevokeKeyParams, SetAccountParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};

@@ -4,6 +4,7 @@
 //! The parsers and the [budget](PollHistory) are pure. What a response does not contain stays unknown; it is never
 //! taken for zero.
 
+mod agent_windows;
 mod anthropic;
 mod budget;
 mod codex;
@@ -13,6 +14,7 @@ mod request;
 mod resets;
 mod value;
 
+pub use agent_windows::{can_be, newer_windows, stated_window};
 pub use budget::{PollFailure, PollHistory, PollLimits};
 pub use query::{UsageResult, query};
 pub use request::{UsageError, UsageQuery};

@@ -37,6 +37,7 @@ mod run;
 mod setup_token;
 mod small;
 mod status;
+mod statusline;
 mod support;
 #[cfg(unix)]
 mod token;

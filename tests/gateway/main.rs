@@ -5,6 +5,7 @@
 mod access;
 mod account_bound;
 mod admission;
+mod agent_session;
 mod agree;
 mod attest;
 mod base_urls;

@@ -12,7 +12,10 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["run", "alias", "env", "move", "status", "top", "login", "import", "doctor", "demo"]),
     ("Accounts", &["account", "export", "backup", "restore", "secrets"]),
     ("Look", &["ui", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
-    ("Scripts", &["acquire", "token", "release", "renew", "report", "classify", "schema", "completions", "man"]),
+    (
+        "Scripts",
+        &["acquire", "token", "release", "renew", "report", "classify", "statusline", "schema", "completions", "man"],
+    ),
     ("Daemon", &["daemon", "stop", "restart", "reload", "ping", "config", "gateway", "service"]),
 ];
 const NAMES: usize = 13;

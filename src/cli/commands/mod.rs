@@ -29,6 +29,7 @@ mod service;
 mod shim;
 mod simulate;
 mod status;
+mod statusline;
 mod top;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -85,6 +86,12 @@ pub(crate) enum CliCommand {
     /// `lessor` alone shows the same without starting a daemon, and the commands that one needs next.
     #[command(after_help = "Examples:\n  lessor status\n  lessor status --oneline")]
     Status(status::StatusArgs),
+    /// Print Claude Code's status line: account, quota, queue
+    ///
+    /// For Claude Code's settings.json, as in the examples. Reads the JSON that Claude Code feeds such a command, prints one
+    /// line, and learns the quota that it states, if it is certain of which account. No daemon is started.
+    #[command(after_help = statusline::EXAMPLE)]
+    Statusline(statusline::StatuslineArgs),
     /// Watch accounts, leases, queue and requests live
     ///
     /// A dashboard on the whole terminal. From it, accounts can be disabled and refreshed, limits cleared, leases released
@@ -347,6 +354,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Alias(command) => alias::execute(command, context),
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status(args) => status::execute(&args, context),
+        CliCommand::Statusline(args) => statusline::execute(args, context),
         CliCommand::Top => top::execute(context),
         CliCommand::Ui(args) => monitor::execute(&args, context),
         CliCommand::Account(command) => account::execute(command, context),

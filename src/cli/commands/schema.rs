@@ -18,9 +18,9 @@ use super::{
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
-    AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
-    GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
-    StoredClientInfo, UsedResetInfo,
+    AccountInfo, AgentSessionInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo,
+    GatewayAccess, GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
+    RevokedKeyInfo, StoredClientInfo, UsedResetInfo,
 };
 
 #[derive(Debug, Args)]
@@ -87,6 +87,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["service status"], of::<ServiceStatus>),
     (&["simulate"], of::<SimulationResult>),
     (&["status"], of::<DaemonStatus>),
+    (&["statusline"], of::<AgentSessionInfo>),
     (&["stop"], of::<StopResult>),
     (&["ui"], of::<PageAddress>),
 ];

@@ -189,21 +189,21 @@ fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, 
 
 /// `claude 3/5 · codex all limited until 17:06`.
 fn one_line(status: &DaemonStatus, now: u64) -> String {
-    let part = |provider: &ProviderInfo| {
-        let name = clean(agent_name(provider));
-        let ProviderInfo { accounts, serving, limited, partly_limited, .. } = provider;
-        let until = provider.free_at.map(|at| format!(" until {}", format::day_and_clock(now, at)));
-        match serving {
-            0 if limited == accounts && *partly_limited == 0 => {
-                format!("{name} all limited{}", until.unwrap_or_default())
-            }
-            0 if *partly_limited > 0 => format!("{name} partly limited{}", until.unwrap_or_default()),
-            0 => format!("{name} 0/{accounts}{}", until.unwrap_or_default()),
-            some => format!("{name} {some}/{accounts}"),
-        }
-    };
-    let parts: Vec<String> = status.providers.iter().map(part).collect();
+    let parts: Vec<String> = status.providers.iter().map(|provider| one_line_of(provider, now)).collect();
     if parts.is_empty() { "lessor: no accounts".to_owned() } else { parts.join(" · ") }
+}
+
+/// The part of one provider.
+pub(super) fn one_line_of(provider: &ProviderInfo, now: u64) -> String {
+    let name = clean(agent_name(provider));
+    let ProviderInfo { accounts, serving, limited, partly_limited, .. } = provider;
+    let until = provider.free_at.map(|at| format!(" until {}", format::day_and_clock(now, at)));
+    match serving {
+        0 if limited == accounts && *partly_limited == 0 => format!("{name} all limited{}", until.unwrap_or_default()),
+        0 if *partly_limited > 0 => format!("{name} partly limited{}", until.unwrap_or_default()),
+        0 => format!("{name} 0/{accounts}{}", until.unwrap_or_default()),
+        some => format!("{name} {some}/{accounts}"),
+    }
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {

@@ -13,4 +13,4 @@ pub(crate) mod wrap;
 
 pub(crate) use output::{Output, Tint, clean, help_width};
 pub(crate) use table::{Column, Table};
-pub(crate) use wrap::{cut, wrap_after};
+pub(crate) use wrap::{columns, cut, wrap_after};

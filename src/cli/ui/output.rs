@@ -64,6 +64,12 @@ impl Output {
         Self { width, prose_width: width, note_width: width, ..Self::default() }
     }
 
+    /// For a program that shows colours, although standard output is not a terminal.
+    pub(crate) fn coloured(self, colour: bool) -> Self {
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colour: colour && !is_refused, ..self }
+    }
+
     /// Prints a result unchanged.
     pub(crate) fn text(&self, text: &str) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();

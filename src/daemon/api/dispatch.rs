@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::{self, AccountAction, add, check, export, import, refresh, replace, reset, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
-use super::{config, explain, gateway_key, history, lease, page, report, secrets};
+use super::{agent_session, config, explain, gateway_key, history, lease, page, report, secrets};
 use crate::daemon::state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
@@ -175,6 +175,9 @@ pub fn dispatch_planned(
             reply.later_saved(daemon, holding(memory, usage::verify(daemon.clone(), params)))
         }
         Call::ResetLimits(params) => reply.later(daemon, holding(memory, reset::reset(daemon.clone(), params))),
+        Call::AgentSession(params) => {
+            reply.later(daemon, holding(memory, agent_session::report(daemon.clone(), *params)))
+        }
         Call::Forecast(params) => explain::forecast(daemon, reply, &params),
         Call::Explain(params) => explain::explain(daemon, reply, &params),
         Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),

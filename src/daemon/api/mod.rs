@@ -1,6 +1,7 @@
 //! The calls of the socket protocol, one file per group.
 
 mod account;
+mod agent_session;
 mod attest;
 mod config;
 pub(crate) mod connection;

@@ -252,6 +252,7 @@ impl GatewayHandle {
     /// Records which lease the holder uses, and copies the credential.
     fn grant(&self, state: &mut State, query: LeaseQuery<'_>, granted: Unsaved<Fence>) -> LeaseGrant {
         let fence = self.record_holder(state, query, *granted.peek());
+        state.note_given((query.client, query.request), fence);
         let credential = match state.credential_for(fence, CredentialUse::Forward) {
             // the setting was changed after the comparison
             Ok(CredentialState::Usable(id) | CredentialState::BeingRefreshed(id))

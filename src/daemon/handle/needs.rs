@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::client::GatewayClient;
 use super::peer::GatewayPeer;
 use crate::config::KindMix;
-use crate::daemon::state::{Served, State};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Asker, Served, State};
 use crate::pool::{
     AccountId, AccountRecord, Attestation, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds,
 };
@@ -65,6 +66,22 @@ pub(super) struct RequestOrigin<'a> {
 }
 
 impl State {
+    /// Notes which account a request is given, for what its agent states of its quota.
+    pub(super) fn note_given(&mut self, (client, request): (&GatewayClient, &RouteRequest<'_>), lease: Fence) {
+        let Some(account) = self.pool.lease(lease).map(|lease| lease.account).filter(|_| request.uses_quota) else {
+            return;
+        };
+        // the requests of a holder from before a restart may have been given others
+        let had_others = client.lease.is_some_and(|(first, _)| self.pool.is_from_before(first));
+        let at = (clock::now().wall, had_others);
+        if let Some(session) = request.session {
+            self.session_accounts.note(request.provider, Asker::Session(session), account, at);
+        }
+        if client.has_key() {
+            self.session_accounts.note(request.provider, Asker::Client(client.id), account, at);
+        }
+    }
+
     /// What a request needs.
     pub(super) fn needs_of(
         &self,

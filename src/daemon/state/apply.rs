@@ -201,6 +201,9 @@ impl State {
         {
             self.shared.history.push(HistoryRecord::Holder(process));
         }
+        if let Event::Moved(moved) = &event {
+            self.session_accounts.note_move(moved.to);
+        }
         let changed = match event {
             Event::AccountChanged(id) => self.pool.account(id).map(|account| self.account_state(account, now)),
             _ => None,

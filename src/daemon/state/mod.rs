@@ -65,6 +65,7 @@ pub(crate) use outbox::Outbox;
 pub(crate) use processes::WatchedProcesses;
 pub use requests::report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use requests::served::{Served, ServedBy};
+pub(crate) use requests::session_accounts::{Asker, SessionAccounts};
 pub(crate) use waiters::{Waiter, Waiters};
 
 /// The first id of the gateway's connections; those of the socket never get this high.
@@ -171,6 +172,7 @@ pub struct State {
     pub(crate) processes: WatchedProcesses,
     pub(crate) key_holders: KeyHolders,
     pub(crate) served_by: ServedBy,
+    pub(crate) session_accounts: SessionAccounts,
     pub(crate) differences: Differences,
     pub(crate) in_flight: InFlightCounts,
     pub(crate) gateway: GatewayState,
@@ -253,6 +255,7 @@ impl Daemon {
         Arc::new_cyclic(|daemon| {
             let started = run.started;
             let served_by = ServedBy::restored(&pool, started);
+            let session_accounts = SessionAccounts::restored(&pool, started);
             let history = History::default();
             let mut events = Events::new(restored.lease_key.clone(), history.queue(), mailboxes.notices.clone());
             events.notify(config.config.notify.is_on());
@@ -304,6 +307,7 @@ impl Daemon {
                 processes,
                 key_holders: KeyHolders::default(),
                 served_by,
+                session_accounts,
                 differences: Differences::default(),
                 in_flight: InFlightCounts::default(),
                 gateway: GatewayState::default(),

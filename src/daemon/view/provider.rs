@@ -13,7 +13,8 @@ pub(super) fn providers(state: &State, now: Now, locked: bool) -> Vec<ProviderIn
     names.into_iter().map(|name| provider_info(state, now, name, locked)).collect()
 }
 
-fn provider_info(state: &State, now: Now, name: &str, locked: bool) -> ProviderInfo {
+/// One provider. `locked`: the credentials cannot be read now.
+pub(crate) fn provider_info(state: &State, now: Now, name: &str, locked: bool) -> ProviderInfo {
     let accounts = state.pool.accounts().iter().filter(|account| account.record.provider == name).count() as u64;
     let agent = provider::PROVIDERS.iter().find(|known| known.name == name).and_then(|known| known.agents.first());
     let none = ProviderInfo {

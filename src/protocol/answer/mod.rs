@@ -25,8 +25,8 @@ pub use history::{HistoryGroup, HistoryInfo, PastLease, RequestSums};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{
-    ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, HistoryStatus,
-    PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
+    AgentSessionInfo, ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo,
+    HelloInfo, HistoryStatus, PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
@@ -93,6 +93,8 @@ pub enum Answer<'a> {
     StoredClients(Vec<StoredClientInfo>),
     /// To `account.reset`.
     UsedReset(Box<UsedResetInfo>),
+    /// To `session.report`.
+    AgentSession(Box<AgentSessionInfo>),
 }
 
 /// No result.

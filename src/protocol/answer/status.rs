@@ -102,6 +102,26 @@ pub struct ProviderInfo {
     pub first_free: Option<AccountLabel>,
 }
 
+/// The account of an agent's session, and what the agent may want to show of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AgentSessionInfo {
+    /// The account that the session's last request was given, else the one that the agent has leased; null if neither is
+    /// known.
+    pub account: Option<AccountLabel>,
+    /// The account's state.
+    pub state: Option<String>,
+    /// If it is limited: until when, epoch ms.
+    pub limited_until: Option<u64>,
+    /// Its quota windows, without rates.
+    pub usage: Vec<UsageInfo>,
+    /// Whether something was learnt of what the agent states.
+    pub learnt: bool,
+    /// How many requests wait for an account of the provider.
+    pub waiting: u64,
+    /// The provider's accounts; null if it has none.
+    pub provider: Option<ProviderInfo>,
+}
+
 /// Where the gateway listens.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayInfo {

@@ -93,6 +93,36 @@ pub struct GatewayKeyParams {
     pub max_leases: Option<u32>,
 }
 
+/// `session.report`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSessionParams {
+    /// The upstream [default: `anthropic`].
+    pub provider: Option<String>,
+    /// The session, as the agent names it in its requests.
+    pub session: Option<String>,
+    /// The process that the agent has started, or the agent itself.
+    pub pid: Option<u32>,
+    /// The gateway key of the agent, if it is known.
+    pub key: Option<SecretText<'static>>,
+    /// The quota windows that the agent states.
+    pub windows: Vec<AgentWindow>,
+    /// When the agent last heard of its provider, epoch ms, if that is known.
+    pub read_at: Option<u64>,
+}
+
+/// A quota window, as an agent states it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentWindow {
+    /// The agent's name for it: `five_hour` or `seven_day`; others are not learnt.
+    pub name: String,
+    /// How much is used, in percent.
+    pub used_percentage: f64,
+    /// When it resets, epoch ms.
+    pub resets_at: Option<u64>,
+}
+
 /// `gateway.revoke`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,8 +13,8 @@ pub use account::{
     AccountRef, AddAccountParams, DisableAccountParams, ListAccountsParams, SetAccountParams, VerifyAccountParams,
 };
 pub use daemon::{
-    GatewayKeyParams, HelloParams, HistoryParams, NoParams, OpenPageParams, RestartParams, RevokeKeyParams,
-    SubscribeParams,
+    AgentSessionParams, AgentWindow, GatewayKeyParams, HelloParams, HistoryParams, NoParams, OpenPageParams,
+    RestartParams, RevokeKeyParams, SubscribeParams,
 };
 pub use lease::{
     AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseRef, MoveLeaseParams, ReportParams,
@@ -137,4 +137,6 @@ methods! {
     RemoveSecret(RemoveSecretParams) = "secrets.remove";
     /// Use one of the limit resets that an account has banked.
     ResetLimits(AccountRef) = "account.reset";
+    /// State what an agent knows of its session's quota, and get the account of the session's last request.
+    AgentSession(Box<AgentSessionParams>) = "session.report";
 }

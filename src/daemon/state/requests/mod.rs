@@ -4,3 +4,4 @@
 pub(super) mod in_flight;
 pub(super) mod report;
 pub(super) mod served;
+pub(super) mod session_accounts;
