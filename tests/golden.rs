@@ -50,6 +50,8 @@ fn calls() -> Vec<Call> {
             agent: text("claude"),
             exclusive: true,
             request_id: text("r-1"),
+            only: Some(vec!["work".into(), "spare".into()]),
+            directory: text("/home/me/project"),
         })),
         Call::Renew(lease_ref()),
         Call::Release(lease_ref()),
@@ -106,6 +108,8 @@ fn calls() -> Vec<Call> {
             kind: Some(CredentialKind::ApiKey),
             client_id: text("c"),
             expires_at: Some(4_070_908_800_000),
+            reserve: Some(0.25),
+            fallback_only: Some(true),
         })),
         Call::EnableAccount(AccountRef { account: "work".into() }),
         Call::DisableAccount(DisableAccountParams { account: "work".into(), reason: text("holiday") }),
@@ -158,6 +162,8 @@ fn calls() -> Vec<Call> {
                 organization: text("Team"),
                 resource: text("https://api.example/v1"),
                 refresh_from: Some(4_070_908_500_000),
+                reserve: 0.25,
+                fallback_only: true,
             }],
             mode: text("share"),
             dry_run: true,
@@ -167,9 +173,17 @@ fn calls() -> Vec<Call> {
             provider: "anthropic".into(),
             model: text("claude-sonnet-4-5"),
             count: Some(3),
+            only: Some(vec!["work".into(), "spare".into()]),
+            agent: text("claude"),
+            directory: text("/home/me/project"),
         }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
-        Call::Explain(ExplainParams { what: text("LAST"), model: text("m") }),
+        Call::Explain(ExplainParams {
+            what: text("LAST"),
+            model: text("m"),
+            only: Some(vec!["work".into()]),
+            directory: text("/home/me/project"),
+        }),
         Call::RefreshAccount(AccountRef { account: "work".into() }),
         Call::GatewayKey(GatewayKeyParams {
             lease: text("ls_1"),
@@ -319,6 +333,8 @@ fn account() -> AccountInfo {
         resource: text("https://api.example/v1"),
         client_id: text("c"),
         resets: Some(banked_resets()),
+        reserve: 0.25,
+        fallback_only: true,
     }
 }
 
@@ -371,6 +387,8 @@ fn exported() -> ExportInfo {
         person_id: text("u"),
         organization_id: text("o"),
         organization: text("Team"),
+        reserve: 0.25,
+        fallback_only: true,
     };
     ExportInfo { lessor_export: 1, exported_at: 1_780_000_000_000, accounts: vec![account] }
 }
@@ -572,6 +590,7 @@ fn gateway_key() -> GatewayKeyInfo {
         revoked_at: Some(1_785_000_000_001),
         leases: 1,
         max_leases: Some(2),
+        directory: text("/home/me/project"),
     }
 }
 
@@ -619,7 +638,13 @@ fn forecast() -> ForecastInfo {
         why: text("limited"),
         until: Some(1_790_000_000_000),
     };
-    ForecastInfo { grantable: 3, unshared: 1, next_at: Some(1_790_000_000_000), accounts: vec![limited] }
+    ForecastInfo {
+        grantable: 3,
+        unshared: 1,
+        next_at: Some(1_790_000_000_000),
+        accounts: vec![limited],
+        set: text("work (only)"),
+    }
 }
 
 fn compared() -> Option<ComparedInfo> {
@@ -649,6 +674,7 @@ fn explained() -> ExplainInfo {
             label: text("agent-1"),
             agent: text("claude"),
             account: text("work"),
+            set: text("work, spare (only)"),
         },
         decided: Some(DecidedInfo {
             at: 1_780_000_000_000,
@@ -702,6 +728,7 @@ fn explained() -> ExplainInfo {
             used_5h: Some(0.25),
             used_7d: Some(0.5),
             resets_7d_at: Some(1_790_000_000_000),
+            fallback_only: true,
         }],
     }
 }

@@ -25,7 +25,7 @@ pub use file::problem::{ConfigErrors, ConfigProblem};
 pub use paths::{AppPaths, BaseDirectories, Environment, Flags, PathsError};
 pub use schema::json_schema::json_schema;
 pub use schema::keys::{KEYS, KeySpec};
-pub use schema::lookup::format_key;
+pub use schema::lookup::{format_key, nearest};
 pub use schema::template::{reference, template};
 pub use schema::types::{GatewaySocket, KeyLocation, KindMix, Listen, LogLevel};
 pub use schema::value::ConfigValue;

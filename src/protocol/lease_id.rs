@@ -1,8 +1,10 @@
 //! Lease ids contain the lease under a keyed MAC, so that a connection-bound lease survives a restart of the daemon
 //! without a write to disk, and an ended lease can be distinguished from a forged id.
 
+use std::sync::Arc;
+
 use super::base32::{GROUP, MacKey, encode, take_text};
-use crate::pool::{AccountId, Fence, Lease};
+use crate::pool::{AccountId, AccountSet, Bind, Fence, Lease};
 
 const PREFIX: &str = "ls_";
 const MAC: usize = 8;
@@ -12,8 +14,17 @@ const FIXED: usize = 5 + 8 + 1;
 const MOST_TEXT: usize = 160;
 const TEXTS: usize = 4;
 /// The longest id, before base 32.
-const MOST_BYTES: usize = FIXED + TEXTS + MOST_TEXT + MAC;
+const MOST_BYTES: usize = FIXED + TEXTS + MOST_TEXT + 1 + MOST_DIRECTORY + 1 + ACCOUNT * MOST_ACCOUNTS + MAC;
 const EXCLUSIVE: u8 = 1;
+/// The set of the lease's accounts follows the texts.
+const SET: u8 = 2;
+/// The lease has a set of accounts that is not in the id.
+const UNKNOWN_SET: u8 = 4;
+/// The longest directory in an id, and the most accounts; a set that has more is not in the id.
+const MOST_DIRECTORY: usize = 200;
+const MOST_ACCOUNTS: usize = 32;
+/// The bytes of an account in an id.
+const ACCOUNT: usize = 5;
 
 /// The key of the MAC; a new one for each boot of the machine.
 #[derive(Clone, Debug)]
@@ -36,6 +47,8 @@ pub struct LeaseToken {
     pub session: Option<Box<str>>,
     /// The label that the holder chose.
     pub label: Option<Box<str>>,
+    /// The accounts that it may move to; `None` if they are not in the id.
+    pub set: Option<AccountSet>,
 }
 
 impl LeaseKey {
@@ -67,6 +80,10 @@ impl LeaseKey {
                 room -= text.len();
             }
         }
+        if lease.set != AccountSet::default() {
+            let known = add_set(&mut bytes, &mut end, lease);
+            bytes[FIXED - 1] |= if known { SET } else { UNKNOWN_SET };
+        }
         let mac = self.0.mac(&bytes[..end]);
         bytes[end..end + MAC].copy_from_slice(&mac[..MAC]);
         encode(PREFIX, &bytes[..end + MAC])
@@ -80,27 +97,76 @@ impl LeaseKey {
         let (fixed, mut texts) = payload.split_at_checked(FIXED)?;
         let mut account = [0; 8];
         account[..5].copy_from_slice(&fixed[..5]);
+        let flags = fixed[13];
+        let (model, pool) = (take_text(&mut texts)?, take_text(&mut texts)?);
+        let (session, label) = (take_text(&mut texts)?, take_text(&mut texts)?);
+        let set = match flags & (SET | UNKNOWN_SET) {
+            0 => Some(AccountSet::default()),
+            SET => Some(take_set(&mut texts)?),
+            _ => None,
+        };
         Some(LeaseToken {
             fence: Fence(u64::from_le_bytes(fixed[5..13].try_into().ok()?)),
             account: AccountId::from_bits(u64::from_le_bytes(account)),
-            exclusive: fixed[13] & EXCLUSIVE != 0,
-            model: take_text(&mut texts)?,
-            pool: take_text(&mut texts)?,
-            session: take_text(&mut texts)?,
-            label: take_text(&mut texts)?,
+            exclusive: flags & EXCLUSIVE != 0,
+            model,
+            pool,
+            session,
+            label,
+            set,
         })
     }
 }
 
+/// Adds the set of a lease, if it is needed for resuming it and has room; `false` if it is not in the id.
+fn add_set(bytes: &mut [u8; MOST_BYTES], end: &mut usize, lease: &Lease) -> bool {
+    let AccountSet { only, directory } = &lease.set;
+    let (only, directory) = (only.as_deref(), directory.as_deref());
+    let fits = only.is_none_or(|only| only.len() <= MOST_ACCOUNTS)
+        && directory.is_none_or(|directory| directory.len() <= MOST_DIRECTORY);
+    // other leases are stored
+    if !fits || !matches!(lease.bind, Bind::Connection(_)) {
+        return false;
+    }
+    bytes[*end] = directory.map_or(0, |directory| directory.len() as u8 + 1);
+    *end += 1;
+    let directory = directory.unwrap_or_default().as_bytes();
+    bytes[*end..*end + directory.len()].copy_from_slice(directory);
+    *end += directory.len();
+    bytes[*end] = only.map_or(0, |only| only.len() as u8 + 1);
+    *end += 1;
+    for account in only.unwrap_or_default() {
+        bytes[*end..*end + ACCOUNT].copy_from_slice(&account.bits().to_le_bytes()[..ACCOUNT]);
+        *end += ACCOUNT;
+    }
+    true
+}
+
+fn take_set(bytes: &mut &[u8]) -> Option<AccountSet> {
+    let directory = take_text(bytes)?.map(Arc::from);
+    let (number, rest) = bytes.split_first()?;
+    let account = |bytes: &[u8]| {
+        let mut bits = [0; 8];
+        bits[..ACCOUNT].copy_from_slice(bytes);
+        AccountId::from_bits(u64::from_le_bytes(bits))
+    };
+    let only = match number.checked_sub(1) {
+        None => None,
+        Some(number) => {
+            let accounts = rest.get(..usize::from(number) * ACCOUNT)?;
+            Some(accounts.chunks_exact(ACCOUNT).map(account).collect())
+        }
+    };
+    Some(AccountSet { only, directory })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::super::base32::every_letter_counts;
     use super::*;
-    use crate::pool::{Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{ChosenBy, ConnectionId, Holder, Target, Wall};
 
     fn lease(account: u64, fence: u64, texts: [Option<String>; 4], exclusive: bool) -> Lease {
         let [model, pool, session, label] = texts;
@@ -122,7 +188,7 @@ mod tests {
             holder: Holder::default(),
             exclusive,
             pinned: false,
-            set: crate::pool::AccountSet::default(),
+            set: AccountSet::default(),
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
@@ -157,6 +223,35 @@ mod tests {
         let id = key.id(&lease(1, 2, [Some("claude".into()), None, None, None], false));
         assert!(LeaseKey::new([8; 16]).open(&id).is_none());
         every_letter_counts(&id, PREFIX, |changed| key.open(changed).is_some());
+    }
+
+    #[test]
+    fn a_set_comes_back_whole_or_not_at_all() {
+        let key = LeaseKey::new([7; 16]);
+        let opened = |set: AccountSet, bind: Bind| {
+            let lease = Lease { set, bind, ..lease(1, 2, [Some("m".into()), None, None, Some("l".into())], true) };
+            let token = key.open(&key.id(&lease)).unwrap();
+            assert_eq!((token.exclusive, token.label.as_deref()), (true, Some("l")));
+            token.set
+        };
+        let bound = Bind::Connection(ConnectionId(0));
+        let ids = |number: u64| Some((0..number).map(AccountId::from_bits).collect::<Arc<[AccountId]>>());
+        let directory = |length: usize| Some(Arc::from("/".repeat(length)));
+        for set in [
+            AccountSet::default(),
+            AccountSet { only: ids(1), directory: None },
+            AccountSet { only: None, directory: directory(1) },
+            AccountSet { only: ids(32), directory: directory(200) },
+        ] {
+            assert_eq!(opened(set.clone(), bound), Some(set));
+        }
+        for set in
+            [AccountSet { only: ids(33), directory: None }, AccountSet { only: ids(1), directory: directory(201) }]
+        {
+            assert_eq!(opened(set, bound), None, "it cannot be resumed without its set");
+        }
+        assert_eq!(opened(AccountSet { only: ids(1), directory: None }, Bind::Ttl), None, "that one is stored");
+        assert_eq!(opened(AccountSet::default(), Bind::Ttl), Some(AccountSet::default()));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct GatewayKeyRecord {
     pub expires_at: Option<Wall>,
     /// How many leases it may have at the same time.
     pub max_leases: Option<u32>,
+    /// The directory that its clients work in, as `[directories]` compares directories.
+    pub directory: Option<Box<str>>,
     /// When it was last used, as far as that is saved.
     pub last_used_at: Option<Wall>,
     /// When it was revoked.

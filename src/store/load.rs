@@ -453,6 +453,7 @@ fn gateway_key(row: &Row<'_>) -> Read<GatewayKeyRecord> {
         listed_at: Wall(number(row, "listed_at")?),
         expires_at: optional_number(row, "expires_at")?.map(Wall),
         max_leases: row.get("max_leases")?,
+        directory: row.get("directory")?,
         last_used_at: optional_number(row, "last_used_at")?.map(Wall),
         revoked_at: optional_number(row, "revoked_at")?.map(Wall),
     })

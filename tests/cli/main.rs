@@ -34,6 +34,8 @@ mod report;
 mod restart;
 #[cfg(unix)]
 mod run;
+#[cfg(unix)]
+mod sets;
 mod setup_token;
 mod small;
 mod status;

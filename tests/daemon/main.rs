@@ -27,6 +27,7 @@ mod refresh;
 mod report;
 mod restart;
 mod secrets;
+mod sets;
 mod start;
 mod stop;
 mod stored_clients;

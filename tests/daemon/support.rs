@@ -255,12 +255,24 @@ impl Holder {
         Self::start_with(home, false)
     }
 
+    /// In this directory.
+    pub fn start_in(home: &Home, directory: &Path) -> Self {
+        Self::start_as(home, false, Some(directory))
+    }
+
     /// With `heir`, a child inherits the holder's connection.
     pub fn start_with(home: &Home, heir: bool) -> Self {
+        Self::start_as(home, heir, None)
+    }
+
+    fn start_as(home: &Home, heir: bool, directory: Option<&Path>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::hold", "--nocapture"]).env(HOLD, home.socket());
         if heir {
             command.env(HEIR, "1");
+        }
+        if let Some(directory) = directory {
+            command.current_dir(directory);
         }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());

@@ -28,6 +28,7 @@ mod passthrough;
 mod proxies;
 mod records;
 mod secure_port;
+mod sets;
 mod soak;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]

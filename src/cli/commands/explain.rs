@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::launch::working_directory;
 use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::spoken;
@@ -20,14 +21,27 @@ pub(crate) struct ExplainArgs {
     /// For an account: explain a request for this model
     #[arg(short, long)]
     model: Option<String>,
+    /// For an account: explain a request that may use these accounts only
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 pub(super) fn execute(options: ExplainArgs, context: &Context) -> Result<(), CliError> {
-    if options.model.is_some() && (options.what == "LAST" || options.what.starts_with("ls_")) {
+    let is_decided = options.what == "LAST" || options.what.starts_with("ls_");
+    if is_decided && !options.only.is_empty() {
+        let hint = "for a set of accounts name one: lessor explain A --only A,B";
+        return Err(CliError::usage("--only is for accounts: a decision has its own set").hint(hint));
+    }
+    if options.model.is_some() && is_decided {
         let hint = "for a model name an account: lessor explain A --model M";
         return Err(CliError::usage("--model is for accounts: a decision has its own model").hint(hint));
     }
-    let what = ExplainParams { what: Some(options.what), model: options.model };
+    let what = ExplainParams {
+        what: Some(options.what),
+        model: options.model,
+        only: Some(options.only).filter(|only| !only.is_empty()),
+        directory: working_directory().filter(|_| !is_decided),
+    };
     let info = context.ask(|client| client.explain(what.clone()))?;
     context.output.result(&info, || text(&info, format::now(), &context.output))
 }
@@ -81,6 +95,7 @@ fn request_text(info: &ExplainInfo) -> String {
     parts.push(format!("of {}", request.provider));
     parts.extend(request.pool.as_ref().map(|pool| format!("in {pool}")));
     parts.extend(request.account.as_ref().map(|account| format!("on {} only", name_of(account, info))));
+    parts.extend(request.set.as_ref().map(|set| format!("on {set}")));
     parts.extend(request.session.as_ref().map(|session| format!("for session {session}")));
     parts.extend(request.label.as_ref().map(|label| format!("({label})")));
     clean(&parts.join(" "))
@@ -121,6 +136,7 @@ fn criterion(compared: &ComparedInfo, info: &ExplainInfo) -> Option<String> {
         "pid_offset" => format!("pid_offset (process {chosen})"),
         "quota_pool" => format!("only the second quota of {over} is open"),
         "overage" => format!("the plan of {over} is used up, and its requests are paid for"),
+        "fallback_only" => format!("{over} serves only while no other account can"),
         "soft_threshold" => format!("{chosen} used against {other}, which is above the soft threshold"),
         "current" => format!("it is the current account ({})", info.strategy),
         "turn" => "the accounts take turns".to_owned(),
@@ -140,7 +156,11 @@ fn passed(compared: &ComparedInfo, now: u64) -> Option<String> {
     let PassedInfo { account, by, why, until } = compared.passed.as_ref()?;
     let what = if by == "session" { "the session's account" } else { "preferred" };
     let until = until.map(|until| format!(" {}", until_words(now, until))).unwrap_or_default();
-    let why = if why == "overage" { "has used up its plan".to_owned() } else { format::obstacle(why) };
+    let why = match why.as_str() {
+        "overage" => "has used up its plan".to_owned(),
+        "fallback_only" => "serves only while no other account can".to_owned(),
+        why => format::obstacle(why),
+    };
     Some(format!("{what} {} {why}{until}", clean(ui::account::label(account))))
 }
 

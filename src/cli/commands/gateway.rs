@@ -1,5 +1,6 @@
 //! `gateway url`, `key`, `keys`, `revoke`: for clients that `run` does not start.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -63,6 +64,9 @@ pub(crate) struct GatewayKeyArgs {
     /// Serve at most so many requests with the key at the same time; others wait
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_leases: Option<u32>,
+    /// The directory that the clients work in: [directories] may have a set of accounts for it
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -116,9 +120,24 @@ fn url(tls: bool, context: &Context) -> Result<(), CliError> {
     context.output.result(&info, || url.clone())
 }
 
+/// A directory without links, as far as it exists.
+fn absolute(path: &Path) -> Result<String, CliError> {
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    let text = found.ok().and_then(|path| path.into_os_string().into_string().ok());
+    text.ok_or_else(|| CliError::usage(format!("{} is not the name of a directory", path.display())))
+}
+
 fn key(options: GatewayKeyArgs, context: &Context) -> Result<(), CliError> {
-    let GatewayKeyArgs { agent, label, ttl, max_leases } = options;
-    let request = GatewayKeyParams { agent, label, ttl_ms: ttl.map(millis), max_leases, ..GatewayKeyParams::default() };
+    let GatewayKeyArgs { agent, label, ttl, max_leases, directory } = options;
+    let directory = directory.map(|path| absolute(&path)).transpose()?;
+    let request = GatewayKeyParams {
+        agent,
+        label,
+        ttl_ms: ttl.map(millis),
+        max_leases,
+        directory,
+        ..GatewayKeyParams::default()
+    };
     let access = context.ask(|client| client.gateway_key(request.clone()))?;
     if let Some(trouble) = &access.trouble {
         context.output.note(&format!("the gateway has a problem: {trouble}"));
@@ -176,6 +195,7 @@ fn listing(keys: &[GatewayKeyInfo], now: u64, output: &Output) -> String {
         Column::fixed("KEY"),
         Column::name("LABEL"),
         Column::flexible("AGENT", 6).left_out(3),
+        Column::flexible("DIRECTORY", 10).moved_below(5),
         Column::fixed("CREATED").left_out(4),
         Column::fixed("EXPIRES").left_out(2),
         Column::fixed("LAST USED"),
@@ -210,6 +230,7 @@ fn cells(key: &GatewayKeyInfo, now: u64) -> Vec<(String, Option<Tint>)> {
         plain(key.id.clone()),
         plain(key.label.clone().unwrap_or_default()),
         plain(key.agent.clone().unwrap_or_default()),
+        plain(key.directory.clone().unwrap_or_default()),
         plain(created),
         plain(if key.state == "revoked" { String::new() } else { expires }),
         plain(format::last(now, key.last_used_at)),
@@ -237,6 +258,7 @@ mod tests {
             revoked_at: None,
             leases: 0,
             max_leases: None,
+            directory: None,
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) const MAX_WIDTH: usize = 100;
 pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["run", "alias", "env", "move", "status", "top", "login", "import", "doctor", "demo"]),
     ("Accounts", &["account", "export", "backup", "restore", "secrets"]),
-    ("Look", &["ui", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
+    ("Look", &["ui", "forecast", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
     (
         "Scripts",
         &["acquire", "token", "release", "renew", "report", "classify", "statusline", "schema", "completions", "man"],

@@ -13,6 +13,7 @@ mod doctor;
 mod env;
 mod events;
 mod explain;
+mod forecast;
 mod gateway;
 mod help;
 mod history;
@@ -64,7 +65,7 @@ pub(crate) enum CliCommand {
     /// ends. By default the command reaches its provider through lessor's gateway, which continues with another
     /// account when one is rate limited. The exit code is that of the command.
     #[command(after_help = "Examples:\n  lessor run claude\n  lessor run -- codex exec 'fix the tests'\n  \
-                            lessor run -p openai -m gpt-5 -- python agent.py")]
+                            lessor run -p openai -m gpt-5 -- python agent.py\n  lessor run --only work,spare claude")]
     Run(run::RunArgs),
     /// Print the variables of a leased account for the calling shell
     ///
@@ -84,7 +85,8 @@ pub(crate) enum CliCommand {
     /// Show whether an agent can start, then accounts, leases, queue
     ///
     /// `lessor` alone shows the same without starting a daemon, and the commands that one needs next.
-    #[command(after_help = "Examples:\n  lessor status\n  lessor status --oneline")]
+    #[command(after_help = "Examples:\n  lessor status\n  lessor status --oneline\n  \
+                            lessor status --oneline --format '{ready}/{total} {reset}'")]
     Status(status::StatusArgs),
     /// Print Claude Code's status line: account, quota, queue
     ///
@@ -188,6 +190,13 @@ pub(crate) enum CliCommand {
     /// List the leases that are held
     #[command(after_help = "Example: lessor leases")]
     Leases,
+    /// Show how many agents can start now, and when the next can
+    ///
+    /// Counts the leases that could be granted now, on which accounts, and says when the next account can serve. Without a
+    /// name, of every provider with accounts. The exit code is 4 if no agent can start now.
+    #[command(after_help = "Examples:\n  lessor forecast\n  lessor forecast claude --count 5\n  \
+                            lessor forecast openai -m gpt-5 --only work,spare --json")]
+    Forecast(forecast::ForecastArgs),
     /// Explain why an account was chosen or refused
     ///
     /// Shows what decided, every account that could have been chosen, and the evidence for each limit.
@@ -343,6 +352,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Shim(args) => return shim::execute(args, context),
         CliCommand::Supervise(args) => return supervise(args, context),
         CliCommand::Import(args) => return import::execute(args, context),
+        CliCommand::Forecast(args) => return forecast::execute(&args, context),
         CliCommand::Doctor(args) => return doctor::execute(&args, context),
         CliCommand::Classify(args) => return classify::execute(&args, context),
         CliCommand::Config(command) => return config::execute(command, context),

@@ -13,7 +13,7 @@ use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
     bench::BenchResult, classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables,
-    import::ImportReport, logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
+    forecast::ForecastReport, import::ImportReport, logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
 };
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
@@ -61,6 +61,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["events"], of::<EventInfo>),
     (&["explain"], of::<ExplainInfo>),
     (&["export"], of::<ExportInfo>),
+    (&["forecast"], of::<ForecastReport>),
     (&["gateway key"], of::<GatewayAccess>),
     (&["gateway keys"], of::<Vec<GatewayKeyInfo>>),
     // one for each key

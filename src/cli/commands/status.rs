@@ -1,6 +1,9 @@
 //! `status`, and `lessor` without a command: whether an agent can start now, then accounts, leases, queue, daemon and
 //! warnings.
 
+mod oneline;
+
+pub(super) use oneline::one_line_of;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +19,9 @@ pub(crate) struct StatusArgs {
     /// Print one short line, for tmux or a prompt; no daemon is started
     #[arg(long)]
     oneline: bool,
+    /// The line: text with {line}, {ready}, {limited}, {total}, {leases}, {queue}, {reset}
+    #[arg(long, value_name = "TEXT", requires = "oneline")]
+    format: Option<String>,
     /// `lessor` without a command.
     #[arg(skip)]
     overview: bool,
@@ -24,7 +30,7 @@ pub(crate) struct StatusArgs {
 impl StatusArgs {
     /// What `lessor` without a command shows.
     pub(super) fn overview() -> Self {
-        Self { oneline: false, overview: true }
+        Self { overview: true, ..Self::default() }
     }
 }
 
@@ -35,7 +41,7 @@ pub(super) fn execute(args: &StatusArgs, context: &Context) -> Result<(), CliErr
         return Err(error.hint("for a document: lessor status --json"));
     }
     if args.oneline {
-        return oneline(context);
+        return oneline::execute(args.format.as_deref(), context);
     }
     if output.json {
         return output.document(&context.ask(Client::status)?);
@@ -51,15 +57,6 @@ type Everything = (DaemonStatus, Vec<AccountInfo>, Vec<LeaseRow>);
 
 fn read(client: &mut Client) -> Result<Everything, ClientError> {
     Ok((client.status()?, client.accounts(ListAccountsParams::default())?, client.leases()?))
-}
-
-fn oneline(context: &Context) -> Result<(), CliError> {
-    let status = match Client::connect(&context.places()?) {
-        Ok(mut client) => client.status()?,
-        Err(ClientError::NoDaemon(_)) => return context.output.text("lessor: no daemon\n"),
-        Err(error) => return Err(error.into()),
-    };
-    context.output.text(&(one_line(&status, format::now()) + "\n"))
 }
 
 /// The status, and the commands that one needs next. No daemon is started.
@@ -187,25 +184,6 @@ fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, 
     found
 }
 
-/// `claude 3/5 · codex all limited until 17:06`.
-fn one_line(status: &DaemonStatus, now: u64) -> String {
-    let parts: Vec<String> = status.providers.iter().map(|provider| one_line_of(provider, now)).collect();
-    if parts.is_empty() { "lessor: no accounts".to_owned() } else { parts.join(" · ") }
-}
-
-/// The part of one provider.
-pub(super) fn one_line_of(provider: &ProviderInfo, now: u64) -> String {
-    let name = clean(agent_name(provider));
-    let ProviderInfo { accounts, serving, limited, partly_limited, .. } = provider;
-    let until = provider.free_at.map(|at| format!(" until {}", format::day_and_clock(now, at)));
-    match serving {
-        0 if limited == accounts && *partly_limited == 0 => format!("{name} all limited{}", until.unwrap_or_default()),
-        0 if *partly_limited > 0 => format!("{name} partly limited{}", until.unwrap_or_default()),
-        0 => format!("{name} 0/{accounts}{}", until.unwrap_or_default()),
-        some => format!("{name} {some}/{accounts}"),
-    }
-}
-
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
         Column::number("WAITING"),
@@ -261,5 +239,7 @@ fn beginning(error: &str) -> String {
     shown.join("\n") + more
 }
 
+#[cfg(test)]
+use oneline::one_line;
 #[cfg(test)]
 mod tests;

@@ -57,6 +57,9 @@ pub(crate) struct LeaseOptions {
     /// Lease this account only: an id, a prefix of it, an email address or a label
     #[arg(long, value_name = "A")]
     pub(crate) account: Option<String>,
+    /// Lease these accounts only, also when the lease moves: ids, prefixes of them, email addresses or labels
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
     /// How long to wait for an account; 0s: do not wait [default: limits.max_rate_limit_wait]
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     pub(crate) wait: Option<Duration>,
@@ -70,10 +73,17 @@ impl LeaseOptions {
             session: self.session,
             label: self.label,
             account: self.account,
+            only: Some(self.only).filter(|only| !only.is_empty()),
+            directory: working_directory(),
             wait_ms: self.wait.map(millis),
             ..AcquireParams::default()
         }
     }
+}
+
+/// The directory that this process works in, without links: the configuration may have a set of accounts for it.
+pub(crate) fn working_directory() -> Option<String> {
+    std::env::current_dir().ok()?.into_os_string().into_string().ok()
 }
 
 /// Parses a duration as in the configuration: `30s`, `5m`.
@@ -374,7 +384,7 @@ fn gateway_access(
     provider: &str,
     context: &Context,
 ) -> Result<(String, GatewayAddresses), CliError> {
-    let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
+    let directory = working_directory();
     let key =
         GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
     let access = context.repeat(client, |client| client.gateway_key(key.clone()))?;

@@ -87,6 +87,7 @@ pub(crate) fn obstacle(name: &str) -> String {
         "not_allowed" => "not for this agent".to_owned(),
         "busy" => "in use".to_owned(),
         "lacks_model" => "lacks the model".to_owned(),
+        "not_in_set" => "not in the set".to_owned(),
         "excluded" => "excluded, or not suited to this request".to_owned(),
         other => spaced(other),
     }

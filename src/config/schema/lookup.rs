@@ -99,7 +99,7 @@ pub fn format_key(path: &[impl AsRef<str>]) -> String {
 }
 
 /// The candidate nearest to a name, if one is near.
-fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // The distance is quadratic.
     if name.len() > 64 {
         return None;

@@ -49,6 +49,10 @@ pub struct DiscoveredAccount {
     pub max_leases: Option<u32>,
     /// Accounts with a higher priority are preferred.
     pub priority: Option<i32>,
+    /// The part of its windows that is kept for requests that name it.
+    pub reserve: f64,
+    /// Whether it is used only while no other account can serve.
+    pub fallback_only: bool,
     /// The file that contains the login, and that lessor can watch for its changes, if there is one.
     pub file: Option<String>,
     /// Who refreshes it, if the file says so; the user's choice overrides this.
@@ -97,6 +101,8 @@ impl DiscoveredAccount {
             allowed_agents: None,
             max_leases: None,
             priority: None,
+            reserve: 0.0,
+            fallback_only: false,
             file: None,
             mode: None,
             is_new_login: false,

@@ -1,12 +1,13 @@
 //! `explain` and `forecast`: why an account was chosen or not, and what could be granted.
 
+use crate::daemon::api::account_set::{account_set, check_only, stated_directory};
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, target};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{log::instant, os::clock, view};
 use crate::pool::{
-    Account, AccountId, CandidateAccount, Comparison, Criterion, Explanation, Ineligible, Lease, LeaseExplanation,
-    LeaseRequest, Limit, Now, PassedAccount, RefusedRequest, SelectionResult, Wall, spoken,
+    Account, AccountId, AccountSet, CandidateAccount, Comparison, Criterion, Explanation, Ineligible, Lease,
+    LeaseExplanation, LeaseRequest, Limit, Now, PassedAccount, RefusedRequest, SelectionResult, Wall, spoken,
 };
 use crate::protocol::{
     AccountLabel, Answer, CandidateInfo, ComparedInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams,
@@ -20,10 +21,14 @@ const MAX_CANDIDATES: usize = 256;
 
 /// `forecast`
 pub fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastParams) -> CallResult {
+    check_only(params.only.as_deref())?;
+    let directory = params.directory.as_deref().map(|stated| stated_directory(daemon, stated)).transpose()?;
     let state = &*daemon.state();
     let now = clock::now();
     let target = target(state, &params.provider, params.model.as_deref(), None)?;
-    let forecast = state.pool.forecast(now, &LeaseRequest::plain(target), params.count);
+    let set = account_set(state, params.only.as_deref(), directory)?;
+    let ask = LeaseRequest { set, ..LeaseRequest::of_agent(target, params.agent.as_deref()) };
+    let forecast = state.pool.forecast(now, &ask, params.count);
     let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
         id: outlook.account.to_string(),
         label: name(state, outlook.account).label,
@@ -36,12 +41,15 @@ pub fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastPar
         unshared: forecast.unshared,
         next_at: forecast.next_at.map(|at| at.0),
         accounts: accounts.collect(),
+        set: state.pool.set_in_words(&ask.set),
     };
     reply.answer(&Answer::Forecast(info))
 }
 
 /// `explain`
 pub fn explain(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ExplainParams) -> CallResult {
+    check_only(params.only.as_deref())?;
+    let directory = params.directory.as_deref().map(|stated| stated_directory(daemon, stated)).transpose()?;
     let state = &*daemon.state();
     let now = clock::now();
     let what = params.what.as_deref().unwrap_or(LAST);
@@ -49,13 +57,19 @@ pub fn explain(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ExplainParam
     if is_decided && params.model.is_some() {
         return Err(bad("`model` is for accounts: a lease has its own"));
     }
+    if is_decided && params.only.is_some() {
+        return Err(bad("`only` is for accounts: a lease has its own"));
+    }
     let info = match what {
         last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, state, now)?,
         lease if lease.starts_with("ls_") => {
             let lease = find_lease(daemon, state, lease)?;
             of_lease(daemon, state, now, lease)
         }
-        account => of_account(state, now, find_account(state, account)?, params.model.as_deref())?,
+        account => {
+            let set = account_set(state, params.only.as_deref(), directory)?;
+            of_account(state, now, find_account(state, account)?, params.model.as_deref(), set)?
+        }
     };
     reply.answer(&Answer::Explained(Box::new(info)))
 }
@@ -115,6 +129,7 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         label: text(lease.label.as_deref()),
         agent: text(lease.agent.as_deref()),
         account: lease.pinned.then(|| account.to_string()),
+        set: state.pool.set_in_words(&lease.set),
         ..request(&lease.target)
     };
     ExplainInfo { decided: Some(decided), ..explained(state, now, "lease", request, as_of_now) }
@@ -147,19 +162,25 @@ fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo 
         ..decided_at(*at)
     };
     let explanation = state.pool.explain(now, ask);
-    ExplainInfo { decided: Some(decided), ..explained(state, now, "refusal", of_request(ask), explanation) }
+    ExplainInfo { decided: Some(decided), ..explained(state, now, "refusal", of_request(state, ask), explanation) }
 }
 
 /// How a plain request for the account's provider would be decided, from an agent that may use the account.
-fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
+fn of_account(
+    state: &State,
+    now: Now,
+    id: AccountId,
+    model: Option<&str>,
+    set: AccountSet,
+) -> Result<ExplainInfo, ErrorInfo> {
     let unknown = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("there is no account {id}"));
     let account = state.pool.account(id).ok_or_else(unknown)?;
     let agent = account.allowed_agents().and_then(|agents| agents.first()).map(|agent| agent.as_str().into());
     let target = target(state, &account.record.provider, model, None)?;
-    let ask = LeaseRequest { agent, ..LeaseRequest::plain(target) };
+    let ask = LeaseRequest { agent, set, ..LeaseRequest::plain(target) };
     let explanation = state.pool.explain(now, &ask);
     let limits = view::limits(account, now);
-    let info = explained(state, now, "account", of_request(&ask), explanation);
+    let info = explained(state, now, "account", of_request(state, &ask), explanation);
     Ok(ExplainInfo { account: Some(name(state, id)), limits, ..info })
 }
 
@@ -293,6 +314,7 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         used_5h: one.short,
         used_7d: one.weekly,
         resets_7d_at: one.weekly_resets_at.map(|at| at.0),
+        fallback_only: one.fallback_only,
     })
 }
 
@@ -302,12 +324,13 @@ fn preferred_note(state: &State, account: &Account) -> Option<String> {
     account.record.is_named(preferred).then(|| "the configuration prefers it".to_owned())
 }
 
-fn of_request(ask: &LeaseRequest) -> RequestInfo {
+fn of_request(state: &State, ask: &LeaseRequest) -> RequestInfo {
     RequestInfo {
         session: text(ask.session.as_deref()),
         label: text(ask.label.as_deref()),
         agent: text(ask.agent.as_deref()),
         account: text(ask.account.as_deref()),
+        set: state.pool.set_in_words(&ask.set),
         ..request(&ask.target)
     }
 }
@@ -322,6 +345,7 @@ fn request(target: &crate::pool::Target) -> RequestInfo {
         label: None,
         agent: None,
         account: None,
+        set: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::account_set::stated_directory;
 use super::lease::fence_of;
 use super::reply::{AnswerResult, CallReply, CallResult, lease_ended};
 use super::session::{bad, shutting_down};
@@ -47,9 +48,11 @@ fn access(daemon: &Daemon, key: String, lasting: Option<&LastingKey>) -> Answer<
 }
 
 /// Creates a lasting key; it is on disk before it is handed out.
-async fn create(daemon: Arc<Daemon>, params: GatewayKeyParams) -> AnswerResult {
+async fn create(daemon: Arc<Daemon>, mut params: GatewayKeyParams) -> AnswerResult {
     let now = clock::now().wall;
-    let (text, record) = key_of_client(params, now)?;
+    let stated = params.directory.take();
+    let directory = stated.map(|stated| stated_directory(&daemon, &stated)).transpose()?;
+    let (text, record) = key_of_client(params, directory.as_deref(), now)?;
     if !daemon.gateway_keys.has_room() {
         // those that have ended may be in the way
         daemon.gateway_keys.tidy(&daemon.store, now);
@@ -146,11 +149,12 @@ fn key_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKeyParams) -> Resu
 }
 
 /// A new lasting key, and what is stored of it.
-fn key_of_client(params: GatewayKeyParams, now: Wall) -> Result<(String, GatewayKeyRecord), ErrorInfo> {
-    let GatewayKeyParams { agent, label, directory, ttl_ms, max_leases, lease: _ } = params;
-    if directory.is_some() {
-        return Err(bad("`directory` is for the key of a lease"));
-    }
+fn key_of_client(
+    params: GatewayKeyParams,
+    directory: Option<&str>,
+    now: Wall,
+) -> Result<(String, GatewayKeyRecord), ErrorInfo> {
+    let GatewayKeyParams { agent, label, ttl_ms, max_leases, directory: _, lease: _ } = params;
     for (name, text) in [("agent", &agent), ("label", &label)] {
         if text.as_ref().is_some_and(|text| text.len() > LONGEST_NAME) {
             return Err(bad(format!("`{name}` may have {LONGEST_NAME} bytes")));
@@ -179,6 +183,7 @@ fn key_of_client(params: GatewayKeyParams, now: Wall) -> Result<(String, Gateway
         listed_at: now,
         expires_at: ttl_ms.map(|ttl| Wall(now.0.saturating_add(ttl))),
         max_leases,
+        directory: directory.map(Into::into),
         last_used_at: None,
         revoked_at: None,
     };

@@ -4,13 +4,12 @@ mod moving;
 
 use std::{sync::Arc, time::Duration};
 
+use super::account_set::{account_set, check_only};
 use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
 use super::session::{Session, bad, find_account, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
-use crate::pool::{
-    AccountSet, Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket,
-};
+use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
@@ -117,6 +116,8 @@ struct LeaseBinding {
     process: Option<OpenedProcess>,
     /// How the program compares with the agent that it states.
     attested: Attestation,
+    /// Where its holder works.
+    directory: Option<Arc<str>>,
 }
 
 impl LeaseBinding {
@@ -136,7 +137,9 @@ impl LeaseBinding {
         };
         let known = || session.holder.as_ref().and_then(|holder| holder.process);
         let attested = session.attest(daemon, params, process.as_ref().map(OpenedProcess::process).or_else(known));
-        Ok(Self { to, process, attested })
+        let holder = process.as_ref().map(OpenedProcess::process).or_else(known).map(|process| process.pid);
+        let directory = session.directory(daemon, params.directory.as_deref(), holder)?;
+        Ok(Self { to, process, attested, directory })
     }
 
     /// The request for the pool, and whether its holder also wants the credential.
@@ -148,6 +151,7 @@ impl LeaseBinding {
     ) -> Result<(LeaseRequest, bool), ErrorInfo> {
         let target = target(state, &params.provider, params.model.as_deref(), params.pool.as_deref())?;
         let exclude = params.exclude.iter().map(|name| find_account(state, name)).collect::<Result<_, _>>()?;
+        let set = account_set(state, params.only.as_deref(), self.directory.take())?;
         let (bind, holder) = self.holder(session, state);
         let holder = Holder { attested: self.attested.clone(), ..holder };
         let text = |text: Option<String>| text.map(String::into_boxed_str);
@@ -162,7 +166,7 @@ impl LeaseBinding {
             agent: text(params.agent),
             account: text(params.account),
             exclude,
-            set: AccountSet::default(),
+            set,
             priority: params.priority,
             wait: params.wait_ms.map(Duration::from_millis),
             exclusive: params.exclusive,
@@ -249,6 +253,9 @@ pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>,
 
 fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
     let provider = state.pool.account(token.account).ok_or_else(lease_ended)?.record.provider.clone();
+    // without its set, only a lease that is known can go on
+    let known = || state.pool.lease(token.fence).map(|lease| lease.set.clone());
+    let set = token.set.clone().or_else(known).ok_or_else(lease_ended)?;
     Ok(Ticket {
         fence: token.fence,
         account: token.account,
@@ -256,7 +263,7 @@ fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
         target: target(state, &provider, token.model.as_deref(), token.pool.as_deref())?,
         session: token.session,
         label: token.label,
-        set: AccountSet::default(),
+        set,
     })
 }
 
@@ -327,6 +334,7 @@ fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
     if params.exclude.len() > MOST_EXCLUDED {
         return Err(bad(format!("`exclude` may name at most {MOST_EXCLUDED} accounts")));
     }
+    check_only(params.only.as_deref())?;
     if !PRIORITIES.contains(&params.priority) {
         return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
     }

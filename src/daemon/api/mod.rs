@@ -1,6 +1,7 @@
 //! The calls of the socket protocol, one file per group.
 
 mod account;
+mod account_set;
 mod agent_session;
 mod attest;
 mod config;

@@ -1,5 +1,7 @@
 //! Applies a new configuration; leases, limits, sessions and logins stay as they are.
 
+use std::sync::atomic::Ordering;
+
 use crate::config::{ConfigErrors, LoadedConfig};
 use crate::daemon::history;
 use crate::daemon::os::clock;
@@ -31,6 +33,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
         state.logins.configure(config, accounts.into_iter());
         state.apply_internal(now, Command::Configure(Box::new(state.config.config.pool.clone())));
         daemon.attest.configure(&state.config.config.pool);
+        daemon.directory_sets.store(!state.config.config.pool.directories.is_empty(), Ordering::Release);
         daemon.history.configure(history::settings(&state.config.config));
         state.events.notify(state.config.config.notify.is_on());
         state.events.config_reloaded(now.wall, &state.pool);

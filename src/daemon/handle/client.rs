@@ -1,10 +1,13 @@
 //! The client of a gateway request, by the key that it sends.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::peer::GatewayPeer;
 use super::{GatewayHandle, no_account::NoAccount};
+use crate::config::directory::comparable;
 use crate::daemon::os::clock;
 use crate::daemon::state::gateway_keys::{InvalidKey, ValidKey};
 use crate::daemon::state::{FIRST_GATEWAY_CONNECTION, KeyUse, LastingKey};
@@ -95,7 +98,8 @@ impl GatewayHandle {
             Ok(ValidKey::Lasting(key)) => {
                 let record = key.record();
                 let (id, agent, label) = (record.client, record.agent.clone(), record.label.clone());
-                Some(GatewayClient { key: Some(key), id, agent, label, ..client })
+                let directory = record.directory.clone();
+                Some(GatewayClient { key: Some(key), id, agent, label, directory, ..client })
             }
             Ok(ValidKey::Lease(fence, process, directory)) => {
                 Some(GatewayClient { lease: Some((fence, process)), id: fence.0, directory, ..client })
@@ -146,6 +150,15 @@ impl GatewayHandle {
             state.key_holders.get(holder)?.request.agent.clone()
         };
         client.agent.clone().or_else(of_lease)
+    }
+
+    /// The directory that a client works in, as `[directories]` compares directories: that of its key, or for a client
+    /// without a key that of the process at the other end of its connection.
+    pub(super) fn directory_of(&self, client: &GatewayClient, peer: &GatewayPeer) -> Option<Arc<str>> {
+        if client.has_key() {
+            return comparable(Path::new(&**client.directory.as_ref()?)).map(Arc::from);
+        }
+        self.daemon.directory_of_process(peer.process()?.pid)
     }
 
     /// The id of the gateway's `number`th connection.

@@ -64,6 +64,8 @@ struct LeaseQuery<'a> {
     request: &'a RouteRequest<'a>,
     of_key: HolderUse,
     needs: &'a RequestNeeds,
+    /// Where the client works.
+    directory: Option<&'a Arc<str>>,
 }
 
 /// How a request uses the lease of its client's key.
@@ -100,6 +102,8 @@ impl GatewayHandle {
         let mut awaits_token = false;
         loop {
             let attested = self.attest(client, request.peer).await;
+            let directory = self.directory_of(client, request.peer);
+            let directory = directory.as_ref();
             let left = wait.saturating_sub(clock::now().mono.since(began));
             let (attempt, of_key, needs, restriction) = {
                 let state = &mut *self.state();
@@ -110,7 +114,7 @@ impl GatewayHandle {
                 let origin = RequestOrigin { client, holder, held: fence, is_alone: of_key.is_alone };
                 let restriction = state.restriction(request, origin, clock::now().mono);
                 let needs = state.needs_of(request, &excluded, restriction, attested).map_err(NoLeaseReason::Bad)?;
-                let query = LeaseQuery { client, request, of_key, needs: &needs };
+                let query = LeaseQuery { client, request, of_key, needs: &needs, directory };
                 let attempt = self.attempt(state, query, fence, left);
                 (attempt.map_err(|reason| reason.explained(state, request, restriction)), of_key, needs, restriction)
             };
@@ -123,7 +127,7 @@ impl GatewayHandle {
                 LeaseAttempt::Queued(queued) => {
                     let granted = queued.answer().await.ok_or(NoLeaseReason::Gone)?;
                     let state = &mut *self.state();
-                    let query = LeaseQuery { client, request, of_key, needs: &needs };
+                    let query = LeaseQuery { client, request, of_key, needs: &needs, directory };
                     let granted = granted
                         .map_err(|refusal| query.refused(state, refusal).explained(state, request, restriction))?;
                     self.grant(state, query, granted)
@@ -161,6 +165,7 @@ impl GatewayHandle {
     /// When it is no refusal: the request is invalid, or its key's lease has ended.
     pub fn no_account(&self, client: &GatewayClient, request: &RouteRequest<'_>) -> Result<NoAccount, NoLeaseReason> {
         let attested = self.known_attestation(client, request.peer);
+        let directory = self.directory_of(client, request.peer);
         let state = &mut *self.state();
         let holder = state.holder_of(client)?;
         let now = clock::now();
@@ -169,9 +174,11 @@ impl GatewayHandle {
         let origin = RequestOrigin { client, holder, held: None, is_alone: of_key.is_alone };
         let restriction = state.restriction(request, origin, now.mono);
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
-        let query = LeaseQuery { client, request, of_key, needs: &needs }.lease_request(state, None);
+        let query = LeaseQuery { client, request, of_key, needs: &needs, directory: directory.as_ref() };
+        let query = query.lease_request(state, None);
         let found = state.no_account(&query, state.pool.refusal_for(now, &query));
-        Ok(NoAccount { restricted: state.restriction_in_words(request.provider, restriction), ..found })
+        let restricted = state.restriction_in_words(request.provider, restriction).or(found.restricted);
+        Ok(NoAccount { restricted, ..found })
     }
 
     /// The lease that the request uses from now on; it replaces the one it had before.
@@ -323,7 +330,10 @@ impl LeaseQuery<'_> {
             let of_holder = holder.request.clone();
             let bind = if self.of_key.is_alone { Bind::Connection(request.connection) } else { of_holder.bind };
             let holder = Holder { attested, ..of_holder.holder.clone() };
-            return LeaseRequest { target, bind, holder, exclude, account, exclusive: false, wait, ..of_holder };
+            // what restricts the holder's lease restricts its requests to other providers, too
+            let mut set = of_holder.set.clone();
+            set.directory = set.directory.or_else(|| self.directory.cloned());
+            return LeaseRequest { target, bind, holder, set, exclude, account, exclusive: false, wait, ..of_holder };
         }
         LeaseRequest {
             target,
@@ -336,7 +346,7 @@ impl LeaseQuery<'_> {
             agent: client.agent.clone(),
             account: None,
             exclude,
-            set: AccountSet::default(),
+            set: AccountSet { only: None, directory: self.directory.cloned() },
             priority: 0,
             wait,
             exclusive: false,
@@ -350,7 +360,8 @@ impl NoLeaseReason {
     fn explained(self, state: &State, request: &RouteRequest<'_>, by: Option<Restriction>) -> Self {
         match self {
             Self::Refused(mut found) => {
-                found.restricted = state.restriction_in_words(request.provider, by);
+                let words = state.restriction_in_words(request.provider, by);
+                found.restricted = words.or(found.restricted);
                 Self::Refused(found)
             }
             other => other,

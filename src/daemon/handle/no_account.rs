@@ -48,6 +48,7 @@ impl UnavailableAccount {
             Ineligible::Busy
             | Ineligible::Renewing
             | Ineligible::Reserved
+            | Ineligible::NotInSet
             | Ineligible::Disabled
             | Ineligible::NotAllowed
             | Ineligible::Excluded => false,
@@ -74,7 +75,9 @@ impl NoAccount {
 impl State {
     /// Adds to a refusal of the pool what its client should know.
     pub(super) fn no_account(&self, request: &LeaseRequest, refusal: Refusal) -> NoAccount {
-        let could_serve = |why| !matches!(why, Ineligible::Disabled | Ineligible::NotAllowed | Ineligible::Excluded);
+        let could_serve = |why| {
+            !matches!(why, Ineligible::NotInSet | Ineligible::Disabled | Ineligible::NotAllowed | Ineligible::Excluded)
+        };
         let accounts = refusal.accounts.iter().filter(|account| could_serve(account.why)).filter_map(|found| {
             let record = &self.pool.account(found.account)?.record;
             Some(UnavailableAccount {
@@ -84,7 +87,8 @@ impl State {
                 until: found.until,
             })
         });
-        NoAccount { accounts: accounts.collect(), refusal, restricted: None }
+        let restricted = self.pool.set_in_words(&request.set).map(|words| format!("the set: {words}"));
+        NoAccount { accounts: accounts.collect(), refusal, restricted }
     }
 
     /// What a client of the gateway reads as the name of an account.

@@ -90,6 +90,14 @@ impl GatewayPeer {
         self.ancestry.get_or_try_init(lookup).await.cloned()
     }
 
+    /// The process at the other end of a connection to the Unix socket.
+    pub(super) fn process(&self) -> Option<Process> {
+        match self.end {
+            PeerEnd::Process(process) => Some(process),
+            PeerEnd::Tcp(..) | PeerEnd::Unknown => None,
+        }
+    }
+
     pub(super) fn known_attestation(&self, stated: &StatedAgent, version: u64) -> Option<Attestation> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, _, attested) = last.as_ref().filter(|(known, at, _)| known == stated && *at == version)?;

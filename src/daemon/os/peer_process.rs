@@ -73,7 +73,13 @@ pub(crate) fn ancestry_of_tcp_peer(own: SocketAddr, peer: SocketAddr) -> Ancestr
     }
 }
 
-/// The working directory of a process. The pid may belong to another process by now: the caller checks that.
+/// The working directory of a process, if the system says it. The pid may belong to another process by now.
+pub(crate) fn working_directory(pid: u32) -> Option<PathBuf> {
+    blocking::check();
+    system::facts(pid)?.directory
+}
+
+/// The working directory of a process, for people. The pid may belong to another process by now: the caller checks that.
 pub(crate) fn directory_of(pid: u32) -> Option<String> {
     blocking::check();
     system::facts(pid)?.directory.as_deref().map(text)

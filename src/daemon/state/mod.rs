@@ -20,7 +20,7 @@ mod waiters;
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
@@ -118,6 +118,8 @@ pub struct Shared {
     /// Wakes requests that hold a lease and wait for an account that can serve them.
     pub(crate) capacity_changed: Notify,
     pub(crate) attest: AttestState,
+    /// Whether the configuration has sets of accounts for directories.
+    pub(crate) directory_sets: AtomicBool,
     /// Who may use the gateway's page.
     pub(crate) page: PageSessions,
     /// Why notifications cannot be sent.
@@ -278,6 +280,7 @@ impl Daemon {
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),
                 attest: AttestState::default(),
+                directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),

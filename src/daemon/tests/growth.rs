@@ -27,6 +27,7 @@ fn come_and_go(test: &mut TestDaemon, number: u64) {
         listed_at: now.wall,
         expires_at: None,
         max_leases: None,
+        directory: None,
         last_used_at: None,
         revoked_at: None,
     };

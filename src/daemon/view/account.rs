@@ -88,6 +88,8 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         leases: account.leases(),
         capacity: account.capacity(),
         priority: account.priority(),
+        reserve: account.reserve(),
+        fallback_only: account.is_fallback_only(),
         allowed_agents: account.allowed_agents().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),

@@ -33,6 +33,7 @@ pub(crate) fn gateway_key(key: &LastingKey, now: Wall) -> GatewayKeyInfo {
         revoked_at: key.revoked_at().map(|at| at.0),
         leases: key.in_use(),
         max_leases: record.max_leases,
+        directory: record.directory.as_deref().map(str::to_owned),
     }
 }
 

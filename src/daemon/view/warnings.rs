@@ -168,12 +168,18 @@ pub(crate) fn unmatched_accounts(config: &Config, pool: &Pool) -> Vec<String> {
             Some(format!("{number} sections of the configuration match no account: {}{more}", some.join(", ")))
         }
     };
+    let unknown = config.pool.directories.iter().filter_map(|set| {
+        let is_unknown = |name: &&String| !names.contains(name.as_str()) && !is_account(name);
+        let unknown: Vec<String> = set.accounts.iter().filter(is_unknown).map(|name| format!("{name:?}")).collect();
+        let names = unknown.join(", ");
+        (!unknown.is_empty()).then(|| format!("[directories.{:?}] names no account by {names}", set.name))
+    });
     let preferred = config.pool.selection.preferred_account.as_deref();
     let preferred = preferred.and_then(|name| match pool.find_account(name) {
         Ok(_) => None,
         Err(refusal) => Some(format!("selection.preferred_account is {name:?}, but {}", refusal.message)),
     });
-    unmatched.into_iter().chain(preferred).collect()
+    unmatched.into_iter().chain(unknown.take(MOST_NAMES)).chain(preferred).collect()
 }
 
 /// Warnings of one kind, each cut to a sensible length, and the number of the others.

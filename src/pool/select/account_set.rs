@@ -76,25 +76,21 @@ impl Pool {
     /// What a request is restricted to, in words; `None` if to nothing.
     pub fn set_in_words(&self, set: &AccountSet) -> Option<String> {
         let Membership { only, directory } = self.membership(set);
-        let only = only.map(|only| format!("{} (only)", self.names(only)));
-        let directory = directory.map(|at| {
-            let section = &self.settings.directories[at];
-            let names: Vec<&str> = section.accounts.iter().take(MOST_NAMED).map(String::as_str).collect();
-            let more = section.accounts.len().saturating_sub(MOST_NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{}{more} ([directories.{:?}])", names.join(", "), section.name)
-        });
+        let listed = |only: &[AccountId]| {
+            let accounts = only.iter().map(|id| self.account(*id).map_or_else(|| id.to_string(), short_name));
+            format!("{} (only)", in_short(accounts.collect()))
+        };
+        let of_directory = |at: usize| {
+            let accounts = self.accounts.iter().filter(|account| account.policy.directories.contains(&at));
+            let accounts: Vec<String> = accounts.map(short_name).collect();
+            let names = if accounts.is_empty() { "no account".to_owned() } else { in_short(accounts) };
+            format!("{names} ([directories.{:?}])", self.settings.directories[at].name)
+        };
+        let (only, directory) = (only.map(listed), directory.map(of_directory));
         match (only, directory) {
             (Some(only), Some(directory)) => Some(format!("{only} and {directory}")),
             (only, directory) => only.or(directory),
         }
-    }
-
-    fn names(&self, accounts: &[AccountId]) -> String {
-        let name = |id: &AccountId| self.account(*id).map_or_else(|| id.to_string(), Account::display_name);
-        let names: Vec<String> = accounts.iter().take(MOST_NAMED).map(name).collect();
-        let more = accounts.len().saturating_sub(MOST_NAMED);
-        if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
     }
 
     /// Why a request gets no account because of its set alone: no account of its provider is in it, or not the one that
@@ -108,7 +104,7 @@ impl Pool {
         let words = self.set_in_words(&ask.set).unwrap_or_default();
         let message = match (&ask.account, set.only, set.directory) {
             (Some(_), ..) => {
-                let name = slots.first().map(|&slot| self.accounts[slot].display_name()).unwrap_or_default();
+                let name = slots.first().map(|&slot| short_name(&self.accounts[slot])).unwrap_or_default();
                 format!("the account {name} is not in the set of this request: {words}")
             }
             (None, Some(_), Some(_)) => {
@@ -129,4 +125,17 @@ impl Pool {
         let account = self.accounts[slot].record.id;
         IneligibleAccount { account, why: Ineligible::NotInSet, until: None }
     }
+}
+
+/// The label of an account, else its id: messages about sets also reach agents, which see no address.
+fn short_name(account: &Account) -> String {
+    account.record.label.clone().unwrap_or_else(|| account.record.id.to_string())
+}
+
+/// The first names, and the number of the others.
+fn in_short(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
+    let names = names.join(", ");
+    if more > 0 { format!("{names} and {more} more") } else { names }
 }

@@ -1,12 +1,10 @@
 //! Which account a request gets: from the account it names down to the strategy (docs/architecture.md, selection).
 
-use crate::pool::account::Account;
 use crate::pool::account::digest::{Rank, SelectionKey};
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::model::{
-    Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, OveragePolicy, Overflow, QuotaChoice, QuotaChoices, Refusal,
-    RefusalKind,
+    Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, Overflow, QuotaChoices, Refusal, RefusalKind,
 };
 use crate::pool::select::eligibility::{is_closed, is_closed_on};
 use crate::pool::select::strategy;
@@ -30,13 +28,6 @@ struct Search<'a> {
     /// The account it names.
     pinned: Option<usize>,
     provider: &'a ProviderAccounts,
-}
-
-/// Why an account is used after others, whatever their load: the later, the greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct Resort {
-    is_fallback: bool,
-    pays_overage: bool,
 }
 
 /// An account that outranks the order.
@@ -241,48 +232,6 @@ impl Pool {
         }
     }
 
-    /// Whether the account is a last resort, and one that is to be used before it can serve: it pays for requests beyond
-    /// its plan and the other one does not, or it is a fallback and the other one is not.
-    pub(crate) fn is_left_for_another(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, slot: usize) -> bool {
-        let resort = self.resort(slot, ask, quotas, now);
-        if resort == Resort::default() {
-            return false;
-        }
-        // any quota of another account is used before a fallback
-        let quotas = if resort.is_fallback { ask.target.quotas(&self.settings.quota) } else { quotas };
-        let is_earlier = |other: usize| {
-            other != slot
-                && self.resort(other, ask, quotas, now) < resort
-                && self.ineligible_on(other, ask, quotas, now).is_none()
-        };
-        let provider = self.accounts.of_provider(&ask.target.provider);
-        provider.is_some_and(|all| all.slots().iter().any(|&other| is_earlier(other)))
-    }
-
-    fn resort(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Resort {
-        let pays_overage = self.avoids(slot, self.quotas_of(slot, ask, quotas), now);
-        Resort { is_fallback: self.accounts[slot].policy.fallback_only, pays_overage }
-    }
-
-    /// Whether the quota that would serve is paid for beyond the plan, which the settings avoid.
-    pub(crate) fn avoids(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
-        let account = &self.accounts[slot];
-        !account.overage.is_empty()
-            && self.settings.quota.overage == OveragePolicy::Avoid
-            && account.pays_overage(self.quota_in_use(account, quotas, now).quota, now.wall)
-    }
-
-    /// The account's place in the order, behind those whose quota is nearly or entirely used up.
-    pub(crate) fn place(&self, slot: usize, order: Rank, quotas: QuotaChoices, now: Now) -> Rank {
-        if self.avoids(slot, quotas, now) {
-            order.paid_overage()
-        } else if self.is_over_threshold(slot, quotas, now) {
-            order.over_threshold()
-        } else {
-            order
-        }
-    }
-
     /// Collects the open accounts that lead the order into `ties`, and returns the lowest load of all open ones.
     fn leading(
         &self,
@@ -372,19 +321,6 @@ impl Pool {
                 allowed
             }
         }
-    }
-
-    /// Whether the quota that would serve is over the soft threshold.
-    pub(crate) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
-        let threshold = self.settings.quota.soft_threshold;
-        let account = &self.accounts[slot];
-        let quota = self.quota_in_use(account, quotas, now);
-        threshold < 1.0 && account.usage.highest(quota.quota, now.wall).is_some_and(|used| used >= threshold)
-    }
-
-    /// The quota of the account that would serve.
-    pub(crate) fn quota_in_use<'a>(&self, account: &Account, quotas: QuotaChoices<'a>, now: Now) -> QuotaChoice<'a> {
-        quotas.second.filter(|_| is_closed(account, quotas.first, now)).unwrap_or(quotas.first)
     }
 
     /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).

@@ -6,4 +6,5 @@ pub(crate) mod compare;
 pub(crate) mod eligibility;
 pub(crate) mod explain;
 pub(crate) mod forecast;
+pub(crate) mod order;
 pub(crate) mod strategy;

@@ -117,6 +117,12 @@ pub struct AccountInfo {
     pub client_id: Option<String>,
     /// The limit resets that it has banked with its provider; null if none are known.
     pub resets: Option<BankedResetsInfo>,
+    /// The part of its windows that is kept for requests that name it, 0 to 1.
+    #[serde(default)]
+    pub reserve: f64,
+    /// Whether it is used only while no other account can serve.
+    #[serde(default)]
+    pub fallback_only: bool,
 }
 
 impl AccountInfo {

@@ -18,6 +18,9 @@ pub struct ForecastInfo {
     pub next_at: Option<u64>,
     /// Every account of the provider.
     pub accounts: Vec<OutlookInfo>,
+    /// The accounts that may be used, in words; null if any.
+    #[serde(default)]
+    pub set: Option<String>,
 }
 
 /// The outlook for one account.
@@ -77,6 +80,9 @@ pub struct RequestInfo {
     pub agent: Option<String>,
     /// The requested account.
     pub account: Option<String>,
+    /// The accounts that it may use, in words; null if any.
+    #[serde(default)]
+    pub set: Option<String>,
 }
 
 /// How a request was decided.
@@ -209,4 +215,7 @@ pub struct CandidateInfo {
     pub used_7d: Option<f64>,
     /// When the weekly window resets, epoch ms.
     pub resets_7d_at: Option<u64>,
+    /// Whether it is used only while no other account can serve.
+    #[serde(default)]
+    pub fallback_only: bool,
 }

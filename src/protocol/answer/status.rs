@@ -204,6 +204,9 @@ pub struct GatewayKeyInfo {
     pub leases: u32,
     /// How many it may have at the same time.
     pub max_leases: Option<u32>,
+    /// The directory that its clients work in.
+    #[serde(default)]
+    pub directory: Option<String>,
 }
 
 /// A key that was revoked.

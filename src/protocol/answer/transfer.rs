@@ -88,6 +88,12 @@ pub struct ExportedAccount {
     pub organization_id: Option<String>,
     /// The name of that organisation.
     pub organization: Option<String>,
+    /// The part of its windows that is kept for requests that name it.
+    #[serde(default)]
+    pub reserve: f64,
+    /// Whether it is used only while no other account can serve.
+    #[serde(default)]
+    pub fallback_only: bool,
 }
 
 /// A quota window of an exported account.

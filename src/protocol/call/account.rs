@@ -78,7 +78,7 @@ pub struct VerifyAccountParams {
 }
 
 /// `account.set`; omitted fields do not change.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetAccountParams {
     /// The account.
@@ -107,6 +107,10 @@ pub struct SetAccountParams {
     pub client_id: Option<String>,
     /// When the new secret expires, epoch ms [default: it does not].
     pub expires_at: Option<u64>,
+    /// The part of its windows that is kept for requests that name it, 0 to 1.
+    pub reserve: Option<f64>,
+    /// Whether it is used only while no other account can serve.
+    pub fallback_only: Option<bool>,
 }
 
 /// `account.disable`

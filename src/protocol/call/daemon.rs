@@ -85,7 +85,8 @@ pub struct GatewayKeyParams {
     pub agent: Option<String>,
     /// Of a lasting key: a label for people.
     pub label: Option<String>,
-    /// Of a lease's key: the holder's working directory, for the usage statistics.
+    /// The working directory of the clients with the key: `[directories]` may have a set of accounts for it, and the
+    /// history shows it. For a lease's key, that of the lease counts before this one.
     pub directory: Option<String>,
     /// Of a lasting key: it ends after this time, in ms.
     pub ttl_ms: Option<u64>,

@@ -44,6 +44,12 @@ pub struct AcquireParams {
     pub exclusive: bool,
     /// Calls with the same id get the same answer for 60 s.
     pub request_id: Option<String>,
+    /// Only these accounts, of whatever provider; also when the lease moves, and for the other providers that its
+    /// gateway key uses.
+    pub only: Option<Vec<String>>,
+    /// The holder's working directory, an absolute path: `[directories]` may have a set of accounts for it [default:
+    /// that of the process, if the system says it].
+    pub directory: Option<String>,
 }
 
 /// What ends a lease, besides a release and its TTL.
@@ -113,6 +119,12 @@ pub struct ForecastParams {
     pub model: Option<String>,
     /// How many leases are wanted.
     pub count: Option<u32>,
+    /// Only these accounts.
+    pub only: Option<Vec<String>>,
+    /// The agent's name, for the `use` policy; without it the policies are ignored.
+    pub agent: Option<String>,
+    /// The working directory of those that would be started: `[directories]` may have a set of accounts for it.
+    pub directory: Option<String>,
 }
 
 /// `explain`
@@ -123,6 +135,10 @@ pub struct ExplainParams {
     pub what: Option<String>,
     /// For an account: the model to explain it for.
     pub model: Option<String>,
+    /// For an account: the request may use these accounts only.
+    pub only: Option<Vec<String>>,
+    /// For an account: the directory that the request comes from.
+    pub directory: Option<String>,
 }
 
 /// `lease.move`: one of `lease` and `pid`.

@@ -92,6 +92,12 @@ pub struct ImportEntry {
     pub resource: Option<String>,
     /// When it may be refreshed, epoch ms, if the server rejects an earlier refresh.
     pub refresh_from: Option<u64>,
+    /// The part of its windows that is kept for requests that name it.
+    #[serde(default)]
+    pub reserve: f64,
+    /// Whether it is used only while no other account can serve.
+    #[serde(default)]
+    pub fallback_only: bool,
 }
 
 /// A limit that another tool recorded.

@@ -24,7 +24,7 @@ pub(super) fn filled() -> Home {
     store.write(Write::SaveLink(id(2), Some(link)), None);
     store.write(Write::SaveFormer(id(2), Some(former("before"))), None);
     store.write(Write::MarkRefresh(id(3), Some(Wall(70))), None);
-    store.write(Write::SaveLease(full_lease(7, 1)), None);
+    store.write(Write::SaveLease(restricted_lease(7, 1)), None);
     store.write(Write::SaveLease(lease(8, 2)), None);
     store.write(Write::SaveLimit(limit(1, "claude", 1_800_000_000_000)), None);
     store.write(Write::SaveLimit(limit(2, "claude", 1_800_000_000_001)), None);
@@ -106,7 +106,7 @@ fn a_flipped_bit_is_refused_or_reported_or_changes_nothing() {
             }
         }
     }
-    assert!(refused > 50 && reported > 400 && equal > 50, "{refused} refused, {reported} reported, {equal} equal");
+    assert!(refused > 50 && reported > 300 && equal > 50, "{refused} refused, {reported} reported, {equal} equal");
 }
 
 /// Numbers below a bound, always the same ones.

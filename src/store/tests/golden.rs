@@ -12,6 +12,7 @@ const V5: &str = include_str!("golden/5.sql");
 const V6: &str = include_str!("golden/6.sql");
 const V7: &str = include_str!("golden/7.sql");
 const V8: &str = include_str!("golden/8.sql");
+const V9: &str = include_str!("golden/9.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -38,6 +39,7 @@ fn databases_of_all_schemas_open() {
         (V6, of_schema_5()),
         (V7, of_schema_5()),
         (V8, of_schema_5()),
+        (V9, of_schema_9()),
     ] {
         opens(golden, &sample);
     }
@@ -52,6 +54,13 @@ fn the_oauth_clients_of_schema_8_open() {
     home.raw().execute_batch(V8).unwrap();
     let loaded = home.open().loaded;
     assert_eq!(loaded.clients, [client("mine"), StoredClient { secret: None, ..client("public") }]);
+}
+
+#[test]
+fn the_directories_of_gateway_keys_of_schema_9_open() {
+    let home = home();
+    home.raw().execute_batch(V9).unwrap();
+    assert_eq!(home.open().loaded.gateway_keys, [gateway_key(1), key_of_a_directory()]);
 }
 
 /// Schema 6 lists the keys of the gateway; those of earlier versions are valid by their content.
@@ -173,6 +182,16 @@ fn of_schema_5() -> Snapshot {
     Snapshot { accounts: [of_schema_4.accounts, vec![member_of_a_team()]].concat(), ..of_schema_4 }
 }
 
+fn of_schema_9() -> Snapshot {
+    let of_schema_5 = of_schema_5();
+    let accounts = [of_schema_5.accounts, vec![kept_account(5)]].concat();
+    Snapshot { accounts, leases: vec![restricted_lease(9, 5), pooled_lease()], ..of_schema_5 }
+}
+
+fn key_of_a_directory() -> GatewayKeyRecord {
+    GatewayKeyRecord { directory: Some("/home/user/client-a".into()), ..gateway_key(2) }
+}
+
 fn member_of_a_team() -> AccountRecord {
     let owner = AccountOwner {
         person: Some("uuid-1".into()),
@@ -228,7 +247,7 @@ fn print_golden() {
     let home = home();
     let store = home.open().store;
     store.write(account(1, "golden"), None);
-    for record in [login_ended(), to_be_verified(), member_of_a_team()] {
+    for record in [login_ended(), to_be_verified(), member_of_a_team(), kept_account(5)] {
         store.write(Write::SaveAccount { record, credential: None }, None);
     }
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
@@ -237,8 +256,10 @@ fn print_golden() {
     store.write(Write::SaveSession(session("s", 1, 9)), None);
     store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);
     store.write(Write::SaveLease(pooled_lease()), None);
+    store.write(Write::SaveLease(restricted_lease(9, 5)), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
+    store.write(Write::SaveGatewayKey(key_of_a_directory()), None);
     store.write(Write::SaveClient(client("mine")), None);
     store.write(Write::SaveClient(StoredClient { secret: None, ..client("public") }), None);
     store.close(true);

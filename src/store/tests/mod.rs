@@ -152,6 +152,7 @@ fn gateway_key(number: u8) -> GatewayKeyRecord {
         listed_at: Wall(1_700_000_000_000),
         expires_at: Some(Wall(1_800_000_000_000)),
         max_leases: Some(3),
+        directory: None,
         last_used_at: Some(Wall(1_700_000_000_001)),
         revoked_at: Some(Wall(1_700_000_000_002)),
     }
@@ -165,6 +166,16 @@ fn client(name: &str) -> StoredClient {
         secret: Some(Arc::new(Secret::new(format!("secret-of-{name}")))),
         added_at: Wall(1_700_000_000_003),
     }
+}
+
+fn kept_account(bits: u64) -> AccountRecord {
+    AccountRecord { reserve: 0.25, fallback_only: true, ..record(bits) }
+}
+
+fn restricted_lease(fence: u64, account: u64) -> Lease {
+    let only = [AccountId::from_bits(1), AccountId::from_bits(5)];
+    let set = AccountSet { only: Some(only.into()), directory: Some("/home/user/client-a".into()) };
+    Lease { set, ..full_lease(fence, account) }
 }
 
 fn account(bits: u64, access: &str) -> Write {
@@ -210,10 +221,6 @@ fn full_lease(fence: u64, account: u64) -> Lease {
         holder: Holder { process: Some(process), program: Some(Arc::from("claude")), ..Holder::default() },
         exclusive: true,
         pinned: true,
-        set: AccountSet {
-            only: Some([AccountId::from_bits(1), AccountId::from_bits(2)].into()),
-            directory: Some("/home/user/work".into()),
-        },
         ttl: Some(Duration::from_millis(90_500)),
         expires: Some(Mono(123_456)),
         request_id: Some("r-1".into()),

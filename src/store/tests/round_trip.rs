@@ -18,6 +18,8 @@ fn every_record_comes_back_as_it_was() {
         max_leases: Some(7),
         priority: -3,
         allowed_agents: Some(vec!["claude-code".into(), "a \"quoted\" one".into()]),
+        reserve: 0.125,
+        fallback_only: true,
         project_id: Some("p-1".into()),
         owner: AccountOwner {
             person: Some("v-1".into()),
@@ -31,7 +33,7 @@ fn every_record_comes_back_as_it_was() {
         AccountRecord { login_state: LoginState::NeedsVerification(Verification::at(Some("https://x"))), ..record(1) };
     store.write(Write::SaveAccount { record: full.clone(), credential: Some(credential("two")) }, None);
     store.write(Write::SaveAccount { record: verify.clone(), credential: None }, None);
-    for lease in [full_lease(8, 2), lease(9, 1)] {
+    for lease in [full_lease(8, 2), lease(9, 1), restricted_lease(10, 1)] {
         store.write(Write::SaveLease(lease), None);
     }
     for scope in [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service] {
@@ -57,7 +59,7 @@ fn every_record_comes_back_as_it_was() {
 
     let OpenedStore { loaded, .. } = home.open();
     assert_eq!(loaded.snapshot.accounts, [full.clone(), verify]);
-    assert_eq!(loaded.snapshot.leases, [full_lease(8, 2), lease(9, 1)]);
+    assert_eq!(loaded.snapshot.leases, [full_lease(8, 2), lease(9, 1), restricted_lease(10, 1)]);
     assert_eq!(loaded.snapshot.limits.len(), 50);
     assert!(loaded.snapshot.limits.iter().all(|limit| limit.key == format!("claude:{}", limit.reason.name())));
     assert_eq!(loaded.snapshot.sessions, [session("s", 2, 5)]);
@@ -280,7 +282,8 @@ fn gateway_keys_come_back_as_they_were_and_their_last_use_changes_nothing_else()
         revoked_at: None,
         ..gateway_key(2)
     };
-    for key in [gateway_key(1), plain.clone(), gateway_key(3)] {
+    let placed = GatewayKeyRecord { directory: Some("/home/user/client-a".into()), ..gateway_key(4) };
+    for key in [gateway_key(1), plain.clone(), gateway_key(3), placed.clone()] {
         assert_eq!(store.done(Write::SaveGatewayKey(key)), Ok(()));
     }
     let uses = vec![([1; 32], Wall(7)), ([2; 32], Wall(8)), ([9; 32], Wall(9))];
@@ -288,5 +291,5 @@ fn gateway_keys_come_back_as_they_were_and_their_last_use_changes_nothing_else()
     store.write(Write::DropGatewayKey([3; 32]), None);
     store.close(true);
     let used = |key, at| GatewayKeyRecord { last_used_at: Some(Wall(at)), ..key };
-    assert_eq!(home.open().loaded.gateway_keys, [used(gateway_key(1), 7), used(plain, 8)]);
+    assert_eq!(home.open().loaded.gateway_keys, [used(gateway_key(1), 7), used(plain, 8), placed]);
 }

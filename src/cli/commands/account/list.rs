@@ -115,6 +115,10 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     fields.push(("priority", info.priority.to_string()));
+    let percent = format!("{:.0} % of its windows, for requests that name it", info.reserve * 100.0);
+    fields.extend((info.reserve > 0.0).then_some(("reserve", percent)));
+    let fallback = "serves only while no other account can".to_owned();
+    fields.extend(info.fallback_only.then_some(("fallback", fallback)));
     fields.push(("use", info.allowed_agents.join(", ")));
     fields.extend(terms(&info.provider, info.kind, &info.allowed_agents).map(|sentence| ("terms", sentence)));
     fields.extend(info.credential_expires_at.map(|at| ("token ends", format::clock_and_span(now, at))));

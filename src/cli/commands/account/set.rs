@@ -12,7 +12,8 @@ use crate::protocol::{SecretText, SetAccountParams};
 pub(crate) struct AccountSetArgs {
     #[command(flatten)]
     account: AccountArg,
-    /// label, email, tier, project_id, max_leases, priority, use (a,b) or client_id; an empty value removes it
+    /// label, email, tier, project_id, max_leases, priority, reserve (0 to 1), fallback_only (true or false), use (a,b) or
+    /// client_id; an empty value removes it
     #[arg(value_name = "KEY=VALUE", required_unless_present_any = ["api_key_stdin", "token_stdin"])]
     changes: Vec<String>,
     /// Read a new API key from standard input, which replaces the account's
@@ -23,7 +24,8 @@ pub(crate) struct AccountSetArgs {
     token_stdin: bool,
 }
 
-const KEYS: [&str; 8] = ["label", "email", "tier", "project_id", "max_leases", "priority", "use", "client_id"];
+const KEYS: [&str; 10] =
+    ["label", "email", "tier", "project_id", "max_leases", "priority", "reserve", "fallback_only", "use", "client_id"];
 
 pub(super) fn set(options: AccountSetArgs, context: &Context) -> Result<(), CliError> {
     let mut change = change(options.account.account, &options.changes).map_err(CliError::usage)?;
@@ -59,6 +61,8 @@ fn change(account: String, changes: &[String]) -> Result<SetAccountParams, Strin
             "project_id" => change.project_id = Some(value.to_owned()),
             "max_leases" => change.max_leases = Some(capacity(&change.account, value)?),
             "priority" => change.priority = Some(number(key, value, "a whole number")?),
+            "reserve" => change.reserve = Some(share(value)?),
+            "fallback_only" => change.fallback_only = Some(switch(value)?),
             "client_id" => change.client_id = Some(value.to_owned()),
             "use" => change.allowed_agents = Some(list(value)),
             _ => return Err(format!("unknown key {key:?}; the known keys are {}", KEYS.join(", "))),
@@ -76,6 +80,20 @@ fn capacity(account: &str, value: &str) -> Result<u32, String> {
         ));
     }
     Ok(most)
+}
+
+/// A part of the windows.
+fn share(value: &str) -> Result<f64, String> {
+    let share: f64 = number("reserve", value, "a number from 0 to 1, such as 0.2")?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("reserve must be from 0 to 1, not {value}")) }
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "true" => Ok(true),
+        "false" | "" => Ok(false),
+        _ => Err(format!("fallback_only must be true or false, not {value:?}")),
+    }
 }
 
 /// An empty text is 0, which removes the value.
@@ -108,6 +126,10 @@ mod tests {
         assert_eq!(all.allowed_agents.unwrap(), ["claude", "codex"]);
         assert_eq!(all.project_id, None);
         assert_eq!(parse(&["tier=max"]).unwrap().tier, Some(Tier::Ultra));
+        let kept = parse(&["reserve=0.2", "fallback_only=true"]).unwrap();
+        assert_eq!((kept.reserve, kept.fallback_only), (Some(0.2), Some(true)));
+        let all_used = parse(&["reserve=", "fallback_only="]).unwrap();
+        assert_eq!((all_used.reserve, all_used.fallback_only), (Some(0.0), Some(false)));
         let none = parse(&["max_leases=", "use=", "tier="]).unwrap();
         assert_eq!((none.max_leases, none.allowed_agents, none.tier), (Some(0), Some(vec![]), Some(Tier::Unknown)));
     }
@@ -120,6 +142,10 @@ mod tests {
             ("max_leases=many", "a number from 1"),
             ("max_leases=-1", "a number from 1"),
             ("max_leases=0", "lessor account disable work"),
+            ("reserve=1.5", "from 0 to 1"),
+            ("reserve=NaN", "from 0 to 1"),
+            ("reserve=half", "such as 0.2"),
+            ("fallback_only=yes", "true or false"),
             ("tier=gold", "ultra, pro, free"),
         ] {
             assert!(parse(&[text]).unwrap_err().contains(part), "{text}");

@@ -49,7 +49,7 @@ impl Named {
     fn by(command: &str, argument: &Arg) -> Option<Self> {
         let value = argument.get_value_names().unwrap_or_default().join(" ");
         Some(match argument.get_id().as_str() {
-            "account" | "exclude" => Self::Account,
+            "account" | "exclude" | "only" => Self::Account,
             "to" if command == "move" => Self::Account,
             "provider" if value == "PROVIDER" && command == "token" => Self::AgentOrProvider,
             "provider" if command == "login" => Self::LoginProgramOrProvider,

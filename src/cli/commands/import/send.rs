@@ -154,6 +154,8 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         login_ended: entry.login_ended.clone(),
         allowed_agents: entry.allowed_agents.clone(),
         max_leases: entry.max_leases,
+        reserve: entry.reserve,
+        fallback_only: entry.fallback_only,
         priority: entry.priority,
         as_of: entry.as_of.map(|at| at.0),
         mode: entry.mode.map(|mode| mode.name().to_owned()),

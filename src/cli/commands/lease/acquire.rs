@@ -7,7 +7,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process};
-use crate::cli::launch::{parse_duration, wait_for_lease};
+use crate::cli::launch::{parse_duration, wait_for_lease, working_directory};
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::protocol::{AcquireParams, BindTo};
@@ -84,6 +84,9 @@ pub(crate) struct TokenArgs {
     /// A conversation that should stay on one account
     #[arg(long)]
     session: Option<String>,
+    /// Lease these accounts only: ids, prefixes of them, email addresses or labels
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    only: Vec<String>,
     /// How long to wait for an account; 0s: do not wait [default: limits.max_rate_limit_wait]
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     wait: Option<Duration>,
@@ -100,6 +103,8 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
         wait_ms: args.wait.map(millis),
         bind: BindTo::Pid(caller.pid),
         credential: true,
+        only: Some(args.only).filter(|only| !only.is_empty()),
+        directory: working_directory(),
         agent: purpose.agent,
         ..AcquireParams::default()
     };

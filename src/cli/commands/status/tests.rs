@@ -267,6 +267,12 @@ fn an_account_that_can_serve_other_models_is_not_called_limited() {
 fn one_line_has_each_provider() {
     assert_eq!(one_line(&mixed().0, NOW), "claude 2/5 · codex 0/3 until 17:17 · gemini 2/4");
     assert_eq!(one_line(&status(vec![]), NOW), "lessor: no accounts");
+    let mut busy = mixed().0;
+    busy.queue = from_value(serde_json::json!([
+        {"position": 1, "eta_at": null, "provider": "anthropic", "model": null, "label": null}
+    ]))
+    .unwrap();
+    assert!(one_line(&busy, NOW).ends_with(" · gemini 2/4 · 1 waiting"));
 }
 
 #[test]

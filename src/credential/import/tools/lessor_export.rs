@@ -44,6 +44,8 @@ fn entry(account: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
     entry.tier = tier.unwrap_or(Tier::Unknown);
     let list = account.value("use").and_then(Value::as_array);
     entry.allowed_agents = list.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+    entry.reserve = account.value("reserve").and_then(Value::as_f64).unwrap_or_default();
+    entry.fallback_only = account.value("fallback_only").and_then(Value::as_bool).unwrap_or_default();
     entry.max_leases = account.value("max_leases").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
     entry.priority = account.value("priority").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
     if account.flag("enabled") == Some(false) {

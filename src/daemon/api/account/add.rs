@@ -288,6 +288,13 @@ pub fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {
     Err(bad(message).hint("an account that gets no lease is disabled: lessor account disable A"))
 }
 
+pub fn check_reserve(reserve: Option<f64>) -> Result<(), ErrorInfo> {
+    match reserve {
+        Some(part) if !(0.0..=1.0).contains(&part) => Err(bad(format!("`reserve` is {part}; it may be from 0 to 1"))),
+        _ => Ok(()),
+    }
+}
+
 pub fn check_refresh_token(kind: CredentialKind, token: Option<&SecretText<'_>>) -> Result<(), ErrorInfo> {
     match token {
         Some(_) if kind != CredentialKind::Oauth => Err(bad("only a login has a refresh token")),

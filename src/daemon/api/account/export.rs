@@ -41,6 +41,8 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
         allowed_agents: record.allowed_agents.clone(),
         max_leases: record.max_leases,
         priority: record.priority,
+        reserve: record.reserve,
+        fallback_only: record.fallback_only,
         enabled: record.enabled,
         disabled_reason: record.disabled_reason.clone(),
         needs_login,

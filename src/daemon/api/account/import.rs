@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use super::add::{
-    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_resource, check_secret,
-    new_id, new_ids,
+    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_reserve, check_resource,
+    check_secret, new_id, new_ids,
 };
 use super::of_each_account;
 use super::remedy::{login_remedy, other_remedy};
@@ -292,8 +292,8 @@ fn new(
         max_leases: entry.max_leases,
         priority: entry.priority.unwrap_or_default(),
         allowed_agents: Some(allowed_agents),
-        reserve: 0.0,
-        fallback_only: false,
+        reserve: entry.reserve,
+        fallback_only: entry.fallback_only,
         project_id: entry.project_id.clone(),
         owner: entry.owner.clone(),
         created_at: clock::now().wall,
@@ -385,6 +385,8 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
         allowed_agents: given.allowed_agents,
         max_leases: given.max_leases,
         priority: given.priority,
+        reserve: given.reserve,
+        fallback_only: given.fallback_only,
         file: given.file,
         mode,
         as_of: given.as_of.map(Wall),
@@ -430,6 +432,7 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     }
     check_resource(given.kind, given.resource.as_deref(), given.client_id.as_deref())?;
     check_max_leases(given.max_leases)?;
+    check_reserve(Some(given.reserve))?;
     check_refresh_token(given.kind, given.refresh_token.as_ref())?;
     // a login without an access token is refreshed first
     if given.secret.0.is_empty() && given.refresh_token.is_some() { Ok(()) } else { check_secret(&given.secret.0) }

@@ -10,7 +10,7 @@ pub mod replace;
 pub mod reset;
 pub mod usage;
 
-use self::add::{check_account_texts, check_agents};
+use self::add::{check_account_texts, check_agents, check_reserve};
 use super::connection::planner::let_others_lock;
 use crate::config::format_key;
 use crate::daemon::api::reply::{CallReply, CallResult};
@@ -104,10 +104,13 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         ("project_id", params.project_id.as_deref()),
     ])?;
     check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;
+    check_reserve(params.reserve)?;
     let given = [
         ("max_leases", params.max_leases.is_some()),
         ("priority", params.priority.is_some()),
         ("use", params.allowed_agents.is_some()),
+        ("reserve", params.reserve.is_some()),
+        ("fallback_only", params.fallback_only.is_some()),
     ];
     let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
     refuse_configured(state, account, &keys)?;
@@ -122,6 +125,8 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         max_leases: params.max_leases,
         priority: params.priority,
         allowed_agents,
+        reserve: params.reserve,
+        fallback_only: params.fallback_only,
         ..AccountChange::default()
     })
 }
@@ -139,6 +144,8 @@ fn refuse_configured(state: &State, account: AccountId, keys: &[&str]) -> Result
     let decides = |key: &str| match key {
         "max_leases" => section.max_leases.is_some(),
         "priority" => section.priority.is_some(),
+        "reserve" => section.reserve.is_some(),
+        "fallback_only" => section.fallback_only.is_some(),
         _ => section.allowed_agents.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };

@@ -273,6 +273,7 @@ fn record_of_sealed(hash: [u8; 32], sealed: GatewayKey, now: Wall) -> Option<Gat
         listed_at: now,
         expires_at: None,
         max_leases: None,
+        directory: None,
         last_used_at: None,
         revoked_at: None,
     })

@@ -38,6 +38,7 @@ fn new_key(number: u8) -> (String, GatewayKeyRecord) {
         listed_at: NOW,
         expires_at: None,
         max_leases: None,
+        directory: None,
         last_used_at: None,
         revoked_at: None,
     };

@@ -93,6 +93,12 @@ fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) ->
     if info.priority != 0 {
         fields.add("priority", &info.priority.to_string());
     }
+    if info.reserve > 0.0 {
+        fields.add("reserve", &format!("{:.0} %", info.reserve * 100.0));
+    }
+    if info.fallback_only {
+        fields.add("fallback", "only");
+    }
     fields.add("last used", &format::last(now, info.last_used_at));
     if let Some(at) = info.credential_expires_at {
         fields.add("token", &format!("ends {}", format::clock_and_span(now, at)));
