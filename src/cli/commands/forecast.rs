@@ -113,11 +113,16 @@ fn provider_text(one: &ProviderForecast, count: Option<u32>, now: u64, output: &
         (0, Some(_)) => Tint::Warn,
         _ => Tint::Good,
     };
-    let set = set.as_ref().map(|set| format!("; only {}", clean(set))).unwrap_or_default();
-    let mut text = output.prose(&format!("{}: {}{set}\n", output.tint(tint, &name), answer(&one.forecast, count, now)));
+    let name = output.tint(tint, &name);
+    let set = set.as_deref().map(clean);
+    let is_out = |account: &OutlookInfo| account.why.as_deref() == Some(format::NOT_IN_SET);
+    if let Some(set) = set.as_ref().filter(|_| accounts.iter().all(is_out)) {
+        return output.prose(&format!("{name}: no agent can start, because the set has no account of it: {set}\n"));
+    }
+    let set = set.map(|set| format!("; only {set}")).unwrap_or_default();
+    let mut text = output.prose(&format!("{name}: {}{set}\n", answer(&one.forecast, count, now)));
     let mut table = Table::new(&[Column::name("ACCOUNT"), Column::number("NOW"), Column::flexible("STATE", 14)]);
-    let shown = accounts.iter().filter(|account| account.why.as_deref() != Some("not_in_set"));
-    for account in shown {
+    for account in accounts.iter().filter(|account| !is_out(account)) {
         let tint = if account.room > 0 { Tint::Strong } else { Tint::Faint };
         table.row(vec![
             (account.label.clone().unwrap_or_else(|| account.id.clone()), Some(tint)),
@@ -198,6 +203,15 @@ mod tests {
         ] {
             assert_eq!(answer(&found, count, NOW), expected);
         }
+    }
+
+    #[test]
+    fn a_provider_without_an_account_in_the_set_says_so() {
+        let accounts = vec![account("other", 0, Some("not_in_set"), None)];
+        let forecast = ForecastInfo { accounts, set: Some("work (only)".into()), ..forecast(0, 0, None) };
+        let one = ProviderForecast { provider: "openai".into(), agent: Some("codex".into()), forecast };
+        let text = provider_text(&one, None, NOW, &Output::plain(80));
+        assert_eq!(text, "codex: no agent can start, because the set has no account of it: work (only)\n");
     }
 
     #[test]

@@ -81,13 +81,16 @@ pub(crate) fn reason(name: &str) -> String {
     }
 }
 
+/// The reason of an account that a request may not use, because of its set.
+pub(crate) const NOT_IN_SET: &str = "not_in_set";
+
 /// What keeps an account from serving a request: its state, or what is in the way of this request.
 pub(crate) fn obstacle(name: &str) -> String {
     match name {
         "not_allowed" => "not for this agent".to_owned(),
         "busy" => "in use".to_owned(),
         "lacks_model" => "lacks the model".to_owned(),
-        "not_in_set" => "not in the set".to_owned(),
+        NOT_IN_SET => "not in the set".to_owned(),
         "excluded" => "excluded, or not suited to this request".to_owned(),
         other => spaced(other),
     }

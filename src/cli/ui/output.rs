@@ -131,7 +131,8 @@ impl Output {
         let data = &error.info.data;
         let label = |tint, label| paint(self.colour_notes, tint, label);
         let mut text = format!("{} {}\n", label(Tint::Bad, "error:"), visible::escape_lines(error.message()));
-        for account in &data.accounts {
+        // which accounts may be used, the message says
+        for account in data.accounts.iter().filter(|account| account.why != format::NOT_IN_SET) {
             let until = account.until.map(|until| format!(" {}", format::until_clock(now, until))).unwrap_or_default();
             let name = account.name.as_ref().unwrap_or(&account.id);
             text += &format!("  {}: {}{until}\n", clean(name), clean(&format::obstacle(&account.why)));

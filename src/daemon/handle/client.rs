@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
@@ -155,6 +156,9 @@ impl GatewayHandle {
     /// The directory that a client works in, as `[directories]` compares directories: that of its key, or for a client
     /// without a key that of the process at the other end of its connection.
     pub(super) fn directory_of(&self, client: &GatewayClient, peer: &GatewayPeer) -> Option<Arc<str>> {
+        if !self.daemon.directory_sets.load(Ordering::Acquire) {
+            return None;
+        }
         if client.has_key() {
             return comparable(Path::new(&**client.directory.as_ref()?)).map(Arc::from);
         }
