@@ -12,8 +12,8 @@ use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::pool::Process;
 use crate::protocol::{
-    AccountInfo, AccountName, AcquireParams, BindTo, CredentialParams, ErrorKind, LeaseInfo, LeaseRef, LeaseRow,
-    ListAccountsParams,
+    AccountInfo, AccountName, AcquireParams, BindTo, CredentialParams, ErrorKind, ForecastParams, LeaseInfo, LeaseRef,
+    LeaseRow, ListAccountsParams,
 };
 
 /// The daemon has ended the lease of a connection this long after the connection was closed.
@@ -128,6 +128,9 @@ fn offered<'a>(
     let Some(outer) = seeker.outer.filter(|outer| outer.leases_as(request) && outer.is_alive()) else {
         return Ok(None);
     };
+    if !has_same_set(client, outer, request, context)? {
+        return Ok(None);
+    }
     let leases = context.repeat(client, Client::leases)?;
     let is_its = |row: &LeaseRow| {
         row.provider == request.provider
@@ -148,6 +151,23 @@ fn offered<'a>(
     };
     let is_narrower = accounts.iter().any(is_only_agents);
     Ok(Some((outer, OfferedLease { row, account, is_narrower })))
+}
+
+/// Whether the configuration has the same set of accounts for the directories of the outer run and of this one.
+fn has_same_set(
+    client: &mut Client,
+    outer: &OuterRun,
+    request: &AcquireParams,
+    context: &Context,
+) -> Result<bool, CliError> {
+    if request.directory.as_deref() == outer.directory() {
+        return Ok(true);
+    }
+    let mut set_of = |directory: Option<String>| {
+        let asked = ForecastParams { provider: request.provider.clone(), directory, ..ForecastParams::default() };
+        context.repeat(client, |client| client.forecast(asked.clone())).map(|forecast| forecast.set)
+    };
+    Ok(set_of(request.directory.clone())? == set_of(outer.directory().map(str::to_owned))?)
 }
 
 /// Whether an account may be leased for an agent.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
-use super::LeaseOptions;
+use super::{LeaseOptions, working_directory};
 use crate::daemon::find_process;
 use crate::pool::{Process, millis};
 use crate::protocol::AcquireParams;
@@ -59,6 +59,9 @@ struct InheritedOptions {
     label: Option<String>,
     account: Option<String>,
     wait_ms: Option<u64>,
+    only: Vec<String>,
+    /// Where the run was started.
+    directory: Option<String>,
 }
 
 impl OuterRun {
@@ -84,6 +87,8 @@ impl OuterRun {
                 label: options.label.clone(),
                 account: options.account.clone(),
                 wait_ms: options.wait.map(millis),
+                only: options.only.clone(),
+                directory: working_directory(),
             },
             set: outer.map(|outer| outer.set.clone()).unwrap_or_default(),
             depth: outer.map_or(0, |outer| outer.depth + 1),
@@ -125,6 +130,10 @@ impl OuterRun {
             }
         };
         take(&mut options.label, &outer.label);
+        // a set has accounts of any provider, and none but those may be used
+        if options.only.is_empty() {
+            options.only.clone_from(&outer.only);
+        }
         options.wait = options.wait.or(outer.wait_ms.map(Duration::from_millis));
         if !providers.iter().all(|provider| self.providers.contains(provider)) {
             return;
@@ -145,6 +154,12 @@ impl OuterRun {
         is_same(&request.model, &self.options.model)
             && is_same(&request.pool, &self.options.pool)
             && is_same(&request.session, &self.options.session)
+            && request.only.as_deref().unwrap_or_default() == self.options.only
+    }
+
+    /// The directory in which it was started.
+    pub(crate) fn directory(&self) -> Option<&str> {
+        self.options.directory.as_deref()
     }
 
     /// Removes the arguments that this run has added to a launcher (`env codex`): the inner run adds its own.
@@ -230,6 +245,16 @@ mod tests {
         );
         assert_eq!(completed(&outer, none(), "openai"), (None, None, None, text("fleet"), Some(3)));
         assert_eq!(completed(&outer, options("mine"), "openai").3, text("mine"));
+        let listed = LeaseOptions { only: vec!["work".into(), "spare".into()], ..none() };
+        let set = OuterRun::new(Process { pid: 1, start: 2 }, &listed, None);
+        for (own, expected) in
+            [(none(), vec!["work", "spare"]), (LeaseOptions { only: vec!["x".into()], ..none() }, vec!["x"])]
+        {
+            let mut own = own;
+            set.complete(&mut own, &["openai".to_owned()]);
+            assert_eq!(own.only, expected, "of any provider");
+            assert_eq!(set.leases_as(&own.into_request()), expected.len() == 2);
+        }
         outer.claims = Some("/claims".into());
         assert_eq!(completed(&outer, none(), "anthropic").2, None, "the session is on the script's own lease");
     }
