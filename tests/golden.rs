@@ -335,6 +335,8 @@ fn account() -> AccountInfo {
         resets: Some(banked_resets()),
         reserve: 0.25,
         fallback_only: true,
+        in_flight_cap: Some(8),
+        subagents: 5,
     }
 }
 
@@ -418,6 +420,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         expires_at: Some(1_790_000_000_000),
         agent: text("claude"),
         directory: text("/home/me/project"),
+        subagent: text("a1"),
     };
     let status = DaemonStatus {
         version: "0.1.0".into(),
@@ -690,6 +693,9 @@ fn explained() -> ExplainInfo {
             compared: compared(),
             until: Some(1_790_000_000_000),
             pid: Some(4711),
+            subagent: text("a1"),
+            parent: Some(label()),
+            apart: text("subagents"),
         }),
         account: Some(label()),
         limits: account().limits,

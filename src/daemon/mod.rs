@@ -45,8 +45,8 @@ pub use run::{Ended, LONGEST_END, Options, StartError, run};
 pub use state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
-    AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
-    ReportOutcome, SavedSignal, SecureGateway, UpstreamOutcome, connect_options, credential_check, direct_settings,
+    AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, KeyUse, LastingKey, ReportOutcome,
+    RequestTurn, SavedSignal, SecureGateway, UpstreamOutcome, connect_options, credential_check, direct_settings,
     oauth_given,
 };
 pub use view::renewal_command;

@@ -60,6 +60,7 @@ pub fn ask(target: &Target, session: Option<&str>) -> LeaseRequest {
         wait: None,
         exclusive: false,
         request_id: None,
+        subagent: None,
     }
 }
 

@@ -23,19 +23,22 @@ impl Pool {
     }
 
     fn check_leases_of_accounts(&self) -> Result<(), String> {
-        let mut counted: FxHashMap<AccountId, (u32, bool)> = FxHashMap::default();
+        let mut counted: FxHashMap<AccountId, (u32, u32, bool)> = FxHashMap::default();
         for lease in self.leases.iter() {
-            let (leases, exclusive) = counted.entry(lease.account).or_default();
-            *leases += 1;
+            let (leases, subagents, exclusive) = counted.entry(lease.account).or_default();
+            *(if lease.subagent.is_some() { subagents } else { leases }) += 1;
             *exclusive |= lease.exclusive;
         }
         let ceiling = self.settings.leases.max_per_account.max(1);
         for account in self.accounts.iter() {
             let id = account.record.id;
-            let (leases, exclusive) = counted.remove(&id).unwrap_or_default();
+            let (leases, subagents, exclusive) = counted.remove(&id).unwrap_or_default();
+            must(account.subagents == subagents, || {
+                format!("{id} counts {} leases of sub-agents, has {subagents}", account.subagents)
+            })?;
             must(account.leases == leases, || format!("{id} counts {} leases, has {leases}", account.leases))?;
             must(account.exclusive == exclusive, || format!("{id} is wrong about being exclusive"))?;
-            must(!exclusive || leases == 1, || format!("{id} is exclusive and has {leases} leases"))?;
+            must(!exclusive || leases + subagents == 1, || format!("{id} is exclusive and has {leases} leases"))?;
             let most = self.settings.leases.ceiling(account.policy.capacity).min(ceiling);
             must(leases <= most.max(account.tolerated), || format!("{id} has {leases} leases, may have {most} (I1)"))?;
         }

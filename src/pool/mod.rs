@@ -14,6 +14,7 @@ mod account;
 mod check;
 mod command;
 mod handle;
+pub(crate) mod in_flight;
 mod lease;
 mod limit;
 mod model;
@@ -31,19 +32,20 @@ pub use account::record::{AccountChange, AccountRecord};
 pub use account::usage::{Usage, Window};
 pub use account::{Account, Renewing};
 pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, MoveTime, NewLimit, RefusalOrigin, Reply};
+pub use in_flight::{InFlight, Turn};
 pub use lease::comparison::{Comparison, Criterion, PassedAccount};
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
 pub(crate) use model::glob::matches as model_matches;
 pub use model::{
-    AccountId, AccountIdentity, AccountOwner, AccountSet, AccountSettings, Action, AttestPolicy, Attestation,
-    BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, DirectorySettings, Fallback, Fence,
-    HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings,
-    LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow,
-    PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds,
-    RequestOutcome, SelectionSettings, StatedWait, Strategy, Target, TargetNames, Ticket, Tier, TokenSettings,
-    Verification, WaiterId, Wall, millis, spoken,
+    AccountId, AccountIdentity, AccountOwner, AccountSet, AccountSettings, Action, ApartFromParent, AttestPolicy,
+    Attestation, BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, DirectorySettings, Fallback,
+    Fence, HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings,
+    LimitSettings, LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy,
+    Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind,
+    RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy, Subagent, SubagentPlacement, Target,
+    TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;

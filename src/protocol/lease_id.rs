@@ -194,6 +194,7 @@ mod tests {
             expires: None,
             granted_at: Wall(0),
             request_id: None,
+            subagent: None,
         }
     }
 

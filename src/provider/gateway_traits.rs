@@ -7,6 +7,67 @@ use crate::{limits::Dialect, pool::CredentialKind};
 pub const SESSION_HEADERS: [&str; 5] =
     ["x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity"];
 
+/// How an agent marks the requests of the agents that it starts within its own run.
+struct SubagentMarks {
+    /// A request with this header is one of them,
+    mark: &'static str,
+    /// unless its value is one of these: such a request continues the conversation of the run.
+    except: &'static [&'static str],
+    /// The headers that name the sub-agent, the best first.
+    id: &'static [&'static str],
+    /// The header that names the agent which has started it; where it is missing, that is the agent of the run.
+    parent: Option<&'static str>,
+}
+
+/// Claude Code 2.1.329, Codex 0.169, opencode 1.18. Gemini CLI 0.61 does not mark them.
+const SUBAGENT_MARKS: [SubagentMarks; 4] = [
+    SubagentMarks {
+        mark: "x-claude-code-agent-id",
+        except: &[],
+        id: &["x-claude-code-agent-id"],
+        parent: Some("x-claude-code-parent-agent-id"),
+    },
+    SubagentMarks {
+        mark: "x-codex-parent-thread-id",
+        except: &[],
+        id: &["thread-id", "session-id", "session_id"],
+        parent: Some("x-codex-parent-thread-id"),
+    },
+    SubagentMarks {
+        mark: "x-openai-subagent",
+        except: &["compact"],
+        id: &["thread-id", "session-id", "session_id", "x-openai-subagent"],
+        parent: None,
+    },
+    SubagentMarks {
+        mark: "x-parent-session-id",
+        except: &[],
+        id: &["x-session-id", "x-session-affinity"],
+        parent: Some("x-parent-session-id"),
+    },
+];
+/// A longer name of a sub-agent is ignored.
+const LONGEST_SUBAGENT: usize = 200;
+
+/// A sub-agent, as the headers of its requests name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedSubagent {
+    /// Its id within the run.
+    pub id: Box<str>,
+    /// The id of the agent that has started it; the agent of the run may have one, too.
+    pub parent: Option<Box<str>>,
+}
+
+/// The sub-agent that sends a request with these headers.
+pub fn subagent_of<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Option<NamedSubagent> {
+    let named = |name| header(name).filter(|value| !value.is_empty() && value.len() <= LONGEST_SUBAGENT);
+    SUBAGENT_MARKS.iter().find_map(|marks| {
+        named(marks.mark).filter(|value| !marks.except.contains(value))?;
+        let id = marks.id.iter().find_map(|name| named(name))?.into();
+        Some(NamedSubagent { id, parent: marks.parent.and_then(named).map(Into::into) })
+    })
+}
+
 /// Headers that carry a key or token.
 pub const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "x-api-key", "x-goog-api-key"];
 
@@ -198,6 +259,34 @@ pub fn is_final_event(name: Option<&str>, data: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sub_agents_are_recognised_by_the_headers_of_their_agents() {
+        let long = "x".repeat(201);
+        for (headers, expected) in [
+            (&[("x-claude-code-session-id", "s")][..], None),
+            (&[("x-claude-code-agent-id", "a1")], Some(("a1", None))),
+            (&[("x-claude-code-agent-id", "a2"), ("x-claude-code-parent-agent-id", "a1")], Some(("a2", Some("a1")))),
+            (&[("x-claude-code-agent-id", &long)], None),
+            (&[("x-claude-code-agent-id", "")], None),
+            (&[("session-id", "root")], None),
+            (&[("session-id", "child"), ("x-codex-parent-thread-id", "root")], Some(("child", Some("root")))),
+            (
+                &[("session-id", "root"), ("thread-id", "child"), ("x-codex-parent-thread-id", "root")],
+                Some(("child", Some("root"))),
+            ),
+            (&[("session-id", "root"), ("x-openai-subagent", "compact")], None),
+            (&[("session-id", "other"), ("x-openai-subagent", "review")], Some(("other", None))),
+            (&[("x-openai-subagent", "review")], Some(("review", None))),
+            (&[("x-session-id", "root"), ("x-session-affinity", "root")], None),
+            (&[("x-session-id", "child"), ("x-parent-session-id", "root")], Some(("child", Some("root")))),
+        ] {
+            let value = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+            let found = subagent_of(value);
+            let found = found.as_ref().map(|found| (&*found.id, found.parent.as_deref()));
+            assert_eq!(found, expected, "{headers:?}");
+        }
+    }
 
     #[test]
     fn only_google_names_the_model_in_the_path() {

@@ -367,6 +367,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         expires: optional_number(row, "expires")?.map(Mono),
         granted_at: Wall(number(row, "granted_at")?),
         request_id: row.get("request_id")?,
+        subagent: None,
     })
 }
 

@@ -31,6 +31,7 @@ mod secure_port;
 mod sets;
 mod soak;
 mod streams;
+mod subagents;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../daemon/support.rs"]
 mod support;

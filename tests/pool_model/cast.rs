@@ -78,6 +78,7 @@ pub fn ask_of(op: &AskOp) -> LeaseRequest {
         wait: op.wait_s.map(|s| Duration::from_secs(s.into())),
         exclusive: op.exclusive,
         request_id: op.request.map(|n| format!("r{n}").into()),
+        subagent: None,
     }
 }
 
@@ -98,6 +99,7 @@ pub fn ask_again(lease: &Lease) -> LeaseRequest {
         wait: None,
         exclusive: lease.exclusive,
         request_id: None,
+        subagent: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod cast;
 mod checks;
 mod harness;
+mod in_flight;
 mod limits;
 mod ops;
 mod reference;

@@ -70,6 +70,7 @@ pub fn ask(n: u64) -> LeaseRequest {
         wait: Some(Duration::ZERO),
         exclusive: false,
         request_id: None,
+        subagent: None,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lessor::config::{Config, KEYS};
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, AccountSet, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, LeaseRequest,
-    Reply, RequestOutcome, Tier,
+    AccountRecord, AccountSet, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, InFlight,
+    LeaseRequest, Reply, RequestOutcome, Tier, Turn,
 };
 use lessor::provider::Catalog;
 
@@ -363,6 +363,22 @@ fn reserved(fixture: &mut Fixture) -> String {
     told(fixture, reply)
 }
 
+/// How many of five requests with one key begin at once, on each of two accounts.
+fn requests_of_one_key(fixture: &mut Fixture) -> String {
+    let mut in_flight = InFlight::new(&fixture.pool.settings().leases);
+    let mut begin = |ticket: u64| {
+        let account = id(if ticket.is_multiple_of(2) { 'a' } else { 'b' });
+        in_flight.begin(Turn { ticket, key: Some(1) }, account, fixture.now.mono).0
+    };
+    format!("{:?}", (0..10).map(|ticket| begin(ticket)).collect::<Vec<_>>())
+}
+
+/// Whether a sub-agent is to be with its parent.
+fn with_parent(fixture: &mut Fixture) -> String {
+    let in_flight = InFlight::new(&fixture.pool.settings().leases);
+    format!("{:?}", fixture.pool.apart_from_parent(fixture.now, id('a'), &ask(0).target, &in_flight))
+}
+
 fn rows() -> Vec<Row> {
     let fail = "leases.overflow = \"fail\"";
     let cache_first = "selection.mode = \"cache-first\"";
@@ -378,6 +394,8 @@ fn rows() -> Vec<Row> {
         ("leases.max_per_account", "", ["2", "16"], crowd),
         ("leases.ttl", "", ["\"5m\"", "\"10m\""], life),
         ("leases.grace", "", ["\"0s\"", "\"2s\""], after_a_crash),
+        ("leases.max_in_flight", "", ["0", "2"], requests_of_one_key),
+        ("leases.max_in_flight_per_key", "", ["0", "3"], requests_of_one_key),
         ("selection.strategy", "", ["\"sticky\"", "\"round-robin\""], in_turn),
         ("selection.mode", "", ["\"balance\"", "\"cache-first\""], conversation_limited),
         ("selection.preferred_account", "", ["\"\"", "\"c\""], in_turn),
@@ -386,6 +404,7 @@ fn rows() -> Vec<Row> {
         ("selection.session_ttl", "selection.strategy = \"round-robin\"", ["\"10m\"", "\"1h\""], conversation),
         ("selection.reuse_window", "selection.strategy = \"round-robin\"", ["\"10s\"", "\"60s\""], again),
         ("selection.tier_first", "", ["false", "true"], in_turn),
+        ("selection.subagents", "", ["\"auto\"", "\"spread\""], with_parent),
         ("selection.health.initial", full_buckets, ["55", "75"], rate_limited_and_rested),
         ("selection.health.success", full_buckets, ["0", "30"], rate_limited_then_fine),
         ("selection.health.rate_limit", full_buckets, ["-1", "-60"], rate_limited),

@@ -12,4 +12,5 @@ mod recovery;
 mod refusals;
 mod seeds;
 mod sets;
+mod subagents;
 mod waiting;

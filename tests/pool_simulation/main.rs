@@ -90,6 +90,7 @@ fn loads_of_equal_accounts_stay_even() {
                 wait: Some(Duration::ZERO),
                 exclusive: false,
                 request_id: None,
+                subagent: None,
             };
             let Ok(Reply::Held(fence)) = pool.handle(now, Command::Acquire(Box::new(ask)), &mut vec![]) else {
                 panic!("there is room")

@@ -268,6 +268,7 @@ impl World {
             wait: None,
             exclusive: false,
             request_id: None,
+            subagent: None,
         };
         match self.run(Command::Acquire(Box::new(ask))) {
             Ok(Reply::Held(fence)) => {

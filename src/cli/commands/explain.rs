@@ -71,10 +71,28 @@ fn decision(info: &ExplainInfo, decided: &DecidedInfo, now: u64, output: &Output
     let by = decided.by.as_deref().unwrap_or_default();
     let mut text = format!("granted {ago}{held}: {wanted}\n{chosen}{}\n", over(by, decided.compared.as_ref(), info));
     text.extend(decided.compared.iter().filter_map(|compared| passed(compared, now)).map(|line| line + "\n"));
+    text.extend(subagent(decided));
     if let (Some(from), Some(reason)) = (&decided.moved_from, &decided.moved_because) {
         text += &format!("the lease moved from {}: {}\n", clean(ui::account::label(from)), format::reason(reason));
     }
     output.prose(&text)
+}
+
+/// `for the sub-agent a1 of the agent on work, which had a limit`
+fn subagent(decided: &DecidedInfo) -> Option<String> {
+    let id = clean(decided.subagent.as_deref()?);
+    let parent =
+        decided.parent.as_ref().map(|parent| format!(" of the agent on {}", clean(ui::account::label(parent))));
+    let why = decided.apart.as_deref().map(|apart| match apart {
+        "setting" => "; selection.subagents spreads them".to_owned(),
+        "subagents" => ", where as many sub-agents were as there is room for".to_owned(),
+        "in_flight" => ", where too many requests were under way".to_owned(),
+        "soft_threshold" => ", which was used beyond quota.soft_threshold".to_owned(),
+        "limit" => ", which had a limit".to_owned(),
+        "moved" => "; its lease has moved".to_owned(),
+        other => format!("; {}", format::spaced(other)),
+    });
+    Some(format!("for the sub-agent {id}{}{}\n", parent.unwrap_or_default(), why.unwrap_or_default()))
 }
 
 fn about_account(info: &ExplainInfo, now: u64, output: &Output) -> String {
@@ -131,6 +149,7 @@ fn criterion(compared: &ComparedInfo, info: &ExplainInfo) -> Option<String> {
     let over = compared.over.as_ref().map(ui::account::label).map(clean).unwrap_or_default();
     Some(match compared.criterion.as_deref()? {
         "leases" => format!("{chosen} leases against {other}"),
+        "subagents" => format!("leases of agents: {against}"),
         "priority" => format!("priority {against}"),
         "tier" => format!("plan {against}"),
         "pid_offset" => format!("pid_offset (process {chosen})"),
@@ -189,6 +208,7 @@ fn why(by: &str, strategy: &str) -> String {
     match by {
         "account" => "the request named it".to_owned(),
         "session" => "its conversation is on this account".to_owned(),
+        "parent" => "it is the account of the agent that has started it".to_owned(),
         "preferred" => "the configuration prefers it".to_owned(),
         "reuse" => "its process used it just before".to_owned(),
         "pid_offset" => "chosen by the process id".to_owned(),

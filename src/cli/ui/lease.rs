@@ -18,13 +18,40 @@ pub(crate) fn table(leases: &[LeaseRow], now: u64, output: &Output) -> String {
 
 /// The leases by holder.
 pub(crate) fn by_holder(leases: &[LeaseRow], now: u64, output: &Output) -> String {
-    let mut leases = leases.to_vec();
+    let mut leases = with_subagents_together(leases);
     let place = |row: &LeaseRow| {
         let holder = row.holder.clone().unwrap_or_default();
         (row.holder.is_none(), holder.program, holder.pid, row.granted_at)
     };
     leases.sort_by_key(place);
     rows(&leases, false, now, output)
+}
+
+/// One row for all sub-agents of a holder on one account: there may be many.
+fn with_subagents_together(leases: &[LeaseRow]) -> Vec<LeaseRow> {
+    let mut rows: Vec<LeaseRow> = Vec::new();
+    let mut counts: Vec<(usize, usize)> = Vec::new();
+    for lease in leases {
+        let is_same = |row: &LeaseRow| {
+            row.subagent.is_some()
+                && row.holder == lease.holder
+                && row.account == lease.account
+                && row.bind == lease.bind
+        };
+        let same = rows.iter().position(is_same).filter(|_| lease.subagent.is_some());
+        match same {
+            Some(at) => counts.iter_mut().filter(|(of, _)| *of == at).for_each(|(_, count)| *count += 1),
+            None => {
+                counts.extend(lease.subagent.is_some().then_some((rows.len(), 1)));
+                rows.push(lease.clone());
+            }
+        }
+    }
+    for (at, count) in counts {
+        rows[at].label = Some(if count == 1 { "1 sub-agent".to_owned() } else { format!("{count} sub-agents") });
+        rows[at].expires_at = rows[at].expires_at.filter(|_| count == 1);
+    }
+    rows
 }
 
 fn rows(leases: &[LeaseRow], with_ids: bool, now: u64, output: &Output) -> String {
@@ -39,7 +66,9 @@ fn rows(leases: &[LeaseRow], with_ids: bool, now: u64, output: &Output) -> Strin
     ]);
     let shown = shown_length(leases);
     for row in leases {
-        let what = row.label.as_ref().or(row.session.as_ref()).or(row.model.as_ref()).unwrap_or(&row.provider);
+        let subagent = row.subagent.as_ref().filter(|_| with_ids).map(|id| format!("sub-agent {id}"));
+        let named = subagent.as_ref().or(row.label.as_ref()).or(row.session.as_ref());
+        let what = named.or(row.model.as_ref()).unwrap_or(&row.provider);
         table.row(vec![
             (if with_ids { row.lease.chars().take(shown).collect() } else { String::new() }, None),
             (holder(row), None),
@@ -85,7 +114,9 @@ pub(crate) fn holders(leases: &[LeaseRow]) -> String {
             _ => format!("{} ({account})", name.map_or("a lease without a process", String::as_str)),
         }
     };
-    let mut named: Vec<String> = leases.iter().take(MOST_NAMED).map(|row| clean(&one(row))).collect();
+    // they end with their agents
+    let leases: Vec<&LeaseRow> = leases.iter().filter(|row| row.subagent.is_none()).collect();
+    let mut named: Vec<String> = leases.iter().copied().take(MOST_NAMED).map(|row| clean(&one(row))).collect();
     if leases.len() > MOST_NAMED {
         named.push(format!("and {} more", leases.len() - MOST_NAMED));
     }
@@ -152,6 +183,23 @@ mod tests {
         let text = table(&[long, row(&second)], 60_000, &Output::plain(80));
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(text.contains("claude 42") && text.contains("work"), "{text}");
+    }
+
+    #[test]
+    fn the_sub_agents_of_an_agent_on_one_account_are_one_row() {
+        let of = |id: &str, account: &str| {
+            let mut row = row(id);
+            (row.subagent, row.account.id) = (Some(id.to_owned()), account.to_owned());
+            row.account.label = Some(account.to_owned());
+            row
+        };
+        let leases = [row("ls_0"), of("a", "home"), of("b", "home"), of("c", "spare")];
+        let text = by_holder(&leases, 60_000, &Output::plain(80));
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.contains("2 sub-agents") && text.contains("1 sub-agent "), "{text}");
+        let text = table(&leases, 60_000, &Output::plain(80));
+        assert!(text.contains("sub-agent a") && text.lines().count() == 5, "{text}");
+        assert!(holders(&leases).starts_with("1 agent holds a lease"));
     }
 
     #[test]

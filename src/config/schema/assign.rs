@@ -7,7 +7,9 @@ use serde::de::value::{Error, StrDeserializer};
 
 use super::types::{GatewaySocket, KeyLocation, KindMix, Listen, LogLevel};
 use super::value::ConfigValue;
-use crate::pool::{AttestPolicy, Fallback, Mode, OveragePolicy, Overflow, Primary, Protect, Strategy};
+use crate::pool::{
+    AttestPolicy, Fallback, Mode, OveragePolicy, Overflow, Primary, Protect, Strategy, SubagentPlacement,
+};
 
 /// A field that values of its kind can be assigned to.
 pub(in crate::config) trait Assign {
@@ -92,4 +94,4 @@ macro_rules! words {
         }
     )*};
 }
-words!(AttestPolicy LogLevel Overflow Strategy Mode Primary Fallback OveragePolicy KeyLocation KindMix);
+words!(AttestPolicy LogLevel Overflow Strategy Mode Primary Fallback OveragePolicy KeyLocation KindMix SubagentPlacement);

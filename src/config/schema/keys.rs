@@ -84,6 +84,8 @@ pub static KEYS: &[KeySpec] = &[
     on("leases.max_per_account", Integer(1, 10_000), "16", "maximum number of leases on one account, even when sharing", |c, _, v| c.pool.leases.max_per_account.assign(v)),
     on("leases.ttl", some(MONTH), "10m", "lifetime of leases that are not bound to a connection or process; renewable", |c, _, v| c.pool.leases.ttl.assign(v)),
     on("leases.grace", upto(Duration::from_secs(2)), "2s", "how long holders have to reconnect after an unclean restart of the daemon", |c, _, v| c.pool.leases.grace.assign(v)),
+    on("leases.max_in_flight", Integer(0, 10_000), "0", "how many requests of the gateway may be under way on an account; 0 for any number", |c, _, v| c.pool.leases.max_in_flight.assign(v)),
+    on("leases.max_in_flight_per_key", Integer(0, 10_000), "0", "the same with one key of the gateway", |c, _, v| c.pool.leases.max_in_flight_per_key.assign(v)),
 
     on("selection.strategy", OneOf(&["sticky", "round-robin", "hybrid", "least-used", "drain-soonest"]), "hybrid", "how to choose among equally loaded accounts", |c, _, v| c.pool.selection.strategy.assign(v)),
     on("selection.mode", OneOf(&["cache-first", "balance", "performance-first"]), "balance", "what happens when the preferred account is limited", |c, _, v| c.pool.selection.mode.assign(v)),
@@ -93,6 +95,7 @@ pub static KEYS: &[KeySpec] = &[
     on("selection.session_ttl", upto(MONTH), "1h", "how long an unused session keeps its account", |c, _, v| c.pool.selection.session_ttl.assign(v)),
     on("selection.reuse_window", upto(DAY), "60s", "how long a process that acquires again gets the same account", |c, _, v| c.pool.selection.reuse_window.assign(v)),
     on("selection.tier_first", Bool, "false", "prefer higher tiers (ultra, pro, free) before the strategy applies", |c, _, v| c.pool.selection.tier_first.assign(v)),
+    on("selection.subagents", OneOf(&["with-parent", "spread", "auto"]), "auto", "where sub-agents run: on their parent's account, on all, or on all once the parent's has no room", |c, _, v| c.pool.selection.subagents.assign(v)),
     on("selection.health.initial", Number(0.0, 1e6), "70", "initial health of an account; at most max", |c, _, v| c.pool.selection.health.initial.assign(v)),
     on("selection.health.success", Number(0.0, 1e6), "1", "health gained by a success", |c, _, v| c.pool.selection.health.success.assign(v)),
     on("selection.health.rate_limit", Number(-1e6, 0.0), "-10", "change of health at a rate limit", |c, _, v| c.pool.selection.health.rate_limit.assign(v)),

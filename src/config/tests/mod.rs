@@ -28,6 +28,8 @@ overflow = "share"
 max_per_account = 16
 ttl = "10m"
 grace = "2s"
+max_in_flight = 0
+max_in_flight_per_key = 0
 [selection]
 strategy = "hybrid"
 mode = "balance"
@@ -37,6 +39,7 @@ max_cache_wait = "60s"
 session_ttl = "1h"
 reuse_window = "60s"
 tier_first = false
+subagents = "auto"
 [selection.health]
 initial = 70
 success = 1

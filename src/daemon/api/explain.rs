@@ -122,6 +122,9 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         moved_because: moved_from.map(|(_, reason)| reason.name().to_owned()),
         compared: comparison.map(|comparison| compared(state, now, &comparison)),
         pid: lease.bind.process().or(lease.holder.process).map(|process| process.pid),
+        subagent: lease.subagent.as_ref().map(|subagent| subagent.id.to_string()),
+        parent: lease.subagent.as_ref().and_then(|subagent| subagent.parent).map(|parent| name(state, parent)),
+        apart: lease.subagent.as_ref().and_then(|subagent| subagent.apart).map(|apart| apart.name().to_owned()),
         ..decided_at(at)
     };
     let request = RequestInfo {
@@ -150,6 +153,9 @@ fn decided_at(at: Wall) -> DecidedInfo {
         compared: None,
         until: None,
         pid: None,
+        subagent: None,
+        parent: None,
+        apart: None,
     }
 }
 
@@ -236,6 +242,9 @@ fn criterion_values(by: Criterion) -> [Option<String>; 2] {
         | Criterion::Order => [None, None],
         Criterion::PidOffset(pid) => [Some(pid.to_string()), None],
         Criterion::Leases(leases) => leases.map(|(leases, capacity)| Some(format!("{leases}/{capacity}"))),
+        Criterion::Subagents(leases) => {
+            leases.map(|(agents, subagents)| Some(format!("{agents} and {subagents} of sub-agents")))
+        }
         Criterion::Priority(priorities) => priorities.map(|priority| Some(priority.to_string())),
         Criterion::Tier(tiers) => tiers.map(|tier| Some(tier.name().to_owned())),
         Criterion::Health(values) | Criterion::Tokens(values) | Criterion::Score(values) => values.map(points),

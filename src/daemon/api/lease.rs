@@ -171,6 +171,7 @@ impl LeaseBinding {
             wait: params.wait_ms.map(Duration::from_millis),
             exclusive: params.exclusive,
             request_id: text(params.request_id),
+            subagent: None,
         };
         Ok((request, params.credential))
     }

@@ -34,6 +34,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
         state.apply_internal(now, Command::Configure(Box::new(state.config.config.pool.clone())));
         daemon.attest.configure(&state.config.config.pool);
         daemon.directory_sets.store(!state.config.config.pool.directories.is_empty(), Ordering::Release);
+        daemon.requests.configure(&state.config.config.pool.leases);
         daemon.history.configure(history::settings(&state.config.config));
         state.events.notify(state.config.config.notify.is_on());
         state.events.config_reloaded(now.wall, &state.pool);

@@ -9,7 +9,7 @@ use super::peer::{GatewayPeer, MOST_FAILURES};
 use crate::daemon::attest::{StatedAgent, compare};
 use crate::daemon::os::clock;
 use crate::daemon::state::State;
-use crate::pool::{AccountId, AttestPolicy, Attestation, Fence};
+use crate::pool::{AccountId, AttestPolicy, Attestation};
 
 impl GatewayHandle {
     /// How the program of a request compares with the agent that its client states; compared only where an account
@@ -86,13 +86,6 @@ impl State {
         let first = self.key_holder(fence, process)?;
         let request = &self.key_holders.get(first)?.request;
         Some(StatedAgent { agent: request.agent.clone()?, process: process.or(request.holder.process) })
-    }
-
-    /// Whether the lease of a key's holder is on an account that is not for the program of a request with this key.
-    pub(super) fn is_withheld(&self, first: Fence, provider: &str, attested: &Attestation) -> bool {
-        let lease = self.key_holders.get(first).and_then(|holder| self.pool.lease(holder.lease_of(provider)?));
-        // what is not compared yet is so when it gets an account
-        *attested != Attestation::Later && lease.is_some_and(|lease| !self.may_be_used(lease.account, attested))
     }
 
     /// Whether an account serves a request of a program that compares so.

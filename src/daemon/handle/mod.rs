@@ -1,8 +1,10 @@
 //! The gateway's access to the daemon; `gateway/` uses no other part of it.
 
+mod attempt;
 pub(crate) mod attest;
 pub(crate) mod client;
 pub(crate) mod lease;
+mod lease_use;
 pub(crate) mod login_owner;
 pub(crate) mod needs;
 pub(crate) mod no_account;
@@ -19,8 +21,10 @@ use std::{io, path::PathBuf, time::Duration};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
-use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
+use self::client::GatewayClient;
+use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, RequestTurn, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
+use crate::pool::InFlight;
 use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
@@ -78,8 +82,10 @@ pub struct PoolStats {
     pub waiting: usize,
     /// Provider, account and window, and the used part of it, from 0 to 1.
     pub windows: Vec<(String, String, String, f64)>,
-    /// Provider, account, and the requests under way on it.
-    pub in_flight: Vec<(String, String, u64)>,
+    /// How many requests wait until fewer are under way.
+    pub waiting_for_room: usize,
+    /// Provider, account, the requests under way on it, and how many there may be.
+    pub in_flight: Vec<(String, String, u32, Option<u32>)>,
 }
 
 impl GatewayHandle {
@@ -197,6 +203,12 @@ impl GatewayHandle {
         self.daemon.all_saved().await;
     }
 
+    /// The place of a request of this client among those that wait for room.
+    #[must_use]
+    pub fn turn(&self, client: &GatewayClient) -> RequestTurn {
+        self.daemon.requests.turn(client.has_key().then_some(client.id))
+    }
+
     /// Waits until an account or a lease has changed in a way that may serve a request.
     pub async fn pool_changed(&self) {
         self.daemon.capacity_changed.notified().await;
@@ -220,7 +232,11 @@ impl GatewayHandle {
         let (mut windows, mut in_flight) = (Vec::new(), Vec::new());
         for account in state.pool.accounts() {
             let name = account.record.label.clone().unwrap_or_else(|| account.record.id.to_string());
-            in_flight.push((account.record.provider.clone(), name.clone(), state.in_flight.of(account.record.id)));
+            let (under_way, cap) = self
+                .daemon
+                .requests
+                .read(|table| (table.under_way(account.record.id), table.cap(account.record.id, clock::now().mono)));
+            in_flight.push((account.record.provider.clone(), name.clone(), under_way, cap));
             let known = account.usage().windows.iter();
             windows.extend(known.map(|window| {
                 (account.record.provider.clone(), name.clone(), window.name.clone(), window.utilization)
@@ -230,6 +246,7 @@ impl GatewayHandle {
             accounts: view::totals(state, clock::now()),
             leases: state.pool.lease_count(),
             waiting: state.pool.waiters().count(),
+            waiting_for_room: self.daemon.requests.read(InFlight::waiting),
             windows,
             in_flight,
         }

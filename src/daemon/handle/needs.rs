@@ -7,11 +7,11 @@ use super::client::GatewayClient;
 use super::peer::GatewayPeer;
 use crate::config::KindMix;
 use crate::daemon::os::clock;
-use crate::daemon::state::{Asker, Served, State};
+use crate::daemon::state::{Asker, ConversationKey, RequestTurn, Served, State};
 use crate::pool::{
     AccountId, AccountRecord, Attestation, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds,
 };
-use crate::provider::TargetError;
+use crate::provider::{NamedSubagent, TargetError};
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub struct RouteRequest<'a> {
     pub takes_direct_logins: bool,
     /// The session, if the client names one.
     pub session: Option<&'a str>,
+    /// The sub-agent that sends it.
+    pub subagent: Option<&'a NamedSubagent>,
     /// The cloud project that it names, if that can be replaced.
     pub project: Option<&'a str>,
     /// The ids of what an account stores, such as files and earlier responses.
@@ -42,6 +44,8 @@ pub struct RouteRequest<'a> {
     pub avoid: &'a [AccountId],
     /// It takes from a quota; otherwise only limits of whole accounts apply to it.
     pub uses_quota: bool,
+    /// Its place among the requests that wait for room; without one it begins whatever is under way.
+    pub turn: Option<&'a RequestTurn>,
 }
 
 /// Which accounts may serve a request, beyond what its target says.
@@ -53,16 +57,50 @@ pub(super) enum Restriction {
     Keys(bool),
 }
 
+/// Which lease a request uses.
+#[derive(Clone, Debug)]
+pub(super) struct LeaseUse {
+    /// The holder of the key, if it is the key of a lease.
+    pub(super) holder: Option<Fence>,
+    /// The conversation of the sub-agent that sends it, if that has a lease of its own.
+    pub(super) conversation: Option<ConversationKey>,
+    /// The lease that it would share is not for the program that sends it, or has no room now: it gets one for itself.
+    pub(super) is_alone: bool,
+    /// Its session stays on the account that has no room now.
+    pub(super) is_detour: bool,
+}
+
+impl LeaseUse {
+    /// The holder whose lease the request uses.
+    pub(super) fn sharing(&self) -> Option<Fence> {
+        self.holder.filter(|_| !self.is_alone && self.conversation.is_none())
+    }
+
+    /// The conversation whose lease the request uses.
+    pub(super) fn conversing(&self) -> Option<&ConversationKey> {
+        self.conversation.as_ref().filter(|_| !self.is_alone)
+    }
+
+    /// Whether the lease is for this request only, and ends with it.
+    pub(super) fn ends_with_request(&self) -> bool {
+        self.sharing().is_none() && self.conversing().is_none()
+    }
+
+    /// The session that the request belongs to, if that is named: a sub-agent's conversation is one of its own.
+    pub(super) fn session<'a>(&'a self, request: &RouteRequest<'a>) -> Option<&'a str> {
+        self.conversation.as_ref().map(|conversation| &*conversation.name).or(request.session)
+    }
+}
+
 /// Where a request comes from, and which lease it has.
 #[derive(Clone, Copy)]
 pub(super) struct RequestOrigin<'a> {
     pub(super) client: &'a GatewayClient,
-    /// The holder of the client's key, if it is the key of a lease.
-    pub(super) holder: Option<Fence>,
     /// The lease of an earlier attempt.
     pub(super) held: Option<Fence>,
-    /// Another program sends it than the holder's: the holder's conversations are not its own.
-    pub(super) is_alone: bool,
+    /// Which lease it uses. Where that is one for itself, another program sends it than the holder's: the holder's
+    /// conversations are not its own.
+    pub(super) of_key: &'a LeaseUse,
 }
 
 impl State {
@@ -146,11 +184,11 @@ impl State {
         now: Mono,
     ) -> Option<Restriction> {
         let current = self.current_account(request, origin);
-        let served = self.session_account(request, origin.client, now);
+        let served = self.session_account(request, origin, now);
         if self.is_bound(request) {
             let mut stored = request.stored_ids.iter();
             let creator = stored.find_map(|id| self.served_by.get(request.provider, Served::Stored(id), now, None));
-            let owner = creator.or(served).or(current);
+            let owner = creator.or(served).or(current).or_else(|| self.account_of_run(request, origin));
             // an account that is gone serves nothing; another one gives the provider's own answer
             if let Some(owner) = owner.filter(|owner| self.is_in_service(*owner, request)) {
                 return Some(Restriction::Account(owner));
@@ -159,16 +197,19 @@ impl State {
         let keys = |account: AccountId| self.pool.account(account).map(|account| is_key(account.record.kind));
         match self.mix(request.provider) {
             KindMix::Always => None,
-            KindMix::NewSessions if origin.is_alone => None,
+            KindMix::NewSessions if origin.of_key.is_alone => None,
             KindMix::NewSessions => {
-                let of_lease = current.filter(|_| origin.holder.is_some());
+                // a sub-agent's conversation is a new one
+                let of_lease = current.filter(|_| origin.of_key.holder.is_some());
                 let keys = of_lease.or(served).and_then(keys)?;
                 // where no account of the kind is left, a conversation on the other kind is better than none
                 self.has_kind_in_service(request, keys).then_some(Restriction::Keys(keys))
             }
             KindMix::Never => {
                 let of_key = self.served_by.get(request.provider, Served::Key(origin.client.id), now, None);
-                let keys = of_key.filter(|_| origin.client.has_key()).or(served).or(current).and_then(keys)?;
+                let of_key = of_key.filter(|_| origin.client.has_key());
+                let of_run = || self.account_of_run(request, origin);
+                let keys = of_key.or(served).or(current).or_else(of_run).and_then(keys)?;
                 Some(Restriction::Keys(keys))
             }
         }
@@ -197,18 +238,25 @@ impl State {
 
     /// The account of the lease that the request's holder, or an earlier attempt, has.
     fn current_account(&self, request: &RouteRequest<'_>, origin: RequestOrigin<'_>) -> Option<AccountId> {
-        let of_holder = origin.holder.and_then(|first| self.key_holders.get(first)?.lease_of(request.provider));
-        let fence = if origin.holder.is_some() { of_holder } else { origin.held };
+        let of_key = LeaseUse { is_alone: false, ..origin.of_key.clone() };
+        let shared = self.shared_lease(&of_key, request.provider);
+        let fence = if of_key.ends_with_request() { origin.held } else { shared };
         self.pool.lease(fence?).map(|lease| lease.account)
+    }
+
+    /// The account of the run that a sub-agent belongs to.
+    fn account_of_run(&self, request: &RouteRequest<'_>, origin: RequestOrigin<'_>) -> Option<AccountId> {
+        let fence = self.key_holders.get(origin.of_key.holder?)?.lease_of(request.provider)?;
+        self.pool.lease(fence).map(|lease| lease.account)
     }
 
     /// The account that has served the request's session. Requests that name no session are one for as long as the pool
     /// keeps a session.
-    fn session_account(&self, request: &RouteRequest<'_>, client: &GatewayClient, now: Mono) -> Option<AccountId> {
+    fn session_account(&self, request: &RouteRequest<'_>, origin: RequestOrigin<'_>, now: Mono) -> Option<AccountId> {
         let get = |session: &str, ttl| self.served_by.get(request.provider, Served::Session(session), now, ttl);
-        match request.session {
+        match origin.of_key.session(request) {
             Some(session) => get(session, None),
-            None => get(&client.default_session()?, Some(self.pool.settings().selection.session_ttl)),
+            None => get(&origin.client.default_session()?, Some(self.pool.settings().selection.session_ttl)),
         }
     }
 

@@ -1,10 +1,11 @@
 //! The lease that a request uses: how its outcome is reported, and how it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CredentialUse, InFlightCounter, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
+use crate::daemon::state::{AccountInFlight, CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
 use crate::limits::{Headers, Verdict};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Process, RequestNeeds};
 use crate::protocol::AccountLabel;
@@ -56,8 +57,8 @@ pub struct LeasedAccount {
     pub(super) is_declared: bool,
     /// The agent that uses it.
     pub agent: Option<Box<str>>,
-    /// Counts the requests that are under way on it.
-    pub in_flight: InFlightCounter,
+    /// The request, as one of those that are under way on it.
+    pub in_flight: Option<Arc<AccountInFlight>>,
     /// The lease that the request uses.
     pub lease: Box<ServingLease>,
 }
@@ -90,6 +91,8 @@ pub struct RequestLease {
     /// The ids of what the response has created.
     pub(super) created_ids: Vec<String>,
     pub(super) response: Option<BegunResponse>,
+    /// The request, as one of those that are under way on the lease's account.
+    pub(super) in_flight: Option<Arc<AccountInFlight>>,
 }
 
 /// A response whose body is on its way to the client.
@@ -124,6 +127,10 @@ impl RequestLease {
         let daemon = self.handle.daemon.clone();
         let classified = outcome.classify(&self.needs.target.provider, clock::now().wall);
         let verdict = classified.verdict.clone();
+        if let Some(in_flight) = &self.in_flight {
+            verdict.iter().for_each(|verdict| in_flight.refused(verdict.reason));
+        }
+        self.not_under_way();
         let report = {
             let state = &mut *self.handle.state();
             state.report(clock::now(), (self.fence, Some(&self.needs)), outcome, classified)
@@ -137,10 +144,20 @@ impl RequestLease {
         report.map(|report| (report, self)).map_err(|_| UnreportedRefusal { verdict })
     }
 
+    /// The request is not under way on the lease's account any more.
+    pub(super) fn not_under_way(&mut self) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.end();
+        }
+    }
+
     /// Notes that a response has begun. A success on a holder's lease is reported at once, one on a lease that ends
     /// with the request together with the release.
     pub fn response_began(&mut self, status: u16, headers: Headers) {
         let is_reported = !(200..300).contains(&status);
+        if let Some(in_flight) = self.in_flight.as_ref().filter(|_| !is_reported) {
+            in_flight.served();
+        }
         self.response = Some(BegunResponse { status, headers, began: clock::now().mono, is_reported });
         if !self.ends_with_request {
             let _no_event = self.report_all(None, None);
@@ -191,6 +208,9 @@ impl RequestLease {
         for (outcome, classified) in outcomes.into_iter().flatten() {
             let lease = (self.fence, Some(&self.needs));
             let is_event = matches!(outcome, UpstreamOutcome::Event { .. });
+            if let (Some(in_flight), Some(verdict)) = (&self.in_flight, &classified.verdict) {
+                in_flight.refused(verdict.reason);
+            }
             match state.report(clock::now(), lease, outcome, classified).no_answer() {
                 Ok(report) => of_event = is_event.then_some(report).or(of_event),
                 Err(refusal) => {

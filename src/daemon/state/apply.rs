@@ -182,7 +182,7 @@ impl State {
 
     fn delete_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.credentials.remove(id);
-        self.in_flight.removed(id);
+        self.shared.requests.forget_limit(id);
         self.saved_uses.remove(&id);
         self.links.remove(id);
         self.logins.account_removed(id);

@@ -53,9 +53,10 @@ pub use credentials::{CredentialUse, connect_options, credential_check, direct_s
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use gateway_keys::GatewayKeys;
-use requests::in_flight::InFlightCounts;
-pub use requests::in_flight::{AccountInFlight, InFlightCounter};
+pub(crate) use requests::in_flight::RequestsInFlight;
+pub use requests::in_flight::{AccountInFlight, RequestTurn};
 
+pub(crate) use gateway_keys::conversations::{ConversationKey, ConversationOwner};
 pub(crate) use gateway_keys::key_holders::KeyHolders;
 pub(crate) use gateway_keys::lasting_key::LISTED_AFTER_END;
 pub use gateway_keys::lasting_key::{KeyUse, LastingKey};
@@ -107,6 +108,8 @@ pub struct Shared {
     pub(crate) gateway_drained: Notify,
     /// The gateway's requests that wait for their upstream or get its response.
     pub(crate) in_flight: Arc<AtomicU64>,
+    /// The same by account and key, and those that wait for room.
+    pub(crate) requests: RequestsInFlight,
     /// When the gateway last had too many connections.
     pub(crate) gateway_shortage: Mutex<Option<GatewayShortage>>,
     /// Wakes the serving loop after a change of the configuration.
@@ -176,7 +179,6 @@ pub struct State {
     pub(crate) served_by: ServedBy,
     pub(crate) session_accounts: SessionAccounts,
     pub(crate) differences: Differences,
-    pub(crate) in_flight: InFlightCounts,
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -275,6 +277,7 @@ impl Daemon {
                 restart: watch::Sender::new(None),
                 gateway_drained: Notify::new(),
                 in_flight: Arc::default(),
+                requests: RequestsInFlight::new(&config.config.pool.leases),
                 gateway_shortage: Mutex::default(),
                 reconfigured: Notify::new(),
                 config_version: watch::Sender::new(0),
@@ -312,7 +315,6 @@ impl Daemon {
                 served_by,
                 session_accounts,
                 differences: Differences::default(),
-                in_flight: InFlightCounts::default(),
                 gateway: GatewayState::default(),
                 events,
                 waiters: Waiters::default(),

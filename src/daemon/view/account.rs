@@ -109,12 +109,14 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         person_id: record.owner.person.clone(),
         organization_id: record.owner.organization.clone(),
         organization: record.owner.organization_name.clone(),
-        in_flight: state.in_flight.of(record.id),
+        in_flight: state.shared().requests.read(|table| table.under_way(record.id)).into(),
         usage_next_at: state.usage_notes.next.get(&record.id).map(|at| at.0),
         remedy: super::remedy::remedy(state, now, account),
         resource: credential.and_then(|credential| credential.resource.clone()),
         client_id: credential.and_then(client_of),
         resets: banked_resets(state, now, record.id),
+        in_flight_cap: state.shared().requests.read(|table| table.cap(record.id, now.mono)).map(Into::into),
+        subagents: account.subagents(),
     }
 }
 

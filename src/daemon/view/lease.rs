@@ -91,6 +91,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
         agent: lease.agent.as_deref().map(str::to_owned),
         directory: None,
+        subagent: lease.subagent.as_ref().map(|subagent| subagent.id.to_string()),
     };
     leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
 }

@@ -22,6 +22,9 @@ const DENIED_CHECK: Duration = Duration::from_secs(5);
 /// A request whose lease takes longer waits for an account: a restart does not wait for it.
 const ARRIVAL: Duration = Duration::from_millis(500);
 
+/// How often a request that waits for room looks for another account.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Why a request that waits must have an answer.
 enum WaitEnd {
     /// The provider has refused every account.
@@ -70,6 +73,7 @@ impl Forward<'_> {
             kinds: parts.route.kinds,
             takes_direct_logins: provider::accepts_direct_login(&parts.route.provider, &parts.route.path),
             session: parts.buffered.text.session.as_deref(),
+            subagent: parts.buffered.text.subagent.as_ref(),
             project: parts.buffered.replaceable_project(),
             stored_ids: &parts.buffered.text.stored_ids,
             is_bound: parts.buffered.is_bound(),
@@ -77,6 +81,7 @@ impl Forward<'_> {
             peer: &parts.peer,
             avoid,
             uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
+            turn: Some(&self.turn),
         }
     }
 
@@ -103,6 +108,19 @@ impl Forward<'_> {
                     }
                     let over = tokio::select! {
                         () = self.pause(after) => continue,
+                        over = self.wait_is_over() => over,
+                    };
+                    self.answer_to_wait(over)
+                }
+                Ok(LeaseStep::InTurn(before)) => {
+                    (held, in_flight) = (before, None);
+                    if !std::mem::replace(&mut is_announced, true) {
+                        self.backend.handle.request_waits(self.client, &self.route_request(&[]));
+                    }
+                    let over = tokio::select! {
+                        () = self.turn.called() => continue,
+                        // an account may have come free that was limited when it began to wait
+                        () = sleep(LOOK_AGAIN) => continue,
                         over = self.wait_is_over() => over,
                     };
                     self.answer_to_wait(over)
@@ -157,7 +175,7 @@ impl Forward<'_> {
                 self.request.record.leased(&account);
                 NextStep::Send(lease, account)
             }
-            Ok(LeaseStep::Wait(_, held)) => NextStep::Retry(held),
+            Ok(LeaseStep::Wait(_, held) | LeaseStep::InTurn(held)) => NextStep::Retry(held),
             Err(_) => NextStep::Retry(None),
         }
     }

@@ -21,7 +21,9 @@ use super::request::RequestParts;
 use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
-use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, LeasedAccount, NoAccount, RequestLease, clock};
+use crate::daemon::{
+    GatewayClient, GatewayConfig, GatewayHandle, LeasedAccount, NoAccount, RequestLease, RequestTurn, clock,
+};
 use crate::limits::Headers;
 use crate::pool::{AccountId, Wall};
 use crate::provider;
@@ -61,6 +63,8 @@ pub(super) struct Forward<'a> {
     pub(super) has_refreshed: bool,
     /// Only the account that it is leased can serve it.
     pub(super) is_bound: bool,
+    /// Its place among the requests that wait for room.
+    pub(super) turn: RequestTurn,
 }
 
 enum NextStep {
@@ -100,6 +104,7 @@ impl<'a> Forward<'a> {
             service_failures: 0,
             has_refreshed: false,
             is_bound: false,
+            turn: backend.handle.turn(client),
         }
     }
 
@@ -123,7 +128,7 @@ impl<'a> Forward<'a> {
             self.attempts += 1;
             // until it is answered or has to wait; the response is counted by its observer
             let mut in_flight = self.backend.metrics.in_flight();
-            in_flight.sent_with(&account.in_flight);
+            in_flight.sent_with(account.in_flight.as_ref());
             self.request.in_flight = Some(in_flight);
             self.request.record.attempt_begins(&account);
             let outcome = match self.send(&account).await {
@@ -213,7 +218,7 @@ impl<'a> Forward<'a> {
     /// The request, when the client gets the response of this account.
     pub(super) fn observed(mut self, account: &LeasedAccount, status: StatusCode) -> ObservedRequest {
         let mut in_flight = self.request.in_flight.take().unwrap_or_else(|| self.backend.metrics.in_flight());
-        in_flight.sent_with(&account.in_flight);
+        in_flight.sent_with(account.in_flight.as_ref());
         let mut record = self.request.record;
         record.response_began(account, status.as_u16());
         ObservedRequest { record, _in_flight: in_flight }

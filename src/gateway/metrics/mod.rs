@@ -39,7 +39,7 @@ pub(super) fn write(out: &mut impl MetricsSink, handle: &GatewayHandle, recorder
 /// The state of accounts and leases.
 fn write_pool(out: &mut impl MetricsSink, stats: &PoolStats) {
     use MetricKind::Gauge;
-    let PoolStats { accounts, leases, waiting, windows, in_flight } = stats;
+    let PoolStats { accounts, leases, waiting, waiting_for_room, windows, in_flight } = stats;
     out.describe("lessor_accounts", Gauge, "Accounts by state.");
     for (state, count) in [
         ("ready", accounts.ready),
@@ -58,9 +58,17 @@ fn write_pool(out: &mut impl MetricsSink, stats: &PoolStats) {
     out.describe("lessor_queue", Gauge, "Requests that wait for an account.");
     out.value("lessor_queue", &[], *waiting as f64);
     out.describe("lessor_account_in_flight", Gauge, "Requests under way on an account.");
-    for (provider, account, count) in in_flight {
-        out.value("lessor_account_in_flight", &[("provider", provider), ("account", account)], *count as f64);
+    for (provider, account, count, _) in in_flight {
+        out.value("lessor_account_in_flight", &[("provider", provider), ("account", account)], f64::from(*count));
     }
+    let help = "How many requests may be under way on an account, as configured or learnt from its limits.";
+    out.describe("lessor_account_in_flight_cap", Gauge, help);
+    for (provider, account, _, cap) in in_flight {
+        let labels = [("provider", provider.as_str()), ("account", account)];
+        cap.iter().for_each(|cap| out.value("lessor_account_in_flight_cap", &labels, f64::from(*cap)));
+    }
+    out.describe("lessor_in_flight_waiting", Gauge, "Requests that wait until fewer are under way.");
+    out.value("lessor_in_flight_waiting", &[], *waiting_for_room as f64);
     out.describe("lessor_account_utilization", Gauge, "Used part of a quota window, from 0 to 1.");
     for (provider, account, window, used) in windows {
         let labels = [("provider", provider.as_str()), ("account", account), ("window", window)];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counts::MetricCounts;
 use super::sink::{MetricKind, MetricsSink};
-use crate::daemon::{AccountInFlight, AccountNames, InFlightCounter};
+use crate::daemon::{AccountInFlight, AccountNames};
 use crate::gateway::record::EndedRequest;
 use crate::pool::RefusalKind;
 
@@ -18,7 +18,7 @@ pub(crate) struct MetricsRecorder {
 
 /// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlightGuard(Arc<AtomicU64>, Option<AccountInFlight>);
+pub(crate) struct InFlightGuard(Arc<AtomicU64>, Option<Arc<AccountInFlight>>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
@@ -28,13 +28,15 @@ impl Drop for InFlightGuard {
 
 impl InFlightGuard {
     /// The request was sent with this account.
-    pub(crate) fn sent_with(&mut self, account: &InFlightCounter) {
-        self.1 = Some(account.begin());
+    pub(crate) fn sent_with(&mut self, account: Option<&Arc<AccountInFlight>>) {
+        self.1 = account.cloned();
     }
 
     /// The account has refused the request, or has not answered.
     pub(crate) fn not_served(&mut self) {
-        self.1 = None;
+        if let Some(account) = self.1.take() {
+            account.end();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::json_scan::JsonScan;
 use super::request_text::{MAX_SESSION_NAME, RequestText, WantedText};
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
 use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes};
-use crate::provider::SESSION_HEADERS;
+use crate::provider::{self, SESSION_HEADERS};
 
 /// A client that sends nothing of an announced body for this long has lost the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,6 +109,7 @@ impl BufferedRequest {
         let body = timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(RequestReadError::Incomplete))?;
         let mut text = wanted.read(reader.scan);
         text.session = session_of(&headers).or(text.session);
+        text.subagent = provider::subagent_of(|name| headers.get(name)?.to_str().ok());
         Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
     }
 

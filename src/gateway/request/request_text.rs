@@ -7,7 +7,7 @@ use hyper::header::HeaderMap;
 
 use super::json_scan::{FoundText, JsonScan, WantedKey};
 use crate::gateway::content_decoder::ContentDecoder;
-use crate::provider::{self, StoredIdKey};
+use crate::provider::{self, NamedSubagent, StoredIdKey};
 
 /// A longer session name is ignored.
 pub(super) const MAX_SESSION_NAME: usize = 200;
@@ -32,6 +32,8 @@ pub(crate) struct WantedText {
 pub(crate) struct RequestText {
     pub(crate) model: Option<String>,
     pub(crate) session: Option<String>,
+    /// The sub-agent that sends it.
+    pub(crate) subagent: Option<NamedSubagent>,
     pub(crate) project: Option<ProjectInBody>,
     /// The ids of what an account stores: only that account can serve the request.
     pub(crate) stored_ids: Vec<String>,
@@ -78,6 +80,7 @@ impl WantedText {
         RequestText {
             model: first(0..1).cloned(),
             session: first(self.session.clone()).filter(|session| session.len() <= MAX_SESSION_NAME).cloned(),
+            subagent: None,
             project: ProjectInBody::of(found[self.projects.clone()].iter().flatten()),
             stored_ids: self.stored_id_in_path.iter().cloned().chain(stored).collect(),
         }

@@ -2,7 +2,7 @@
 //! [`SelectionKey`] of each account, and the [`StrategyInputs`] only of the leading ones.
 
 use crate::pool::account::Account;
-use crate::pool::model::{LeaseSettings, Past};
+use crate::pool::model::{LeaseRequest, LeaseSettings, Overflow, Past};
 use std::sync::Arc;
 
 /// What the strategies read of an account. Times are milliseconds since boot as floats, which need no conversion.
@@ -23,6 +23,7 @@ pub struct SelectionKey {
     /// Load, then priority, then tier, as one number: less is better.
     pub rank: Rank,
     leases: u32,
+    subagents: u32,
     capacity: u32,
     tag: Tag,
 }
@@ -52,11 +53,17 @@ impl Rank {
     const OVER_THRESHOLD: u128 = 1 << 125;
     const TIER: u128 = 0xff;
     const LOAD: u32 = 40;
+    /// More of them weigh no more: all together less than one lease.
+    const MOST_SUBAGENTS: u64 = 0xffff;
+
+    /// 32 fractional bits: two different fractions of capacities below 65 536 differ by more.
+    fn load_of(weight: u64, capacity: u64) -> u64 {
+        weight / capacity
+    }
 
     fn of(account: &Account) -> Self {
         let (leases, capacity) = (u64::from(account.leases), u64::from(account.policy.capacity.max(1)));
-        // 32 fractional bits: two different fractions of capacities below 65 536 differ by more
-        let load = (leases << 32) / capacity;
+        let load = Self::load_of(leases << 32 | u64::from(account.subagents).min(Self::MOST_SUBAGENTS) << 8, capacity);
         let priority = account.policy.priority.wrapping_sub(i32::MIN).cast_unsigned();
         let fallback_only = if account.policy.fallback_only { Self::FALLBACK_ONLY } else { 0 };
         Self(fallback_only | u128::from(load) << Self::LOAD | u128::from(!priority) << 8 | account.record.tier as u128)
@@ -85,6 +92,11 @@ impl Rank {
         self.0 & Self::FALLBACK_ONLY != 0
     }
 
+    /// With this load.
+    fn with_load(self, load: u64) -> Self {
+        Self(self.0 & !(u128::from(u64::MAX) << Self::LOAD) | u128::from(load) << Self::LOAD)
+    }
+
     /// Leases per capacity.
     #[inline]
     pub fn load(self) -> u64 {
@@ -111,6 +123,7 @@ impl SelectionKey {
         Self {
             rank: Rank::of(account),
             leases: account.leases,
+            subagents: account.subagents,
             capacity: account.policy.capacity,
             tag: Tag(agents & !Tag::FLAGS
                 | flag(account.can_serve() && !account.exclusive, Tag::READY)
@@ -143,8 +156,23 @@ impl SelectionKey {
         self.tag.0 & !Tag::FLAGS
     }
 
+    /// Where it ranks for a request: a sub-agent goes where the leases of all agents are fewest, and another agent
+    /// where those of its own kind are.
     #[inline]
-    pub fn has_room(self, leases: &LeaseSettings, exclusive: bool) -> bool {
-        self.leases < leases.ceiling(self.capacity) && (!exclusive || self.leases == 0)
+    pub fn rank_for(self, ask: &LeaseRequest) -> Rank {
+        if ask.subagent.is_none() {
+            return self.rank;
+        }
+        let all = u64::from(self.leases) + u64::from(self.subagents);
+        self.rank.with_load(Rank::load_of(all << 32, u64::from(self.capacity.max(1))))
+    }
+
+    /// Whether it has room for a request, but for an account that is its parent's.
+    #[inline]
+    pub fn has_room(self, leases: &LeaseSettings, ask: &LeaseRequest) -> bool {
+        if ask.subagent.is_some() {
+            return leases.overflow == Overflow::Share || self.leases < self.capacity;
+        }
+        self.leases < leases.ceiling(self.capacity) && (!ask.exclusive || self.leases + self.subagents == 0)
     }
 }

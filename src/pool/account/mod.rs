@@ -27,6 +27,8 @@ pub struct Account {
     pub(crate) policy: EffectivePolicy,
     pub(crate) renewing: Option<Renewing>,
     pub(crate) leases: u32,
+    /// Leases of sub-agents: they take no room from other agents, and count as load.
+    pub(crate) subagents: u32,
     /// Whether its only lease is exclusive.
     pub(crate) exclusive: bool,
     /// Leases it may have beyond its ceiling, because the ceiling was lowered below them.
@@ -61,12 +63,25 @@ pub(crate) struct Overage {
     pub(crate) until: Wall,
 }
 
+/// How many leases an account has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeaseCounts {
+    pub(crate) leases: u32,
+    pub(crate) subagents: u32,
+    pub(crate) exclusive: bool,
+}
+
 impl Account {
+    pub(crate) fn lease_counts(&self) -> LeaseCounts {
+        LeaseCounts { leases: self.leases, subagents: self.subagents, exclusive: self.exclusive }
+    }
+
     pub(crate) fn new(record: AccountRecord, policy: EffectivePolicy, settings: &PoolSettings, now: Now) -> Self {
         Self {
             policy,
             renewing: None,
             leases: 0,
+            subagents: 0,
             exclusive: false,
             tolerated: 0,
             limits: AccountLimits::default(),
@@ -82,7 +97,12 @@ impl Account {
         }
     }
 
-    /// How many leases it has.
+    /// How many leases of sub-agents it has.
+    pub fn subagents(&self) -> u32 {
+        self.subagents
+    }
+
+    /// How many leases it has, without those of sub-agents.
     pub fn leases(&self) -> u32 {
         self.leases
     }

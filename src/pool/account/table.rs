@@ -5,7 +5,8 @@ use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::failures::Failures;
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
-use crate::pool::account::{Account, Overage, Renewing};
+use crate::pool::account::{Account, LeaseCounts, Overage, Renewing};
+use crate::pool::lease::LeaseKind;
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
     AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,
@@ -295,12 +296,12 @@ impl Accounts {
         result
     }
 
-    pub fn take_lease(&mut self, slot: usize, fence: Fence, exclusive: bool, tokens: &TokenSettings, now: Now) {
+    pub fn take_lease(&mut self, slot: usize, fence: Fence, kind: LeaseKind, tokens: &TokenSettings, now: Now) {
         let account = &mut self.list[slot];
         account.resumable = false;
         account.newest_fence = Some(fence);
         account.bucket.take(tokens, now.mono);
-        self.count_lease(slot, exclusive, now);
+        self.count_lease(slot, kind, now);
     }
 
     /// Counts a lease from the store. It may exceed the account's ceiling, which then tolerates it.
@@ -312,11 +313,16 @@ impl Accounts {
         self.digest(slot);
     }
 
-    pub fn end_lease(&mut self, slot: usize, fence: Fence, now: Now, timers: &mut Timers) {
+    pub fn end_lease(&mut self, slot: usize, fence: Fence, kind: LeaseKind, now: Now, timers: &mut Timers) {
         let account = &mut self.list[slot];
-        account.leases -= 1;
-        account.exclusive = false;
-        account.tolerated = account.tolerated.min(account.leases);
+        match kind {
+            LeaseKind::OfSubagent => account.subagents -= 1,
+            LeaseKind::Shared | LeaseKind::Exclusive => {
+                account.leases -= 1;
+                account.exclusive = false;
+                account.tolerated = account.tolerated.min(account.leases);
+            }
+        }
         self.digest(slot);
         let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
         if was_probe {
@@ -326,13 +332,24 @@ impl Accounts {
         self.dirty.mark_freed(slot);
     }
 
-    /// Sets the number of leases of an account for a trial selection; returns the true number, to be set again.
-    pub fn replace_leases(&mut self, slot: usize, leases: (u32, bool)) -> (u32, bool) {
-        let account = &mut self.list[slot];
-        let before = (account.leases, account.exclusive);
-        (account.leases, account.exclusive) = leases;
-        self.digest(slot);
+    /// Leaves out a lease of an account for a trial selection; returns the true numbers, to be set again.
+    pub fn leave_out(&mut self, slot: usize, kind: LeaseKind) -> LeaseCounts {
+        let before = self.list[slot].lease_counts();
+        let without = match kind {
+            LeaseKind::OfSubagent => LeaseCounts { subagents: before.subagents - 1, ..before },
+            LeaseKind::Shared | LeaseKind::Exclusive => {
+                LeaseCounts { leases: before.leases - 1, exclusive: false, ..before }
+            }
+        };
+        self.set_lease_counts(slot, without);
         before
+    }
+
+    /// Sets how many leases an account has.
+    pub fn set_lease_counts(&mut self, slot: usize, counts: LeaseCounts) {
+        let account = &mut self.list[slot];
+        (account.leases, account.subagents, account.exclusive) = (counts.leases, counts.subagents, counts.exclusive);
+        self.digest(slot);
     }
 
     pub fn add_health(&mut self, slot: usize, points: f64, settings: &HealthSettings, now: Mono) {
@@ -393,10 +410,14 @@ impl Accounts {
     }
 
     /// Counts a lease that is new or, from before this run, is resumed.
-    pub fn count_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
+    pub fn count_lease(&mut self, slot: usize, kind: LeaseKind, now: Now) {
         let account = &mut self.list[slot];
-        account.leases += 1;
-        account.exclusive = exclusive;
+        if kind == LeaseKind::OfSubagent {
+            account.subagents += 1;
+        } else {
+            account.leases += 1;
+            account.exclusive = kind == LeaseKind::Exclusive;
+        }
         account.last_used = Some(Past::from(now.mono));
         account.record.last_used_at = Some(now.wall);
         self.digest(slot);

@@ -28,6 +28,8 @@ pub enum Criterion {
     SoftThreshold([Option<f64>; 2]),
     /// Leases and capacity.
     Leases([(u32, u32); 2]),
+    /// Leases of agents, and of sub-agents.
+    Subagents([(u32, u32); 2]),
     /// The priority.
     Priority([i32; 2]),
     /// The plan.
@@ -83,6 +85,7 @@ impl Criterion {
             Self::Overage => "overage",
             Self::SoftThreshold(_) => "soft_threshold",
             Self::Leases(_) => "leases",
+            Self::Subagents(_) => "subagents",
             Self::Priority(_) => "priority",
             Self::Tier(_) => "tier",
             Self::PidOffset(_) => "pid_offset",

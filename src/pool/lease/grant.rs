@@ -2,7 +2,7 @@
 
 use crate::pool::command::{Effect, Effects, Event, Handled, MoveCause, Reply};
 use crate::pool::lease::recent::KnownAnswer;
-use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
+use crate::pool::lease::{ChosenBy, Ending, Lease, LeaseKind, reacquire};
 use crate::pool::model::{
     AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Ineligible, LeaseRequest, Mode, Now, Process,
     QuotaChoice, QuotaChoices, Refusal, RefusalKind, Strategy, Ticket,
@@ -71,7 +71,12 @@ impl Pool {
         if by.is_order() {
             self.advance_family(now, &request, slot);
         }
-        self.accounts.take_lease(slot, fence, request.exclusive, &self.settings.selection.tokens, now);
+        let kind = match &request {
+            LeaseRequest { subagent: Some(_), .. } => LeaseKind::OfSubagent,
+            LeaseRequest { exclusive: true, .. } => LeaseKind::Exclusive,
+            LeaseRequest { exclusive: false, .. } => LeaseKind::Shared,
+        };
+        self.accounts.take_lease(slot, fence, kind, &self.settings.selection.tokens, now);
         if let Some(session) = request.session.as_deref() {
             self.bind_session(now, &request, session, slot, effects);
         }
@@ -95,6 +100,7 @@ impl Pool {
             expires: ttl.map(|ttl| now.mono.after(ttl)),
             granted_at: now.wall,
             request_id: request.request_id,
+            subagent: request.subagent,
         };
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
@@ -147,7 +153,7 @@ impl Pool {
         let resumable = account.resumable
             && account.record.provider == *ticket.target.provider
             && self.leases.may_resume(fence)
-            && self.has_room(account, ticket.exclusive);
+            && self.has_room_for_another(account, ticket.exclusive);
         if !resumable {
             return Err(Refusal::stale());
         }
@@ -157,7 +163,8 @@ impl Pool {
             Some([only]) => Some(only.as_str().into()),
             _ => None,
         };
-        self.accounts.count_lease(slot, ticket.exclusive, now);
+        let kind = if ticket.exclusive { LeaseKind::Exclusive } else { LeaseKind::Shared };
+        self.accounts.count_lease(slot, kind, now);
         let lease = Lease {
             fence,
             account: ticket.account,
@@ -175,6 +182,7 @@ impl Pool {
             expires: None,
             granted_at: now.wall,
             request_id: None,
+            subagent: None,
         };
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
@@ -239,9 +247,9 @@ impl Pool {
         let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
         self.request_faults.forget(fence);
         if let Some(slot) = self.accounts.slot(lease.account) {
-            self.accounts.end_lease(slot, fence, now, &mut self.timers);
+            self.accounts.end_lease(slot, fence, lease.kind(), now, &mut self.timers);
         }
-        if matches!(why, Ending::Released | Ending::ConnectionClosed) {
+        if matches!(why, Ending::Released | Ending::ConnectionClosed) && lease.subagent.is_none() {
             self.note_released(now, &lease);
         }
         effects.push(Effect::Ended(Box::new(lease), why));

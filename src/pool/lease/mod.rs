@@ -7,8 +7,8 @@ pub(crate) mod recent;
 pub(crate) mod table;
 
 use crate::pool::model::{
-    AccountId, AccountSet, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall,
-    stable_names,
+    AccountId, AccountSet, ApartFromParent, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds,
+    Subagent, Target, Wall, stable_names,
 };
 use std::time::Duration;
 
@@ -47,6 +47,18 @@ pub struct Lease {
     pub granted_at: Wall,
     /// The caller's idempotency key.
     pub request_id: Option<Box<str>>,
+    /// The sub-agent that it is for.
+    pub subagent: Option<Subagent>,
+}
+
+/// How a lease counts on its account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LeaseKind {
+    Shared,
+    /// The account has no other lease.
+    Exclusive,
+    /// It takes no room from other agents.
+    OfSubagent,
 }
 
 /// Why a lease ended.
@@ -73,9 +85,18 @@ stable_names!(
 );
 
 impl Lease {
-    /// Whether it must survive the daemon, because it is not bound to a connection.
+    /// Whether it must survive the daemon, because it is not bound to a connection. That of a sub-agent does not: its
+    /// session leads it back to its account.
     pub fn is_durable(&self) -> bool {
-        !matches!(self.bind, Bind::Connection(_))
+        !matches!(self.bind, Bind::Connection(_)) && self.subagent.is_none()
+    }
+
+    pub(crate) fn kind(&self) -> LeaseKind {
+        match self {
+            Self { subagent: Some(_), .. } => LeaseKind::OfSubagent,
+            Self { exclusive: true, .. } => LeaseKind::Exclusive,
+            Self { exclusive: false, .. } => LeaseKind::Shared,
+        }
     }
 }
 
@@ -86,6 +107,8 @@ pub enum ChosenBy {
     Account,
     /// Its session is bound to it.
     Session,
+    /// It is the account of the sub-agent's parent.
+    Parent,
     /// The configuration prefers it.
     Preferred,
     /// The same process released it recently.
@@ -107,7 +130,7 @@ pub enum ChosenBy {
 
 stable_names!(
     ChosenBy:
-    Account = "account", Session = "session", Preferred = "preferred", Reuse = "reuse", PidOffset = "pid_offset",
+    Account = "account", Session = "session", Parent = "parent", Preferred = "preferred", Reuse = "reuse", PidOffset = "pid_offset",
     Strategy = "strategy", Current = "current", SameAccount = "same_account", Moved = "moved", Resumed = "resumed",
 );
 
@@ -159,5 +182,6 @@ pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
         wait: None,
         exclusive: lease.exclusive,
         request_id: None,
+        subagent: lease.subagent.clone().map(|subagent| Subagent { apart: Some(ApartFromParent::Moved), ..subagent }),
     }
 }

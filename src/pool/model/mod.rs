@@ -32,10 +32,13 @@ pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use identity::{AccountIdentity, AccountOwner, IdentityMatch, LoginCandidate};
 pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};
 pub use refusal::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
-pub use request::{AccountSet, Attestation, Bind, Holder, LeaseRequest, RequestNeeds, Ticket};
+pub use request::{
+    AccountSet, ApartFromParent, Attestation, Bind, Holder, LeaseRequest, RequestNeeds, Subagent, Ticket,
+};
 pub use settings::{
     AccountSettings, AttestPolicy, DirectorySettings, Fallback, HealthSettings, LeaseSettings, LimitSettings, Mode,
-    OveragePolicy, Overflow, PoolSettings, Primary, Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
+    OveragePolicy, Overflow, PoolSettings, Primary, Protect, QuotaSettings, SelectionSettings, Strategy,
+    SubagentPlacement, TokenSettings,
 };
 pub use target::{OtherQuota, Quota, Target, TargetNames};
 pub(crate) use target::{QuotaChoice, QuotaChoices};

@@ -38,7 +38,43 @@ pub struct LeaseRequest {
     pub exclusive: bool,
     /// The caller's idempotency key: a retry with the same id gets the same answer.
     pub request_id: Option<Box<str>>,
+    /// The sub-agent that it is for.
+    pub subagent: Option<Subagent>,
 }
+
+/// An agent that another one has started within its own run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subagent {
+    /// As its agent calls it.
+    pub id: Box<str>,
+    /// The account of the agent that has started it.
+    pub parent: Option<AccountId>,
+    /// Why it does not get that account before others.
+    pub apart: Option<ApartFromParent>,
+}
+
+/// Why a sub-agent does not get the account of its parent before others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApartFromParent {
+    /// `selection.subagents = "spread"`.
+    Setting,
+    /// As many sub-agents are on the account as may be with their parent.
+    Subagents,
+    /// As many requests are under way on it as leave room for a sub-agent, or as may be at all.
+    InFlight,
+    /// It is used beyond the soft threshold.
+    SoftThreshold,
+    /// It has a limit, or had one until a moment ago.
+    Limit,
+    /// The sub-agent was there, or elsewhere, and its lease has moved.
+    Moved,
+}
+
+stable_names!(
+    ApartFromParent:
+    Setting = "setting", Subagents = "subagents", InFlight = "in_flight", SoftThreshold = "soft_threshold",
+    Limit = "limit", Moved = "moved",
+);
 
 impl LeaseRequest {
     /// The same of an agent.
@@ -67,6 +103,7 @@ impl LeaseRequest {
             wait: None,
             exclusive: false,
             request_id: None,
+            subagent: None,
         }
     }
 }
@@ -191,7 +228,13 @@ impl LeaseRequest {
             wait: None,
             exclusive: false,
             request_id: None,
+            subagent: None,
         }
+    }
+
+    /// The account of the parent, of a sub-agent that is to be with it.
+    pub(crate) fn beside(&self) -> Option<AccountId> {
+        self.subagent.as_ref().filter(|subagent| subagent.apart.is_none())?.parent
     }
 
     /// The process it is for: the one it is bound to, else the one that asks.
@@ -208,5 +251,6 @@ impl LeaseRequest {
             && self.exclusive == other.exclusive
             && self.exclude == other.exclude
             && self.set == other.set
+            && self.subagent.as_ref().map(|of| of.parent) == other.subagent.as_ref().map(|of| of.parent)
     }
 }

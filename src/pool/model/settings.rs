@@ -34,6 +34,10 @@ pub struct LeaseSettings {
     pub ttl: Duration,
     /// After an unclean restart, how long new grants wait for earlier holders to resume their leases.
     pub grace: Duration,
+    /// How many requests may be under way on an account; 0: any number.
+    pub max_in_flight: u32,
+    /// How many requests may be under way with one key of the gateway; 0: any number.
+    pub max_in_flight_per_key: u32,
 }
 
 /// What happens when every account is at its capacity.
@@ -68,6 +72,8 @@ pub struct SelectionSettings {
     pub reuse_window: Duration,
     /// Whether a better tier outranks the strategy.
     pub tier_first: bool,
+    /// Where the requests of sub-agents go.
+    pub subagents: SubagentPlacement,
     /// `[selection.health]`
     pub health: HealthSettings,
     /// `[selection.tokens]`
@@ -113,6 +119,21 @@ fn is_within(directory: &str, path: &str) -> bool {
     // only the root ends in a slash
     directory.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || path.ends_with('/'))
 }
+
+/// Where the requests of sub-agents go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubagentPlacement {
+    /// To the account of their parent.
+    WithParent,
+    /// To the accounts with the least load.
+    Spread,
+    /// With their parent while there is room, else as with `Spread`.
+    #[default]
+    Auto,
+}
+
+stable_names!(SubagentPlacement: WithParent = "with-parent", Spread = "spread", Auto = "auto");
 
 impl LeaseSettings {
     /// How many leases an account of this capacity may have.
@@ -300,6 +321,8 @@ impl Default for LeaseSettings {
             max_per_account: 16,
             ttl: Duration::from_secs(600),
             grace: Duration::from_secs(2),
+            max_in_flight: 0,
+            max_in_flight_per_key: 0,
         }
     }
 }
@@ -315,6 +338,7 @@ impl Default for SelectionSettings {
             session_ttl: Duration::from_secs(3600),
             reuse_window: Duration::from_secs(60),
             tier_first: false,
+            subagents: SubagentPlacement::default(),
             health: HealthSettings::default(),
             tokens: TokenSettings::default(),
         }

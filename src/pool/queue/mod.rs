@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     /// Processes that a request was to be bound to since [`Self::take_unbound`].
     unbound: Vec<Process>,
     next: u64,
+    /// How many are those of sub-agents: they find room where others do not.
+    subagents: usize,
 }
 
 impl Queue {
@@ -47,6 +49,7 @@ impl Queue {
         let position = (Reverse(waiter.ask.priority), id);
         timers.set_waiter(id, waiter.deadline);
         self.count_process(waiter.ask.bind, true);
+        self.subagents += usize::from(waiter.ask.subagent.is_some());
         self.positions.insert(id, position);
         self.waiting.insert(position, waiter);
         id
@@ -56,6 +59,7 @@ impl Queue {
         let waiter = self.waiting.remove(&self.positions.remove(&id)?)?;
         timers.clear_waiter(id, waiter.deadline);
         self.count_process(waiter.ask.bind, false);
+        self.subagents -= usize::from(waiter.ask.subagent.is_some());
         Some(waiter)
     }
 
@@ -122,6 +126,10 @@ impl Queue {
         self.ids_where(|ask| ask.bind == Bind::Process(process))
     }
 
+    pub(crate) fn has_subagents(&self) -> bool {
+        self.subagents > 0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -133,6 +141,7 @@ impl Queue {
     pub(crate) fn is_consistent(&self) -> bool {
         self.waiting.len() == self.positions.len()
             && self.processes.iter().all(|(process, count)| self.of_process(*process).len() == *count as usize)
+            && self.waiting.values().filter(|waiter| waiter.ask.subagent.is_some()).count() == self.subagents
             && self.waiting.keys().all(|position| self.positions.get(&position.1) == Some(position))
     }
 

@@ -68,7 +68,8 @@ impl Pool {
             last = Some(position);
             let (id, deadline) = (position.1, waiter.deadline);
             if let Some(freed) = freed {
-                if !freed.iter().any(|&slot| self.has_room(&self.accounts[slot], false)) {
+                let has_room = |slot: &usize| self.has_room_for_another(&self.accounts[*slot], false);
+                if !self.queue.has_subagents() && !freed.iter().any(has_room) {
                     break;
                 }
                 if !freed.iter().any(|&slot| self.serves(slot, &waiter.ask, now)) {

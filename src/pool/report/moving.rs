@@ -205,8 +205,7 @@ impl Pool {
     /// Selects as if the lease had ended: a moving lease makes room itself, also for its account's other quota pool.
     pub(crate) fn choose_without(&mut self, now: Now, lease: &Lease, ask: &LeaseRequest) -> Choice {
         let Some(slot) = self.accounts.slot(lease.account) else { return self.choose(now, ask, now.mono) };
-        let leases = self.accounts[slot].leases;
-        let before = self.accounts.replace_leases(slot, (leases - 1, false));
+        let before = self.accounts.leave_out(slot, lease.kind());
         let fence = lease.fence;
         let probes = self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.take_probes(fence));
         let choice = match self.other_quota(now, slot, ask) {
@@ -214,7 +213,7 @@ impl Pool {
             None => self.choose(now, ask, now.mono),
         };
         self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.set_probes(probes));
-        self.accounts.replace_leases(slot, before);
+        self.accounts.set_lease_counts(slot, before);
         choice
     }
 

@@ -96,7 +96,7 @@ impl Pool {
             matches!(self.ineligible(*slot, ask, now), Some((Ineligible::LacksModel, _)))
                 && account.renewing.is_none()
                 && !is_limited()
-                && self.has_room(account, ask.exclusive)
+                && self.has_room(account, ask)
         };
         slots.iter().copied().filter(lacks).min_by_key(|slot| self.accounts.key(*slot).rank)
     }
@@ -195,7 +195,7 @@ impl Pool {
         }
     }
 
-    /// The session's account, else the preferred one.
+    /// The session's account, else that of a sub-agent's parent, else the preferred one.
     fn wanted(&self, search: &Search, quotas: QuotaChoices) -> Option<Favorite> {
         let selection = &self.settings.selection;
         let ask = search.ask;
@@ -211,6 +211,12 @@ impl Pool {
                 return wanted;
             }
         }
+        if let Some(slot) = ask.beside().and_then(|id| self.accounts.slot(id)) {
+            let is_open = self.ineligible_on(slot, ask, quotas, search.now).is_none();
+            if is_open && !self.is_left_for_another(search.now, ask, quotas, slot) {
+                return Some(Favorite::Take(slot, ChosenBy::Parent));
+            }
+        }
         let preferred = selection.preferred_account.as_deref()?;
         let slot = self.accounts.find(preferred, Some(&ask.target.provider)).ok()?;
         self.take_wanted(search, quotas, slot, ChosenBy::Preferred)
@@ -221,8 +227,11 @@ impl Pool {
         let account = &self.accounts[slot];
         match self.ineligible_on(slot, ask, quotas, now) {
             None if self.is_left_for_another(now, ask, quotas, slot) => None,
-            None => (by == ChosenBy::Session || account.leases < account.policy.capacity)
-                .then_some(Favorite::Take(slot, by)),
+            None => {
+                let subagents = if ask.subagent.is_some() { account.subagents } else { 0 };
+                let has_room = account.leases + subagents < account.policy.capacity;
+                (by == ChosenBy::Session || has_room).then_some(Favorite::Take(slot, by))
+            }
             Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
                 let until = until.mono(now);
                 let patience = self.settings.selection.max_cache_wait.min(self.patience(ask));
@@ -246,6 +255,7 @@ impl Pool {
         let mut least = u64::MAX;
         let mut agents = None;
         let leases = &self.settings.leases;
+        let parent = ask.subagent.as_ref().and_then(|subagent| self.accounts.slot(subagent.parent?));
         let tier_first = self.settings.selection.tier_first;
         let set = self.membership(&ask.set);
         // the leader's key, where every account with an equal key leads as well
@@ -256,7 +266,8 @@ impl Pool {
                 ties.push(slot);
                 continue;
             }
-            let order = if tier_first { key.rank } else { key.rank.any_tier() };
+            let rank = key.rank_for(ask);
+            let order = if tier_first { rank } else { rank.any_tier() };
             // an account that ranks behind even below the threshold, and has more load than another, changes nothing
             if best.is_some_and(|best| order > best) && order.load() >= least {
                 continue;
@@ -265,7 +276,7 @@ impl Pool {
             let is_later = best.is_some_and(|best| order.is_fallback_only() && !best.is_fallback_only());
             if is_later
                 || !key.is_ready()
-                || !key.has_room(leases, ask.exclusive)
+                || !key.has_room(leases, ask) && parent != Some(slot)
                 || set.is_restricted() && !set.has(&self.accounts[slot])
                 || !self.is_open(slot, key, ask, quotas, now, &mut agents)
             {
@@ -326,7 +337,7 @@ impl Pool {
     /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).
     fn reusable(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, least: u64) -> Option<usize> {
         let selection = &self.settings.selection;
-        if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() {
+        if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() || ask.subagent.is_some() {
             return None;
         }
         let released = self.released.of(ask.process()?, now.mono, selection.reuse_window);

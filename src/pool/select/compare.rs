@@ -49,7 +49,7 @@ impl Pool {
 
     /// The account's place in the order before the strategy.
     pub(crate) fn ranked(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Rank {
-        let order = self.accounts.key(slot).rank;
+        let order = self.accounts.key(slot).rank_for(ask);
         let order = if self.settings.selection.tier_first { order } else { order.any_tier() };
         self.place(slot, order, self.quotas_of(slot, ask, quotas), now)
     }
@@ -107,10 +107,14 @@ impl Pool {
         if over[0] != over[1] {
             return Criterion::SoftThreshold(slots.map(|slot| self.fullest(slot, ask, quotas, now)));
         }
-        let ranks = slots.map(|slot| self.accounts.key(slot).rank);
-        if ranks[0].load() != ranks[1].load() {
-            let leases = |slot: usize| (self.accounts[slot].leases, self.accounts[slot].policy.capacity);
-            return Criterion::Leases(slots.map(leases));
+        let loads = slots.map(|slot| self.accounts.key(slot).rank_for(ask).load());
+        if loads[0] != loads[1] {
+            let leases = slots.map(|slot| (self.accounts[slot].leases, self.accounts[slot].policy.capacity));
+            let subagents = slots.map(|slot| (self.accounts[slot].leases, self.accounts[slot].subagents));
+            let is_equal =
+                u64::from(leases[0].0) * u64::from(leases[1].1) == u64::from(leases[1].0) * u64::from(leases[0].1);
+            let counts_all = ask.subagent.is_some() && subagents.iter().any(|(_, subagents)| *subagents > 0);
+            return if is_equal || counts_all { Criterion::Subagents(subagents) } else { Criterion::Leases(leases) };
         }
         let priorities = slots.map(|slot| self.accounts[slot].policy.priority);
         if priorities[0] != priorities[1] {

@@ -4,8 +4,8 @@ use crate::limits::SHORTEST_HINT;
 use crate::pool::account::Account;
 use crate::pool::limit::Limit;
 use crate::pool::model::{
-    AccountId, CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, QuotaChoice,
-    QuotaChoices, Refusal, RefusalKind, Wall, spoken,
+    AccountId, CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, Overflow,
+    QuotaChoice, QuotaChoices, Refusal, RefusalKind, Wall, spoken,
 };
 use crate::pool::state::Pool;
 
@@ -50,12 +50,23 @@ impl Pool {
         if closed.is_some() {
             return closed;
         }
-        (!self.has_room(account, ask.exclusive)).then_some((Ineligible::Busy, None))
+        (!self.has_room(account, ask)).then_some((Ineligible::Busy, None))
     }
 
-    pub(crate) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
+    /// Whether the account has room for this request. A sub-agent takes none, but another agent keeps it away where
+    /// accounts are not shared, unless that one is its parent.
+    pub(crate) fn has_room(&self, account: &Account, ask: &LeaseRequest) -> bool {
+        let Some(subagent) = &ask.subagent else { return self.has_room_for_another(account, ask.exclusive) };
+        !account.exclusive
+            && (self.settings.leases.overflow == Overflow::Share
+                || account.leases < account.policy.capacity
+                || subagent.parent == Some(account.record.id))
+    }
+
+    /// Whether the account has room for a lease of an agent.
+    pub(crate) fn has_room_for_another(&self, account: &Account, exclusive: bool) -> bool {
         let most = self.settings.leases.ceiling(account.policy.capacity);
-        !account.exclusive && account.leases < most && (!exclusive || account.leases == 0)
+        !account.exclusive && account.leases < most && (!exclusive || account.leases + account.subagents == 0)
     }
 
     /// Why a request gets no lease now, account by account.

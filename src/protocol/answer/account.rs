@@ -123,6 +123,11 @@ pub struct AccountInfo {
     /// Whether it is used only while no other account can serve.
     #[serde(default)]
     pub fallback_only: bool,
+    /// How many requests of the gateway may be under way on it: as configured, or as learnt from its limits.
+    pub in_flight_cap: Option<u64>,
+    /// How many leases of sub-agents it has.
+    #[serde(default)]
+    pub subagents: u32,
 }
 
 impl AccountInfo {

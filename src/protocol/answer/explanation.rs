@@ -98,8 +98,8 @@ pub struct DecidedInfo {
     pub held: bool,
     /// Its account.
     pub account: Option<AccountLabel>,
-    /// What determined the account: `account`, `session`, `preferred`, `reuse`, `pid_offset`, `strategy`, `current`,
-    /// `same_account` or `resumed`.
+    /// What determined the account: `account`, `session`, `parent`, `preferred`, `reuse`, `pid_offset`, `strategy`,
+    /// `current`, `same_account`, `moved` or `resumed`.
     pub by: Option<String>,
     /// The account that a report switched it from.
     pub moved_from: Option<AccountLabel>,
@@ -115,6 +115,13 @@ pub struct DecidedInfo {
     pub until: Option<u64>,
     /// Its holder's process.
     pub pid: Option<u32>,
+    /// The id of the sub-agent that it is for, as its agent names it.
+    pub subagent: Option<String>,
+    /// The account of the agent that has started the sub-agent, at that time.
+    pub parent: Option<AccountLabel>,
+    /// Why the sub-agent was not to get that account before others: `setting`, `subagents`, `in_flight`,
+    /// `soft_threshold`, `limit` or `moved`.
+    pub apart: Option<String>,
 }
 
 /// What decided for an account over the others.
@@ -122,7 +129,7 @@ pub struct DecidedInfo {
 pub struct ComparedInfo {
     /// The account that would have been next; null if no other one could serve.
     pub over: Option<AccountLabel>,
-    /// The first criterion in which the two differ: `quota_pool`, `overage`, `soft_threshold`, `leases`, `priority`,
+    /// The first criterion in which the two differ: `quota_pool`, `overage`, `soft_threshold`, `leases`, `subagents`, `priority`,
     /// `tier`, `pid_offset`, `current`, `turn`, `health`, `tokens`, `score`, `used_7d`, `used_5h`, `resets_7d_at`,
     /// `used`, `idle` or `order`. Null if the order did not decide.
     pub criterion: Option<String>,

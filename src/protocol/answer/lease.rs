@@ -110,6 +110,8 @@ pub struct LeaseRow {
     pub agent: Option<String>,
     /// The directory that its holder is in now.
     pub directory: Option<String>,
+    /// The id of the sub-agent that it is for, as its agent names it.
+    pub subagent: Option<String>,
 }
 
 /// A lease whose account was changed, or will be at its next request.

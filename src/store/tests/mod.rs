@@ -207,6 +207,7 @@ fn lease(fence: u64, account: u64) -> Lease {
         expires: None,
         granted_at: Wall(5),
         request_id: None,
+        subagent: None,
     }
 }
 

@@ -74,7 +74,7 @@ fn apply(
 
 /// When a lease moves.
 fn move_time(state: &State, lease: &Lease) -> MoveTime {
-    if state.key_holders.owner(lease.fence).is_some() {
+    if state.key_holders.has(lease.fence) {
         MoveTime::AtOnce
     } else if ends_with_request(lease) {
         MoveTime::NextRequest

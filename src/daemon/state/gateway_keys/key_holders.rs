@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::conversations::Conversations;
 use crate::daemon::state::State;
 use crate::pool::{AccountId, Bind, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
@@ -18,6 +19,8 @@ pub(crate) struct KeyHolders {
     holders: FxHashMap<Fence, KeyHolder>,
     /// By the fence of each lease that the holder has now.
     owners: FxHashMap<Fence, Fence>,
+    /// Those of its sub-agents.
+    pub(crate) conversations: Conversations,
 }
 
 /// One holder.
@@ -48,6 +51,11 @@ impl KeyHolders {
         self.holders.get(&first)
     }
 
+    /// Whether the requests with a key use this lease, each the lease of its moment.
+    pub(crate) fn has(&self, fence: Fence) -> bool {
+        self.owners.contains_key(&fence) || self.conversations.owner(fence).is_some()
+    }
+
     /// Adds a lease of this provider; `false` when the holder has too many.
     pub(crate) fn add(&mut self, first: Fence, provider: Arc<str>, fence: Fence) -> bool {
         let Some(holder) = self.holders.get_mut(&first) else { return false };
@@ -62,6 +70,7 @@ impl KeyHolders {
 
     /// A lease has moved to another account.
     pub(crate) fn moved(&mut self, from: Fence, to: Fence, account: AccountId) {
+        self.conversations.moved(from, to);
         let Some(first) = self.owners.remove(&from) else { return };
         let Some(holder) = self.holders.get_mut(&first) else { return };
         let Some(at) = holder.held.iter().position(|(_, held)| *held == Some(from)) else { return };
@@ -76,6 +85,7 @@ impl KeyHolders {
     /// A lease has ended. When it was the holder's own, the holder is gone: answers its other leases, which are to end, too.
     #[must_use]
     pub(crate) fn ended(&mut self, fence: Fence, why: Ending) -> Vec<Fence> {
+        self.conversations.ended(fence, why);
         // `moved` follows
         if why == Ending::Switched {
             return Vec::new();
@@ -85,11 +95,12 @@ impl KeyHolders {
         let is_own = holder.held.first().is_some_and(|(_, held)| *held == Some(fence));
         if is_own && why != Ending::Revoked {
             let rest = self.holders.remove(&first).map(|holder| holder.held).unwrap_or_default();
-            let rest: Vec<Fence> =
+            let mut rest: Vec<Fence> =
                 rest.into_iter().filter_map(|(_, held)| held.filter(|held| *held != fence)).collect();
             for fence in &rest {
                 self.owners.remove(fence);
             }
+            rest.extend(self.conversations.end_of(first));
             return rest;
         }
         holder.held.iter_mut().filter(|(_, held)| *held == Some(fence)).for_each(|(_, held)| *held = None);
@@ -139,6 +150,7 @@ impl State {
         let Bind::Process(process) = holder.request.bind else { return None };
         let is_free = |lease: &&Lease| {
             lease.bind == Bind::Process(process)
+                && lease.subagent.is_none()
                 && *lease.target.provider == *provider
                 && self.key_holders.owner(lease.fence).is_none()
         };
@@ -155,7 +167,7 @@ fn restored_lease(pool: &Pool, first: Fence, process: Option<Process>) -> Option
         return Some(lease);
     }
     let process = process.filter(|_| pool.is_from_before(first))?;
-    let of_process = pool.leases().filter(|lease| lease.bind == Bind::Process(process));
+    let of_process = pool.leases().filter(|lease| lease.bind == Bind::Process(process) && lease.subagent.is_none());
     of_process.min_by_key(|lease| lease.fence)
 }
 
@@ -189,6 +201,7 @@ mod tests {
             expires: None,
             granted_at: Wall(0),
             request_id: None,
+            subagent: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The lasting keys of the gateway, by their hashes. They have a lock of their own, so that a request's key is checked
 //! without the state's.
 
+pub(super) mod conversations;
 pub(super) mod key_holders;
 pub(super) mod lasting_key;
 

@@ -31,7 +31,7 @@ fn every_change_keeps_digests_indices_and_timers_consistent() {
     let settings = PoolSettings::default();
     let (mut accounts, mut timers) = (table(&["p", "q", "p"], &settings), Timers::default());
     let limit = Limit::new(Scope::Account, "", Reason::Unknown, Deadline::Mono(Mono(9_000)), LimitSource::Table);
-    accounts.take_lease(2, Fence(1), true, &settings.selection.tokens, NOW);
+    accounts.take_lease(2, Fence(1), LeaseKind::Exclusive, &settings.selection.tokens, NOW);
     accounts.add_health(0, -50.0, &settings.selection.health, NOW.mono);
     accounts.change_limits(2, NOW, &mut timers, |limits| limits.set(limit, NOW, &mut Vec::new()));
     accounts.set_renewing(0, Some(Renewing { until: None }));
@@ -39,7 +39,7 @@ fn every_change_keeps_digests_indices_and_timers_consistent() {
     accounts.change_record(1, change, &settings, NOW, &mut timers);
     accounts.check(NOW, &timers).unwrap();
     assert_eq!(timers.next(NOW, true), Some(Mono(9_000)));
-    accounts.end_lease(2, Fence(1), NOW, &mut timers);
+    accounts.end_lease(2, Fence(1), LeaseKind::Exclusive, NOW, &mut timers);
     accounts.check(NOW, &timers).unwrap();
     accounts.remove(0, &mut timers);
     accounts.check(NOW, &timers).unwrap();
@@ -53,14 +53,14 @@ fn every_change_keeps_digests_indices_and_timers_consistent() {
 fn a_change_notes_what_it_means_for_the_queue() {
     let settings = PoolSettings::default();
     let (mut accounts, mut timers) = (table(&["p"], &settings), Timers::default());
-    accounts.take_lease(0, Fence(1), false, &settings.selection.tokens, NOW);
+    accounts.take_lease(0, Fence(1), LeaseKind::Shared, &settings.selection.tokens, NOW);
     accounts.add_health(0, -1.0, &settings.selection.health, NOW.mono);
     accounts.give_token_back(0, &settings.selection.tokens, NOW.mono);
-    let trial = accounts.replace_leases(0, (0, false));
-    accounts.replace_leases(0, trial);
+    let trial = accounts.leave_out(0, LeaseKind::Shared);
+    accounts.set_lease_counts(0, trial);
     accounts.change_usage(0, NOW, &mut timers, |usage| usage.windows.clear());
     assert_eq!(accounts.dirty().take(), None, "none of these can serve a queued request");
-    accounts.end_lease(0, Fence(1), NOW, &mut timers);
+    accounts.end_lease(0, Fence(1), LeaseKind::Shared, NOW, &mut timers);
     assert_eq!(accounts.dirty().take(), Some(Changes::Freed(vec![0])));
     accounts.set_renewing(0, Some(Renewing { until: None }));
     assert_eq!(accounts.dirty().take(), Some(Changes::All));
