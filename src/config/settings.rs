@@ -114,6 +114,8 @@ pub struct GatewaySection {
     pub allow_remote: bool,
     /// Whether it also listens for TLS, on loopback.
     pub tls: bool,
+    /// Whether it relays WebSockets of the Responses API.
+    pub websocket: bool,
 }
 
 /// `[telemetry]`

@@ -16,6 +16,7 @@
 //! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
 //! | `auth.rs` | replaces the credential, the only thing in a request that changes |
 //! | `forward/upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
+//! | `websocket/` | WebSockets of the Responses API: each turn within one is a request, which is leased and recorded |
 //! | `response/first_bytes.rs`, `response/sse.rs` | whether a response that begins like a success is one |
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |
 //! | `memory.rs`, `content_decoder/` | what is held and decoded, within bounds |
@@ -49,6 +50,7 @@ mod service;
 mod telemetry;
 mod tls;
 mod waiting;
+mod websocket;
 
 #[cfg(any(fuzzing, test))]
 pub(crate) use request::fuzzing as request_fuzzing;

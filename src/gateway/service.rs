@@ -1,13 +1,14 @@
 //! Answers one request: checks that it may come in, resolves its path, reads it, and forwards it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
+use hyper::header::ACCEPT;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admission::ConnectionWatch;
@@ -22,10 +23,11 @@ use super::request::{
 };
 use super::response::{self, ClientBody};
 use super::route::UpstreamRoute;
-use super::running_key::RunningKey;
+use super::running_key::{KeyedRequest, RunningKey};
 use super::telemetry::{SpanBuffer, TelemetryExporter};
 use super::waiting::{KeptAnswers, WaitingSessions};
-use super::{auth, refusal};
+use super::websocket::{AcceptedSocket, SocketOrigin, SocketRelay, WebSocketRequest};
+use super::{auth, refusal, websocket};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
 use crate::{pool::ConnectionId, provider};
 
@@ -53,6 +55,8 @@ pub(super) struct RequestConnection {
     pub(super) running_key: RunningKey,
     /// Why the gateway has ended it.
     pub(super) cut: Arc<CutReason>,
+    /// The WebSocket that it becomes.
+    pub(super) socket: Mutex<Option<Box<AcceptedSocket>>>,
 }
 
 impl GatewayService {
@@ -98,7 +102,7 @@ impl GatewayService {
     ) -> Response<ClientBody> {
         #[expect(clippy::disallowed_methods, reason = "tokio's own clock, to measure by")]
         let received_at = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let config = self.config();
         if page::is_page(head.uri.path()) {
             let connection = PageConnection { id: connection.id, peer: &connection.peer, watch: &connection.watch };
@@ -114,8 +118,12 @@ impl GatewayService {
             return response::json(StatusCode::OK, &json!({ "ok": true }));
         }
         let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
+        let mut websocket = None;
         if access::wants_websocket(&head.headers) {
-            return reject_websocket(&provider);
+            match WebSocketRequest::take(&mut head, &provider, config.gateway.websocket) {
+                Ok(socket) => websocket = Some(socket),
+                Err(message) => return websocket::rejected(&provider, message),
+            }
         }
         let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
         let client = Arc::new(client);
@@ -132,6 +140,9 @@ impl GatewayService {
         let source = RecordedSource { client: client.clone(), peer, cut, received_at };
         let (rejection, record) = match self.prepare(connection.id, source, head, body, &config).await {
             Ok(request) => {
+                if let Some(websocket) = websocket {
+                    return self.open_socket(websocket, (connection, client), request, &config, keyed).await;
+                }
                 let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
                 if !response.status().is_success() {
                     // a refusal tells the client of limits
@@ -147,6 +158,38 @@ impl GatewayService {
         }
         record.into_iter().for_each(RequestRecord::discard);
         refusal::unauthorized(&provider)
+    }
+
+    /// Opens a WebSocket, which is served when its connection has switched to it.
+    async fn open_socket(
+        &self,
+        websocket: WebSocketRequest,
+        (connection, client): (&RequestConnection, Arc<GatewayClient>),
+        request: RequestParts,
+        config: &GatewayConfig,
+        keyed: KeyedRequest,
+    ) -> Response<ClientBody> {
+        let (id, peer, cut) = (connection.id, connection.peer.clone(), connection.cut.clone());
+        let origin = SocketOrigin { client, connection: id, peer, cut, budget: self.budget.clone() };
+        let (response, socket) = websocket.open(&self.backend, origin, request, config, keyed).await;
+        match socket {
+            Some(socket) => {
+                connection.watch.upgrade();
+                *connection.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+            }
+            // a refusal tells the client of limits
+            None => self.backend.handle.all_saved().await,
+        }
+        response
+    }
+
+    /// Serves the WebSocket that a connection has become, if it has, until it ends.
+    pub(super) async fn serve_socket(&self, connection: &RequestConnection, stop: watch::Receiver<bool>) {
+        let socket = connection.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket {
+            let config = Box::new(|| self.config());
+            SocketRelay::run(socket, &self.backend, config, connection.watch.clone(), stop).await;
+        }
     }
 
     /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response, with the record
@@ -223,13 +266,4 @@ impl GatewayService {
         // of a single client, the key is checked when a lease is requested
         if clients.len() > 1 { clients.into_iter().find(|client| handle.is_valid(client)) } else { clients.pop() }
     }
-}
-
-/// WebSockets are rejected: their turns cannot be sent again with another account.
-fn reject_websocket(provider: &str) -> Response<ClientBody> {
-    let message = "lessor: the gateway does not support WebSocket; use HTTP";
-    let mut response = refusal::error(provider, StatusCode::UPGRADE_REQUIRED, message);
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response
 }

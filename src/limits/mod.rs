@@ -32,4 +32,4 @@ pub use time::WaitSource;
 pub use time::duration::parse as parse_duration;
 pub use time::instant::{epoch_ms, rfc3339};
 pub use verdict::{Classification, Confidence, Verdict};
-pub use windows::{Window, window_name};
+pub use windows::{Window, limit_headers_of_event, window_name};

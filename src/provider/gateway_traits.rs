@@ -220,6 +220,17 @@ pub fn uses_quota(provider: &str, path: &str) -> bool {
     }
 }
 
+/// Whether a path is the Responses API's, which is also spoken over WebSockets.
+#[must_use]
+pub fn has_responses_socket(provider: &str, path: &str) -> bool {
+    match Dialect::of(provider) {
+        Dialect::Openai => matches!(versioned_path(provider, path).as_str(), "/v1/responses" | "/responses"),
+        // other services speak OpenAI's API, below a base of their own
+        Dialect::Other => path.ends_with("/responses"),
+        Dialect::Google | Dialect::Anthropic => false,
+    }
+}
+
 /// The quota that a Code Assist request is counted against: it depends on the program. Claude models have one only.
 #[must_use]
 pub fn quota_of_agent(provider: &str, path: &str, model: Option<&str>, user_agent: &str) -> Option<&'static str> {
@@ -297,6 +308,24 @@ mod tests {
             ("openai", "/v1/models/gpt-5", None),
         ] {
             assert_eq!(model_in_path(provider, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_the_responses_api_has_sockets_that_are_relayed() {
+        for (provider, path, expected) in [
+            ("openai", "/v1/responses", true),
+            ("openai", "/responses", true),
+            ("openai", "/v1/v1/responses", true),
+            ("openai", "/v1/realtime", false),
+            ("openai", "/v1/responses/resp_1", false),
+            ("openai", "", false),
+            ("my-llm", "/api/v1/responses", true),
+            ("my-llm", "/v1/realtime", false),
+            ("google", "/v1/responses", false),
+            ("anthropic", "/responses", false),
+        ] {
+            assert_eq!(has_responses_socket(provider, path), expected, "{provider} {path}");
         }
     }
 

@@ -38,3 +38,4 @@ mod support;
 mod telemetry;
 mod upstream;
 mod waiting;
+mod websocket;

@@ -138,6 +138,7 @@ pub static KEYS: &[KeySpec] = &[
     on("gateway.socket", Text, "", "Unix socket of the gateway; \"\" for gateway.sock in the lease socket's directory, or \"off\"", |c, _, v| c.gateway.socket.assign(v)),
     on("gateway.tls", Bool, "false", "whether the gateway also listens for https, on a second loopback port", |c, _, v| c.gateway.tls.assign(v)),
     on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
+    on("gateway.websocket", Bool, "true", "whether the gateway relays WebSockets of the Responses API; otherwise they get status 426 and clients use HTTP", |c, _, v| c.gateway.websocket.assign(v)),
 
     on("telemetry.otlp", Url, "", "URL of a collector that gets metrics and traces, such as http://127.0.0.1:4318; \"\" for none", |c, _, v| c.telemetry.otlp.assign(v)),
     on("telemetry.interval", ValueKind::Duration(Duration::from_secs(1), DAY, None), "15s", "interval of sending metrics and traces", |c, _, v| c.telemetry.interval.assign(v)),

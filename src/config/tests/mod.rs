@@ -84,6 +84,7 @@ buffer_total = "48MiB"
 socket = ""
 tls = false
 allow_remote = false
+websocket = true
 [notify]
 desktop = false
 command = []

@@ -12,7 +12,7 @@ use crate::config::directory::comparable;
 use crate::daemon::os::clock;
 use crate::daemon::state::gateway_keys::{InvalidKey, ValidKey};
 use crate::daemon::state::{FIRST_GATEWAY_CONNECTION, KeyUse, LastingKey};
-use crate::pool::{ConnectionId, Fence, Process, Refusal, RefusalKind};
+use crate::pool::{Account, AccountId, ConnectionId, Fence, LoginState, Process, Refusal, RefusalKind};
 
 /// The id of all clients without a key.
 const NO_KEY: u64 = 0;
@@ -139,6 +139,25 @@ impl GatewayHandle {
     pub fn is_valid(&self, client: &GatewayClient) -> bool {
         client.key.as_ref().is_none_or(|key| key.is_valid(clock::now().wall))
             && client.lease.is_none_or(|(fence, process)| self.state().key_holder(fence, process).is_some())
+    }
+
+    /// Whether a client still uses this account between two requests: its key is valid, the account serves, and the lease
+    /// of the key, if it has one, is on it.
+    #[must_use]
+    pub fn uses_account(&self, client: &GatewayClient, provider: &str, account: AccountId) -> bool {
+        if client.key.as_ref().is_some_and(|key| !key.is_valid(clock::now().wall)) {
+            return false;
+        }
+        let state = &mut *self.state();
+        let serves = |found: &Account| found.enabled() && found.record.login_state == LoginState::Ready;
+        if !state.pool.account(account).is_some_and(serves) {
+            return false;
+        }
+        let Some((fence, process)) = client.lease else { return true };
+        let Some(holder) = state.key_holder(fence, process) else { return false };
+        let lease = state.key_holders.get(holder).and_then(|holder| holder.lease_of(provider));
+        let lease = lease.and_then(|fence| state.pool.lease(fence));
+        lease.is_none_or(|lease| lease.account == account)
     }
 
     /// The agent that the client's key or lease names.

@@ -14,6 +14,9 @@ use crate::{credential::Secret, provider::TargetError};
 /// A success is reported with the release of its lease, unless the response takes longer than this.
 const REPORT_DELAY: Duration = Duration::from_secs(1);
 
+/// A status that is neither a success nor a refusal.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
 /// Why a request gets no lease.
 #[derive(Clone, PartialEq, Debug)]
 pub enum NoLeaseReason {
@@ -161,6 +164,17 @@ impl RequestLease {
         self.response = Some(BegunResponse { status, headers, began: clock::now().mono, is_reported });
         if !self.ends_with_request {
             let _no_event = self.report_all(None, None);
+        }
+    }
+
+    /// Reports what headers say of the account's quota, apart from a success or a refusal.
+    pub fn report_limits(&self, headers: &Headers) {
+        let outcome = UpstreamOutcome::Response { status: SWITCHING_PROTOCOLS, headers, body: &[] };
+        let classified = outcome.classify(&self.needs.target.provider, clock::now().wall);
+        if !classified.windows.is_empty() {
+            let state = &mut *self.handle.state();
+            let _continues =
+                state.report(clock::now(), (self.fence, Some(&self.needs)), outcome, classified).no_answer();
         }
     }
 

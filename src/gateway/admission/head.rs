@@ -59,6 +59,8 @@ enum WatchPhase {
     Idle(Instant),
     /// A head is coming: since when, and how much of it has come.
     Head(Instant, HeadScan),
+    /// The connection has become a WebSocket.
+    Socket,
     /// A request is served. How many bytes have come after its head, and how many of them are its body.
     Request {
         after: u64,
@@ -125,6 +127,7 @@ impl ConnectionWatch {
                 }
                 return true;
             }
+            WatchPhase::Socket => return true,
             WatchPhase::Ended(_) => return false,
             WatchPhase::Idle(_) => {
                 self.changed.notify_one();
@@ -178,6 +181,25 @@ impl ConnectionWatch {
         RequestGuard(self.clone())
     }
 
+    /// The connection becomes a WebSocket, when the response that says so was sent.
+    pub(in crate::gateway) fn upgrade(&self) {
+        self.state().phase = WatchPhase::Socket;
+    }
+
+    pub(in crate::gateway) fn is_socket(&self) -> bool {
+        matches!(self.state().phase, WatchPhase::Socket)
+    }
+
+    /// A turn begins in the WebSocket: the place is not given away until it has ended.
+    pub(in crate::gateway) fn turn_begins(&self) {
+        self.admitted.begin();
+    }
+
+    /// The turn has ended: the WebSocket is idle.
+    pub(in crate::gateway) fn turn_ended(&self) {
+        self.admitted.end();
+    }
+
     fn end(&self) {
         let state = &mut *self.state();
         if let WatchPhase::Request { after, body } = state.phase {
@@ -214,7 +236,7 @@ impl WatchState {
             WatchPhase::Idle(since) if self.has_key => silent(*since + IDLE_TIMEOUT),
             WatchPhase::Idle(since) => (*since + HEAD_TIMEOUT, ConnectionEnd::HeadTooLate(HEAD_TIMEOUT.as_secs())),
             // no change is announced while a request is served
-            WatchPhase::Request { .. } => unread.map_or_else(
+            WatchPhase::Request { .. } | WatchPhase::Socket => unread.map_or_else(
                 || (now() + HEAD_TIMEOUT, ConnectionEnd::Silent),
                 |unread| (unread, ConnectionEnd::Silent),
             ),

@@ -2,51 +2,103 @@
 
 use std::time::Duration;
 
-use hyper::Response;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HeaderValue;
-use hyper::http::response::Parts;
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::http::{Extensions, response::Parts};
+use hyper::{Request, Response, Uri};
 use tokio::time::timeout;
 
-use super::upstream::UpstreamClients;
+use super::upstream::{ConnectionUse, UpstreamClients};
 use crate::credential::Secret;
 use crate::daemon::{LeasedAccount, UpstreamOutcome};
 use crate::gateway::auth::{self, UpstreamCredential};
 use crate::gateway::memory::PoolShare;
-use crate::gateway::request::{BodyTooLarge, CannotSend, RequestParts};
+use crate::gateway::request::{BodyTooLarge, CannotSend, RequestParts, UpstreamBody};
 use crate::gateway::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
+use crate::gateway::route::UpstreamRoute;
 use crate::limits::Headers;
 
 /// How long the head of a response may take; agents that wait longer use streams.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How long the response to the opening of a WebSocket may take: no model is asked.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) enum AttemptOutcome {
+/// How a request reaches the upstream of an account.
+pub(in crate::gateway) trait UpstreamTransport {
+    /// What is left of a response after its first bytes.
+    type Rest: Send;
+
+    /// Whether the request can go to this account as it is; if not, its client must send it in another form.
+    fn can_send_to(&self, account: &LeasedAccount) -> bool;
+
+    /// Whether a refusal can lead to another attempt.
+    fn can_send_again(&self) -> bool;
+
+    /// Sends the request with the account's credential.
+    ///
+    /// # Errors
+    /// The reason why it cannot be sent at all, with any account.
+    fn send(
+        &mut self,
+        upstreams: &UpstreamClients,
+        request: &mut RequestParts,
+        account: &LeasedAccount,
+    ) -> impl Future<Output = Result<AttemptOutcome<Self::Rest>, String>> + Send;
+}
+
+/// Requests and responses over HTTP.
+pub(super) struct HttpTransport;
+
+impl UpstreamTransport for HttpTransport {
+    type Rest = Incoming;
+
+    fn can_send_to(&self, _account: &LeasedAccount) -> bool {
+        true
+    }
+
+    fn can_send_again(&self) -> bool {
+        true
+    }
+
+    async fn send(
+        &mut self,
+        upstreams: &UpstreamClients,
+        request: &mut RequestParts,
+        account: &LeasedAccount,
+    ) -> Result<AttemptOutcome<Incoming>, String> {
+        send(upstreams, request, account).await
+    }
+}
+
+pub(in crate::gateway) enum AttemptOutcome<R> {
     /// A response for the client: its head, its first bytes, the rest.
-    Response(Box<Parts>, Vec<Bytes>, Incoming),
-    Refused(Box<UpstreamRefusal>),
+    Response(Box<Parts>, Vec<Bytes>, R),
+    Refused(Box<UpstreamRefusal<R>>),
     Failed(String),
+    /// The connection that alone can serve the request has ended.
+    Disconnected,
     /// The request turned out to be too large while it was sent.
     TooLarge(String),
     /// There is no memory to change the request for this account.
     Overloaded(String),
 }
 
-impl AttemptOutcome {
+impl<R> AttemptOutcome<R> {
     /// The status of the response, if there is one.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Response(head, ..) => Some(head.status.as_u16()),
             Self::Refused(refused) => Some(refused.head.status.as_u16()),
-            Self::Failed(_) | Self::TooLarge(_) | Self::Overloaded(_) => None,
+            Self::Failed(_) | Self::Disconnected | Self::TooLarge(_) | Self::Overloaded(_) => None,
         }
     }
 }
 
 /// A refusal, read as far as it matters, because the client may get it.
-pub(super) struct UpstreamRefusal {
-    pub(super) head: Parts,
-    pub(super) first: Vec<Bytes>,
-    pub(super) rest: Incoming,
+pub(in crate::gateway) struct UpstreamRefusal<R> {
+    pub(in crate::gateway) head: Parts,
+    pub(in crate::gateway) first: Vec<Bytes>,
+    pub(super) rest: R,
     body: RefusalBody,
     /// The body is a document of which nothing is missing.
     is_complete: bool,
@@ -61,7 +113,24 @@ enum RefusalBody {
     Event(Option<String>, Vec<u8>),
 }
 
-impl UpstreamRefusal {
+impl<R> UpstreamRefusal<R> {
+    /// In an event, which is the last of `first`.
+    pub(in crate::gateway) fn of_event(head: Parts, first: Vec<Bytes>, data: Vec<u8>, rest: R) -> Self {
+        let body = RefusalBody::Event(None, data);
+        Self { head, first, rest, body, is_complete: false, _share: None }
+    }
+
+    /// The same refusal of a response whose rest is of no use.
+    pub(in crate::gateway) fn without_rest(self) -> UpstreamRefusal<()> {
+        let Self { head, first, body, is_complete, _share, .. } = self;
+        UpstreamRefusal { head, first, rest: (), body, is_complete, _share }
+    }
+
+    /// The decoded text, if it is in the status or the document.
+    pub(in crate::gateway) fn document(&self) -> Option<&[u8]> {
+        if let RefusalBody::Document(text) = &self.body { Some(text) } else { None }
+    }
+
     /// The refusal as the daemon takes it; `headers` are those of the response.
     pub(super) fn report<'a>(&'a self, headers: &'a Headers) -> UpstreamOutcome<'a> {
         match &self.body {
@@ -97,16 +166,14 @@ fn quotes(text: &[u8], secret: &str) -> bool {
     has(&secret[..BEGINNING]) || has(&secret[secret.len() - END..])
 }
 
-/// Sends a request with an account's credential.
-///
-/// # Errors
-/// The reason why it cannot be sent at all, with any account.
-pub(super) async fn send(
-    upstreams: &UpstreamClients,
-    request: &mut RequestParts,
+/// The URL of a request at an account, and its headers with the account's credential.
+fn addressed(
+    route: &UpstreamRoute,
+    query: Option<&str>,
+    headers: &HeaderMap,
     account: &LeasedAccount,
-) -> Result<AttemptOutcome, String> {
-    let provider = &request.route.provider;
+) -> Result<(Uri, HeaderMap), String> {
+    let provider = &route.provider;
     let credential = UpstreamCredential {
         provider,
         kind: account.kind,
@@ -114,14 +181,67 @@ pub(super) async fn send(
         vendor_id: account.vendor_id.as_deref(),
     };
     let invalid = |error: &dyn std::fmt::Display| format!("lessor: the request for {provider} is invalid: {error}");
-    let (route, query) = (&request.route, request.query.as_deref());
     let uri = if account.is_direct { route.direct_uri(query) } else { route.uri(account.kind, query) };
     let uri = uri.map_err(|error| invalid(&error))?;
     let host = uri.authority().map_or("", |authority| authority.as_str());
     let host = HeaderValue::from_str(host).map_err(|error| invalid(&error))?;
-    let headers =
-        auth::upstream_headers(&request.buffered.headers, &host, credential).map_err(|error| invalid(&error))?;
-    let client = upstreams.client_for(&request.route.reach, &uri).await;
+    let headers = auth::upstream_headers(headers, &host, credential).map_err(|error| invalid(&error))?;
+    Ok((uri, headers))
+}
+
+/// What opens a WebSocket: the same for every account, but for its credential.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) struct UpgradeRequest {
+    pub(in crate::gateway) route: UpstreamRoute,
+    pub(in crate::gateway) query: Option<String>,
+    /// Those of the client; its extensions and subprotocols are not among them.
+    pub(in crate::gateway) headers: HeaderMap,
+    /// The case of the headers' names, among others.
+    pub(in crate::gateway) extensions: Extensions,
+}
+
+impl UpgradeRequest {
+    /// Opens a WebSocket with an account's credential; a response with status 101 has the connection among its
+    /// extensions.
+    ///
+    /// # Errors
+    /// The reason why it cannot be sent at all, with any account.
+    pub(in crate::gateway) async fn send(
+        &self,
+        upstreams: &UpstreamClients,
+        account: &LeasedAccount,
+    ) -> Result<AttemptOutcome<Incoming>, String> {
+        let Self { route, query, headers, extensions } = self;
+        let (uri, mut headers) = addressed(route, query.as_deref(), headers, account)?;
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let client = upstreams.client_for(&route.reach, &uri, ConnectionUse::Upgrades).await;
+        let client = client.map_err(|error| format!("lessor: cannot reach {}: {error}", route.provider))?;
+        let mut sent = Request::new(UpstreamBody::none());
+        *sent.uri_mut() = uri;
+        *sent.headers_mut() = headers;
+        *sent.extensions_mut() = extensions.clone();
+        Ok(match timeout(UPGRADE_TIMEOUT, client.send(sent)).await {
+            Ok(Ok(response)) => judge(response, &route.provider).await,
+            Ok(Err(error)) => AttemptOutcome::Failed(error.to_string()),
+            Err(_) => AttemptOutcome::Failed(format!("no response within {} s", UPGRADE_TIMEOUT.as_secs())),
+        })
+    }
+}
+
+/// Sends a request with an account's credential.
+///
+/// # Errors
+/// The reason why it cannot be sent at all, with any account.
+async fn send(
+    upstreams: &UpstreamClients,
+    request: &mut RequestParts,
+    account: &LeasedAccount,
+) -> Result<AttemptOutcome<Incoming>, String> {
+    let (route, query) = (&request.route, request.query.as_deref());
+    let provider = &route.provider;
+    let (uri, headers) = addressed(route, query, &request.buffered.headers, account)?;
+    let client = upstreams.client_for(&route.reach, &uri, ConnectionUse::Requests).await;
     let client = client.map_err(|error| format!("lessor: cannot reach {provider}: {error}"))?;
     let sent = match request.buffered.next_request(uri, headers, account.project.as_deref()) {
         Ok(sent) => sent,
@@ -136,7 +256,7 @@ pub(super) async fn send(
     })
 }
 
-async fn judge(response: Response<Incoming>, provider: &str) -> AttemptOutcome {
+async fn judge(response: Response<Incoming>, provider: &str) -> AttemptOutcome<Incoming> {
     let (head, mut rest) = response.into_parts();
     if head.status.is_redirection() || head.status.is_informational() {
         return AttemptOutcome::Response(Box::new(head), Vec::new(), rest);

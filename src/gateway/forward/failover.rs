@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::{Response, StatusCode};
 use tokio::time::sleep;
 
@@ -22,12 +23,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 impl Forward<'_> {
-    pub(super) async fn refused(
+    pub(super) async fn refused<R>(
         &mut self,
         lease: RequestLease,
         account: &LeasedAccount,
-        refused: Box<UpstreamRefusal>,
-    ) -> NextStep {
+        refused: Box<UpstreamRefusal<R>>,
+    ) -> NextStep<R> {
         let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
         if account.is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
             self.has_refreshed = true;
@@ -81,14 +82,49 @@ impl Forward<'_> {
         }
     }
 
+    /// A refusal of a request that only its own connection can serve. What it says is learnt; unless the request is at
+    /// fault, its client sends it again in full, on another connection.
+    pub(super) async fn refused_on_connection<R>(
+        &mut self,
+        lease: RequestLease,
+        account: &LeasedAccount,
+        refused: Box<UpstreamRefusal<R>>,
+    ) -> NextStep<R> {
+        let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
+        self.request.record.waits();
+        if account.is_login && is_unauthorized && lease.refresh(account, self.time_left()).await {
+            self.request.record.attempt_failed(AttemptFailure::rejected_token());
+            return NextStep::Reconnect;
+        }
+        let headers = limit_headers(&refused.head.headers);
+        let may_quote = !refused.quotes(&account.secret);
+        let report = match lease.report(refused.report(&headers)).await {
+            Ok((report, lease)) => {
+                self.request.record.attempt_failed(AttemptFailure::reported(&report, may_quote));
+                (report, lease)
+            }
+            Err(UnreportedRefusal { verdict }) => {
+                self.request.record.attempt_failed(AttemptFailure::classified(verdict.as_ref(), may_quote));
+                return NextStep::Reconnect;
+            }
+        };
+        let (ReportOutcome { decision, verdict, .. }, lease) = report;
+        let is_timed = verdict.is_some_and(|verdict| verdict.wait.is_some());
+        let is_of_request = decision.scope == Some(Scope::Request);
+        if is_of_request && (decision.action == Action::Stop || !is_timed) {
+            return NextStep::Relay(Some(lease), refused);
+        }
+        NextStep::Reconnect
+    }
+
     /// No other account is left now: waits for one, or answers that there is none.
-    async fn wait_out(
+    async fn wait_out<R>(
         &mut self,
         lease: Option<RequestLease>,
         account: &LeasedAccount,
-        refused: Box<UpstreamRefusal>,
+        refused: Box<UpstreamRefusal<R>>,
         report: &ReportOutcome,
-    ) -> NextStep {
+    ) -> NextStep<R> {
         self.request.in_flight = None;
         let (action, after) = (report.decision.action, report.decision.after);
         let Ok(found) = self.find_no_account() else { return NextStep::Relay(lease, refused) };
@@ -119,12 +155,12 @@ impl Forward<'_> {
     /// Waits before a failing service is tried again, and tries its last attempt on another account, if one is free. A
     /// pause that the service states is kept only when no other account is free. `Err` returns the lease: the request
     /// must not be sent again.
-    async fn service_failed(
+    async fn service_failed<R>(
         &mut self,
         account: AccountId,
         lease: Option<RequestLease>,
         stated: Option<Duration>,
-    ) -> Result<NextStep, Option<RequestLease>> {
+    ) -> Result<NextStep<R>, Option<RequestLease>> {
         self.service_failures += 1;
         self.failed.push(account);
         if self.service_failures >= self.max_service_attempts || !self.can_send_again() {
@@ -149,11 +185,11 @@ impl Forward<'_> {
     }
 
     /// The client gets the upstream's refusal unchanged.
-    pub(super) fn relay_refusal(
+    pub(in crate::gateway) fn relay_refusal(
         self,
         lease: Option<RequestLease>,
         account: &LeasedAccount,
-        refused: UpstreamRefusal,
+        refused: UpstreamRefusal<Incoming>,
     ) -> Response<ClientBody> {
         let UpstreamRefusal { head, first, rest, .. } = refused;
         let attempts = self.attempts;
@@ -161,7 +197,12 @@ impl Forward<'_> {
         signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
     }
 
-    pub(super) async fn failed(&mut self, lease: RequestLease, account: &LeasedAccount, reason: &str) -> NextStep {
+    pub(super) async fn failed<R>(
+        &mut self,
+        lease: RequestLease,
+        account: &LeasedAccount,
+        reason: &str,
+    ) -> NextStep<R> {
         self.request.record.attempt_failed(AttemptFailure::no_response(reason));
         self.request.record.waits();
         tracing::debug!(account = account.name, "no response from {}: {reason}", self.provider());

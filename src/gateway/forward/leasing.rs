@@ -165,7 +165,7 @@ impl Forward<'_> {
 
     /// Leases an account that has not failed, if one is free; otherwise the request starts over. A request that only one
     /// account can serve stays on it.
-    pub(super) async fn elsewhere(&mut self, held: Option<RequestLease>) -> NextStep {
+    pub(super) async fn elsewhere<R>(&mut self, held: Option<RequestLease>) -> NextStep<R> {
         if held.is_some() && self.is_bound {
             return NextStep::Retry(held);
         }

@@ -27,7 +27,8 @@ use crate::daemon::{
 use crate::limits::Headers;
 use crate::pool::{AccountId, Wall};
 use crate::provider;
-use attempt::{AttemptOutcome, UpstreamRefusal};
+use attempt::HttpTransport;
+pub(super) use attempt::{AttemptOutcome, UpgradeRequest, UpstreamRefusal, UpstreamTransport};
 use upstream::UpstreamClients;
 
 /// How long a request waits when its provider has refused every account.
@@ -65,16 +66,32 @@ pub(super) struct Forward<'a> {
     pub(super) is_bound: bool,
     /// Its place among the requests that wait for room.
     pub(super) turn: RequestTurn,
+    /// The last answer of the gateway's own asks the client to send it again.
+    pub(super) comes_back: bool,
 }
 
-enum NextStep {
+enum NextStep<R> {
     /// Another attempt; with the lease that the request has.
     Retry(Option<RequestLease>),
     /// Another attempt, with this account.
     Send(RequestLease, LeasedAccount),
     /// The client gets this refusal unchanged.
-    Relay(Option<RequestLease>, Box<UpstreamRefusal>),
+    Relay(Option<RequestLease>, Box<UpstreamRefusal<R>>),
     Respond(Response<ClientBody>),
+    /// The client sends the request again, on another connection.
+    Reconnect,
+}
+
+/// How the attempts of a request have ended.
+pub(super) enum ForwardEnd<R> {
+    /// With the response of an account: its head, its first bytes, the rest.
+    Served(RequestLease, Box<LeasedAccount>, Box<Parts>, Vec<Bytes>, R),
+    /// With a refusal of the provider that the client gets.
+    Refused(Option<RequestLease>, Box<LeasedAccount>, Box<UpstreamRefusal<R>>),
+    /// With an answer of the gateway's own.
+    Answer(Box<Response<ClientBody>>),
+    /// Only the client can send the request in the form in which another account can serve it.
+    Reconnect,
 }
 
 impl<'a> Forward<'a> {
@@ -105,38 +122,60 @@ impl<'a> Forward<'a> {
             has_refreshed: false,
             is_bound: false,
             turn: backend.handle.turn(client),
+            comes_back: false,
         }
     }
 
     pub(super) async fn run(mut self, keyed: &mut KeyedRequest) -> Response<ClientBody> {
+        match self.try_accounts(&mut HttpTransport, keyed).await {
+            ForwardEnd::Served(lease, account, head, first, rest) => self.respond(lease, &account, *head, first, rest),
+            ForwardEnd::Refused(lease, account, refused) => self.relay_refusal(lease, &account, *refused),
+            ForwardEnd::Answer(response) => *response,
+            // a request over HTTP can go to every account
+            ForwardEnd::Reconnect => self.error(StatusCode::BAD_GATEWAY, "lessor: the request cannot be sent again"),
+        }
+    }
+
+    /// Tries one account after the other, until a response can go to the client.
+    pub(super) async fn try_accounts<T: UpstreamTransport>(
+        &mut self,
+        transport: &mut T,
+        keyed: &mut KeyedRequest,
+    ) -> ForwardEnd<T::Rest> {
         keyed.key_use = match self.room_of_key().await {
             Ok(key_use) => key_use,
-            Err(response) => return *response,
+            Err(response) => return ForwardEnd::Answer(response),
         };
         let mut next = if self.failed.is_empty() { NextStep::Retry(None) } else { self.elsewhere(None).await };
         loop {
             let (lease, account) = match next {
                 NextStep::Send(lease, account) => (lease, account),
-                NextStep::Respond(response) => return response,
+                NextStep::Respond(response) => return ForwardEnd::Answer(Box::new(response)),
+                NextStep::Reconnect => return ForwardEnd::Reconnect,
                 // only after an attempt, where it is relayed
-                NextStep::Relay(..) => return self.error(StatusCode::BAD_GATEWAY, "lessor: the refusal was lost"),
+                NextStep::Relay(..) => {
+                    let response = self.error(StatusCode::BAD_GATEWAY, "lessor: the refusal was lost");
+                    return ForwardEnd::Answer(Box::new(response));
+                }
                 NextStep::Retry(held) => match self.lease(held).await {
                     Ok(leased) => leased,
-                    Err(response) => return *response,
+                    Err(response) => return ForwardEnd::Answer(response),
                 },
             };
+            if !transport.can_send_to(&account) {
+                return ForwardEnd::Reconnect;
+            }
             self.attempts += 1;
             // until it is answered or has to wait; the response is counted by its observer
             let mut in_flight = self.backend.metrics.in_flight();
             in_flight.sent_with(account.in_flight.as_ref());
             self.request.in_flight = Some(in_flight);
             self.request.record.attempt_begins(&account);
-            let outcome = match self.send(&account).await {
+            let outcome = match self.send(transport, &account).await {
                 Ok(outcome) => outcome,
                 Err(message) => {
                     self.request.record.attempt_answered(None);
-                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
-                    return self.error(StatusCode::BAD_GATEWAY, &message);
+                    return self.not_sent(StatusCode::BAD_GATEWAY, &message);
                 }
             };
             self.request.record.attempt_answered(outcome.status());
@@ -147,30 +186,44 @@ impl<'a> Forward<'a> {
             }
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
-                    return self.respond(lease, &account, *head, first, rest);
+                    return ForwardEnd::Served(lease, Box::new(account), head, first, rest);
                 }
-                AttemptOutcome::Refused(refused) => match self.refused(lease, &account, refused).await {
-                    NextStep::Relay(lease, refused) => return self.relay_refusal(lease, &account, *refused),
-                    next => next,
-                },
-                AttemptOutcome::TooLarge(message) => {
-                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
-                    return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message);
+                AttemptOutcome::Refused(refused) => {
+                    let next = if transport.can_send_again() {
+                        self.refused(lease, &account, refused).await
+                    } else {
+                        self.refused_on_connection(lease, &account, refused).await
+                    };
+                    match next {
+                        NextStep::Relay(lease, refused) => {
+                            return ForwardEnd::Refused(lease, Box::new(account), refused);
+                        }
+                        next => next,
+                    }
                 }
-                AttemptOutcome::Overloaded(message) => {
-                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
-                    return self.error(StatusCode::SERVICE_UNAVAILABLE, &message);
-                }
+                AttemptOutcome::Disconnected => NextStep::Reconnect,
+                AttemptOutcome::TooLarge(message) => return self.not_sent(StatusCode::PAYLOAD_TOO_LARGE, &message),
+                AttemptOutcome::Overloaded(message) => return self.not_sent(StatusCode::SERVICE_UNAVAILABLE, &message),
                 AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }
     }
 
+    /// The answer to a request that could not be sent.
+    fn not_sent<R>(&mut self, status: StatusCode, message: &str) -> ForwardEnd<R> {
+        self.request.record.attempt_failed(AttemptFailure::not_sent(message));
+        ForwardEnd::Answer(Box::new(self.error(status, message)))
+    }
+
     /// Sends the request; if the client gives up meanwhile, the account is noted as silent.
-    async fn send(&mut self, account: &LeasedAccount) -> Result<AttemptOutcome, String> {
+    async fn send<T: UpstreamTransport>(
+        &mut self,
+        transport: &mut T,
+        account: &LeasedAccount,
+    ) -> Result<AttemptOutcome<T::Rest>, String> {
         let (backend, client) = (self.backend, self.client);
         let silence = SilenceWatch { backend, client, patience: &self.patience, account: account.id, since: now() };
-        let outcome = attempt::send(&backend.upstreams, &mut self.request, account).await;
+        let outcome = transport.send(&backend.upstreams, &mut self.request, account).await;
         std::mem::forget(silence);
         outcome
     }
@@ -201,11 +254,7 @@ impl<'a> Forward<'a> {
         rest: Incoming,
     ) -> Response<ClientBody> {
         if head.status.is_success() {
-            // other requests are served while the session's quota is used up
-            if provider::uses_quota(self.provider(), &self.request.route.path) {
-                self.backend.sessions.served(&self.patience.key);
-                self.backend.answers.forget(self.provider(), self.model());
-            }
+            self.note_served();
             lease.created(response::created_ids(self.provider(), &head.headers, &first));
         }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));
@@ -213,6 +262,15 @@ impl<'a> Forward<'a> {
         let observed = self.observed(account, head.status);
         let observer = ResponseObserver::new(&head, observed, lease);
         signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
+    }
+
+    /// An account has served the request.
+    pub(super) fn note_served(&self) {
+        // other requests are served while the session's quota is used up
+        if provider::uses_quota(self.provider(), &self.request.route.path) {
+            self.backend.sessions.served(&self.patience.key);
+            self.backend.answers.forget(self.provider(), self.model());
+        }
     }
 
     /// The request, when the client gets the response of this account.
@@ -241,6 +299,7 @@ impl<'a> Forward<'a> {
     /// No account can serve the request; where the provider has refused them all, the client gets its answer.
     pub(super) fn no_account(&mut self, found: &NoAccount, next: NextRequest) -> Response<ClientBody> {
         self.backend.metrics.rejected(self.provider(), found.refusal.kind);
+        self.comes_back = next == NextRequest::ComesBack;
         let now = clock::now().wall;
         let response = self.no_account_response(found, next, now);
         let reason = refusal::reason(self.provider(), found, now);

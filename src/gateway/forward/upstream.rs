@@ -38,15 +38,27 @@ const READ_BUFFER: usize = 128 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// All clients, by how their upstreams are reached and whether with TLS.
+/// What connections are used for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::gateway) enum ConnectionUse {
+    Requests,
+    /// Each becomes a WebSocket: it speaks HTTP/1.1 first, and no proxy reads it.
+    Upgrades,
+}
+
+/// How upstreams are reached, whether with TLS, and what for.
+type ClientKey = (ConnectOptions, bool, ConnectionUse);
+
+/// All clients.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct UpstreamClients(Mutex<HashMap<(ConnectOptions, bool), UpstreamClient>>);
+pub(in crate::gateway) struct UpstreamClients(Mutex<HashMap<ClientKey, UpstreamClient>>);
 
 /// A client for all upstreams that are reached the same way. It keeps connections open.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct UpstreamClient {
     client: Client<HttpsConnector<ProxyConnector>, UpstreamBody>,
     proxies: Arc<ProxyRules>,
+    used_for: ConnectionUse,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +90,11 @@ impl UpstreamClients {
         &self,
         reach: &ConnectOptions,
         uri: &Uri,
+        used_for: ConnectionUse,
     ) -> Result<UpstreamClient, UpstreamError> {
         let is_secure = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
         let secure = is_secure(uri) || ProxyRules::of(reach).intercept(uri).is_some_and(|proxy| is_secure(proxy.uri()));
-        let key = (reach.clone(), secure);
+        let key = (reach.clone(), secure, used_for);
         if let Some(known) = self.known().get(&key) {
             return Ok(known.clone());
         }
@@ -90,9 +103,9 @@ impl UpstreamClients {
             let of = reach.clone();
             let loaded = tokio::task::spawn_blocking(move || tls(&of)).await;
             let tls = loaded.map_err(|error| HttpError::Tls(error.to_string()))??;
-            UpstreamClient::new(reach, tls)
+            UpstreamClient::new(reach, tls, used_for)
         } else {
-            UpstreamClient::new(reach, no_tls()?)
+            UpstreamClient::new(reach, no_tls()?, used_for)
         };
         Ok(self.known().entry(key).or_insert(new).clone())
     }
@@ -102,14 +115,14 @@ impl UpstreamClients {
         self.known().clear();
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(ConnectOptions, bool), UpstreamClient>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ClientKey, UpstreamClient>> {
         // a panic cannot leave the map in an invalid state
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl UpstreamClient {
-    fn new(reach: &ConnectOptions, tls: rustls::ClientConfig) -> Self {
+    fn new(reach: &ConnectOptions, tls: rustls::ClientConfig, used_for: ConnectionUse) -> Self {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         direct.set_nodelay(true);
@@ -118,13 +131,12 @@ impl UpstreamClient {
         let proxies = Arc::new(ProxyRules::of(reach));
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let to_proxy = to_proxy.enable_http1().wrap_connector(direct.clone());
-        let connector = ProxyConnector { direct, to_proxy, proxies: proxies.clone() };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(connector);
+        let connector = ProxyConnector { direct, to_proxy, proxies: proxies.clone(), used_for };
+        let http1 = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let connector = match used_for {
+            ConnectionUse::Requests => http1.enable_http2().wrap_connector(connector),
+            ConnectionUse::Upgrades => http1.wrap_connector(connector),
+        };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -138,7 +150,7 @@ impl UpstreamClient {
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
-        Self { client, proxies }
+        Self { client, proxies, used_for }
     }
 
     /// Sends a request; its URL is absolute.
@@ -146,7 +158,8 @@ impl UpstreamClient {
         &self,
         mut request: Request<UpstreamBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        if request.uri().scheme() == Some(&Scheme::HTTP)
+        if self.used_for == ConnectionUse::Requests
+            && request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(auth) = self.proxies.intercept(request.uri()).and_then(|proxy| proxy.basic_auth().cloned())
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
@@ -205,6 +218,7 @@ pub(in crate::gateway) struct ProxyConnector {
     /// To an HTTP proxy, which may be reached with TLS.
     to_proxy: HttpsConnector<HttpConnector>,
     proxies: Arc<ProxyRules>,
+    used_for: ConnectionUse,
 }
 
 /// A connection, possibly through a proxy.
@@ -233,7 +247,7 @@ impl Service<Uri> for ProxyConnector {
         match address.scheme_str() {
             Some("http" | "https") => {
                 let mut to_proxy = self.to_proxy.clone();
-                if to.scheme() != Some(&Scheme::HTTPS) {
+                if to.scheme() != Some(&Scheme::HTTPS) && self.used_for == ConnectionUse::Requests {
                     return Box::pin(async move {
                         Ok(ProxiedStream { stream: to_proxy.call(address).await?, proxied: true })
                     });

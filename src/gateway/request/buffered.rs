@@ -113,6 +113,32 @@ impl BufferedRequest {
         Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
     }
 
+    /// A request that came as one message: its text, with the headers of its connection.
+    pub(crate) fn of_message(headers: HeaderMap, message: Bytes, limits: &BufferLimits, wanted: &WantedText) -> Self {
+        let mut scan = wanted.scan();
+        scan.push(&message);
+        let mut text = wanted.read(scan);
+        text.session = session_of(&headers).or(text.session);
+        let mut share = BufferShare::empty(&limits.budget);
+        let sends_left = (!share.grow(message.len() as u64, limits.total)).then_some(1);
+        let body =
+            RequestBody::Buffered { pieces: vec![message], trailers: None, chunked: false, sends_left, _share: share };
+        let (method, extensions) = (Method::POST, Extensions::new());
+        Self { method, headers, extensions, body, text, limits: limits.clone() }
+    }
+
+    /// A message was sent; one that the budget had no room for is sent once.
+    pub(crate) fn message_sent(&mut self) {
+        if let RequestBody::Buffered { sends_left: Some(left), .. } = &mut self.body {
+            *left = left.saturating_sub(1);
+        }
+    }
+
+    /// What opens a connection of the same kind: the headers, and the case of their names.
+    pub(crate) fn head(&self) -> (HeaderMap, Extensions) {
+        (self.headers.clone(), self.extensions.clone())
+    }
+
     /// The project that the request names, if it can be replaced.
     pub(crate) fn replaceable_project(&self) -> Option<&str> {
         let is_whole =

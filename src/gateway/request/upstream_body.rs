@@ -69,6 +69,13 @@ pub(crate) enum UpstreamBody {
     },
 }
 
+impl UpstreamBody {
+    /// Of a request without a body.
+    pub(crate) fn none() -> Self {
+        Self::Buffered { pieces: Vec::new().into_iter(), left: 0, trailers: None, chunked: false, _share: None }
+    }
+}
+
 impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;

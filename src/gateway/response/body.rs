@@ -34,6 +34,16 @@ pub(crate) struct RelayedBody {
 struct UpstreamSilent(Duration);
 
 impl ClientBody {
+    /// Of a response without a body.
+    pub(crate) fn nothing() -> Self {
+        Self::Complete(None)
+    }
+
+    /// The bytes of one that is complete.
+    pub(crate) fn into_complete(self) -> Option<Bytes> {
+        if let Self::Complete(bytes) = self { bytes } else { None }
+    }
+
     /// Keeps the request of a key running until the response has ended; the gateway's own is complete at once.
     pub(crate) fn with_key(mut self, keyed: KeyedRequest) -> Self {
         if let Self::Relayed(relayed) = &mut self {

@@ -15,7 +15,7 @@ use crate::limits::{MAX_BODY, is_error_event};
 use crate::provider::is_preamble_event;
 
 /// How long events that only announce a stream are held back.
-const PREAMBLE_TIMEOUT: Duration = Duration::from_millis(150);
+pub(crate) const PREAMBLE_TIMEOUT: Duration = Duration::from_millis(150);
 /// An unfinished event that is longer is content: errors are short. In bytes.
 const MAX_ERROR_EVENT: usize = 16 * 1024;
 /// A stream that has only announced itself within so many bytes is passed on.

@@ -13,6 +13,7 @@ pub(super) use body::ClientBody;
 pub(super) use created_ids::created_ids;
 pub(super) use first_bytes::FirstBytes;
 pub(super) use observer::{ObservedRequest, ResponseObserver};
+pub(super) use token_usage::UsageParser;
 
 use std::time::Duration;
 
@@ -51,15 +52,20 @@ pub(super) fn relay(
     *response.status_mut() = status;
     // the reason phrase and the case of names, among others
     *response.extensions_mut() = extensions;
-    let named = auth::named_by_connection(&headers);
-    let kept = response.headers_mut();
-    kept.reserve(headers.len() + 2);
-    for (name, value) in &headers {
+    *response.headers_mut() = without_hop_by_hop(&headers);
+    response
+}
+
+/// Headers without those of one connection.
+pub(super) fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {
+    let named = auth::named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
         if !auth::is_hop_by_hop(name, &named) {
             kept.append(name.clone(), value.clone());
         }
     }
-    response
+    kept
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -36,6 +36,13 @@ pub(crate) struct ObservedRequest {
     pub(crate) _in_flight: InFlightGuard,
 }
 
+impl ObservedRequest {
+    /// It ends well, with nothing more to observe.
+    pub(crate) fn ends_well(mut self) {
+        self.record.ends(RequestEnd::Ok, None);
+    }
+}
+
 /// How the body of a response has ended.
 pub(super) enum BodyEnd {
     Complete,

@@ -11,16 +11,16 @@ const MAX_USAGE: usize = 8 * 1024;
 const MARK: &[u8] = b"\"usage";
 
 #[derive(Debug, Default)]
-pub(super) struct UsageParser {
+pub(crate) struct UsageParser {
     /// The last bytes, which may be the start of a mark; or the usage object that is being read.
     kept: Vec<u8>,
     inside: bool,
     /// `None` if the response states none.
-    pub(super) tokens: Option<TokenSums>,
+    pub(crate) tokens: Option<TokenSums>,
 }
 
 impl UsageParser {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         loop {
             if self.inside {

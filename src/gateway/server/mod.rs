@@ -4,7 +4,7 @@ mod lingering;
 mod listeners;
 mod port;
 
-use std::sync::{Arc, atomic::Ordering, mpsc};
+use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
 use hyper::Request;
@@ -24,7 +24,7 @@ use super::admission::{
 };
 use super::record::{CutReason, CutWatch};
 use super::request::ConnectionOrigin;
-use super::running_key::RunningKey;
+use super::running_key::{KeyCut, RunningKey};
 use super::service::{GatewayService, RequestConnection};
 use super::tls;
 use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
@@ -273,8 +273,10 @@ async fn serve_connection<S>(
     let (running_key, mut key_cut) = RunningKey::new();
     let id = service.connection();
     let cut = Arc::new(CutReason::default());
+    let socket = Mutex::default();
     let connection =
-        Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key, cut: cut.clone() });
+        Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key, cut: cut.clone(), socket });
+    let upgraded = (service.clone(), connection.clone());
     // whether a request has come on it
     let (came, mut has_come) = watch::channel(false);
     let respond = service_fn(move |request: Request<Incoming>| {
@@ -288,7 +290,7 @@ async fn serve_connection<S>(
         })
     });
     // boxed, so that a revoked key ends it at once, with its response
-    let mut serving = Box::pin(http1_builder().serve_connection(TokioIo::new(stream), respond));
+    let mut serving = Box::pin(http1_builder().serve_connection(TokioIo::new(stream), respond).with_upgrades());
     // dropped before what is served, when the gateway ends
     let cut_watch = CutWatch::new(&cut);
     let ended = tokio::select! {
@@ -323,6 +325,10 @@ async fn serve_connection<S>(
             }
         }
     };
+    if ended.is_ok() && serve_socket(upgraded, &mut key_cut, stop.clone()).await {
+        cut_watch.ended();
+        return;
+    }
     cut_watch.ended();
     // a request that its client has given up ends here
     drop(serving);
@@ -334,6 +340,26 @@ async fn serve_connection<S>(
         () = watch.admitted().closed() => {}
         _ = stop.wait_for(|stops| *stops) => {}
     }
+}
+
+/// Serves the WebSocket that a connection has become, until it ends or is cut; returns whether it has become one.
+async fn serve_socket(
+    (service, connection): (Arc<GatewayService>, Arc<RequestConnection>),
+    key_cut: &mut KeyCut,
+    stop: watch::Receiver<bool>,
+) -> bool {
+    if !connection.watch.is_socket() {
+        return false;
+    }
+    let mut serving = Box::pin(service.serve_socket(&connection, stop));
+    let cut = &connection.cut;
+    tokio::select! {
+        () = &mut serving => {}
+        () = key_cut.happens() => cut.end(serving, "the key was revoked"),
+        () = connection.watch.admitted().closed() => cut.end(serving, "there were too many connections"),
+        _ = connection.watch.overdue() => cut.end(serving, "the client did not read the response"),
+    }
+    true
 }
 
 /// Ends a connection that is not served any more, with an answer where that cannot be taken for another one.

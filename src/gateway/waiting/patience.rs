@@ -21,6 +21,7 @@ pub(in crate::gateway) struct RequestPatience {
     /// How long the session may wait, over all its requests.
     limit: Duration,
     timeout: Option<Duration>,
+    most: Option<Duration>,
     user_agent: String,
     /// Known when a request has to wait: looking up the agent of a lease takes the daemon's lock.
     program: OnceLock<Patience>,
@@ -42,9 +43,15 @@ impl RequestPatience {
             first_refusal,
             limit,
             timeout: timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            most: None,
             user_agent: user_agent.to_owned(),
             program: OnceLock::new(),
         }
+    }
+
+    /// The client gives up after this time, whatever its program bears otherwise.
+    pub(in crate::gateway) fn waits_at_most(&mut self, most: Duration) {
+        self.most = Some(most);
     }
 
     pub(in crate::gateway) fn program(&self, handle: &GatewayHandle, client: &GatewayClient) -> Patience {
@@ -52,7 +59,9 @@ impl RequestPatience {
             let named = Patience::of(&self.user_agent, None);
             let is_known = named != Patience::of("", None);
             let program = if is_known { named } else { Patience::of("", handle.agent_of(client).as_deref()) };
-            program.within(self.timeout)
+            let mut program = program.within(self.timeout);
+            program.bears = self.most.map_or(program.bears, |most| program.bears.min(most));
+            program
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod codex;
+mod event;
 mod rates;
 mod window;
 
@@ -11,6 +12,7 @@ use super::response::Headers;
 pub(super) use anthropic::{is_fast_mode_spent, is_unpaid, is_windowless, overage, refused};
 pub(super) use codex::credits_depleted;
 pub use codex::window_name;
+pub use event::limit_headers_of_event;
 pub use window::Window;
 pub(super) use window::{WindowFamily, blocking};
 
