@@ -484,6 +484,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         secure_url: text("https://127.0.0.1:18081"),
         ca_file: text("/run/ca.pem"),
         ca_bundle: text("/run/ca-bundle.pem"),
+        websocket: Some(true),
     };
     let hello = HelloInfo {
         server: "lessor".into(),

@@ -348,6 +348,7 @@ fn outfit(
         socket: gateway.socket.as_deref(),
         ca_file: gateway.ca_file.as_deref(),
         ca_bundle: gateway.ca_bundle.as_deref(),
+        websocket: gateway.websocket,
         directory: &directory.to_string_lossy(),
         expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
         project: lease.project_id.as_deref(),
@@ -375,6 +376,7 @@ struct GatewayAddresses {
     socket: Option<String>,
     ca_file: Option<String>,
     ca_bundle: Option<String>,
+    websocket: bool,
 }
 
 /// A gateway key that ends with the lease, and the gateway's addresses for a provider.
@@ -400,6 +402,7 @@ fn gateway_access(
         socket: access.socket,
         ca_file: access.ca_file,
         ca_bundle: access.ca_bundle,
+        websocket: access.websocket.unwrap_or(false),
     };
     Ok((access.key.0.into_owned(), addresses))
 }

@@ -164,6 +164,7 @@ mod tests {
             socket: None,
             ca_file: None,
             ca_bundle: None,
+            websocket: false,
             directory: "/d",
             expires_at: None,
             project: None,

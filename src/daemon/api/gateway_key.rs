@@ -37,14 +37,28 @@ pub fn gateway_key(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: Gate
 }
 
 fn access(daemon: &Daemon, key: String, lasting: Option<&LastingKey>) -> Answer<'static> {
-    let GatewayState { url, socket, trouble, secure } = daemon.state().gateway.clone();
+    let (GatewayState { url, socket, trouble, secure }, websocket) = {
+        let state = &*daemon.state();
+        (state.gateway.clone(), Some(state.config.config.gateway.websocket))
+    };
     let key = SecretText(key.into());
     let id = lasting.map(LastingKey::id);
     let expires_at = lasting.and_then(|key| key.record().expires_at).map(|at| at.0);
     let secure = secure.map(|secure| (secure.url, secure.ca_file, secure.ca_bundle));
     let (secure_url, ca_file, ca_bundle) =
         secure.map_or((None, None, None), |(url, ca_file, bundle)| (Some(url), Some(ca_file), Some(bundle)));
-    Answer::GatewayAccess(GatewayAccess { key, url, socket, trouble, id, expires_at, secure_url, ca_file, ca_bundle })
+    Answer::GatewayAccess(GatewayAccess {
+        key,
+        url,
+        socket,
+        trouble,
+        id,
+        expires_at,
+        secure_url,
+        ca_file,
+        ca_bundle,
+        websocket,
+    })
 }
 
 /// Creates a lasting key; it is on disk before it is handed out.

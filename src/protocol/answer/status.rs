@@ -162,6 +162,8 @@ pub struct GatewayAccess {
     pub ca_file: Option<String>,
     /// The system's certificates and lessor's, for programs that replace the system's by it.
     pub ca_bundle: Option<String>,
+    /// Whether the gateway relays WebSockets of the Responses API.
+    pub websocket: Option<bool>,
 }
 
 /// A way into the gateway's page.

@@ -55,6 +55,8 @@ pub struct HandOutRequest<'a> {
     pub ca_file: Option<&'a str>,
     /// The system's certificates and lessor's, for programs that replace the system's by it.
     pub ca_bundle: Option<&'a str>,
+    /// Whether the gateway relays WebSockets of the Responses API.
+    pub websocket: bool,
     /// A directory for the program, which need not exist yet.
     pub directory: &'a str,
     /// When the token expires, epoch ms.

@@ -78,6 +78,7 @@ impl<'a> TemplateValues<'a> {
             "socket" => handed.socket.map(str::to_owned),
             "ca_file" => handed.ca_file.map(str::to_owned),
             "ca_bundle" => handed.ca_bundle.map(str::to_owned),
+            "websocket" => Some(handed.websocket.to_string()),
             "key" => Some(handed.key.to_owned()),
             "dir" => Some(handed.directory.to_owned()),
             "NAME" => Some(self.name.clone()),

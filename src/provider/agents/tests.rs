@@ -19,6 +19,7 @@ fn handed<'a>(
         socket: None,
         ca_file: None,
         ca_bundle: None,
+        websocket: true,
         directory: "/run/d",
         expires_at: Some(1_790_000_000_000),
         project: None,
@@ -240,4 +241,14 @@ fn a_chatgpt_login_comes_with_the_account_that_it_is_for() {
     let login: Value = serde_json::from_str(&profile.files[0].1).unwrap();
     assert_eq!(login["tokens"]["account_id"], "ws-1");
     assert_eq!(login["last_refresh"], "2026-11-30T09:00:00Z", "codex uses no login without it");
+}
+
+#[test]
+fn codex_with_a_key_uses_websockets_where_the_gateway_relays_them() {
+    for websocket in [true, false] {
+        let request =
+            HandOutRequest { websocket, ..handed(HandOut::Gateway, "openai", CredentialKind::ApiKey, Some("codex")) };
+        let arguments = agent_setup(&request).unwrap().arguments;
+        assert!(arguments[3].ends_with(&format!(",supports_websockets={websocket}}}")), "{arguments:?}");
+    }
 }

@@ -73,8 +73,9 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
         }),
         ..GATEWAY.of("codex", "openai")
     },
-    // codex reads no variable for the address. Its built-in provider takes a key only without a terminal and tries a
-    // WebSocket first; a configured provider does neither. The name "OpenAI" tells it what the service supports.
+    // codex reads no variable for the address. Its built-in provider takes a key only without a terminal, and always tries
+    // a WebSocket first; of a configured provider, `supports_websockets` says whether to. The name "OpenAI" says what else
+    // the service supports.
     AgentRecipe {
         credential: Login,
         set: &[("OPENAI_API_KEY", "{key}")],
@@ -92,7 +93,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             "-c",
             r#"model_provider="lessor""#,
             "-c",
-            r#"model_providers.lessor={name="OpenAI",base_url="{base}/v1",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
+            r#"model_providers.lessor={name="OpenAI",base_url="{base}/v1",env_key="OPENAI_API_KEY",wire_api="responses",supports_websockets={websocket}}"#,
         ],
         ..GATEWAY.of("codex", "openai")
     },

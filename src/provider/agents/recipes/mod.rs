@@ -2,9 +2,10 @@
 //!
 //! Placeholders: `{base}` is the provider's address at the gateway, `{secure_base}` the same by https, `{socket}` the
 //! gateway's Unix socket, `{ca_file}` the certificate of lessor's own CA, `{ca_bundle}` the system's certificates and
-//! that one, `{key}` the key or token, `{dir}` a directory that is removed afterwards, `{expires}` the expiry of the
-//! credential (epoch ms), `{tail}` the last 20 characters of the key, `{project}` the cloud project, `{plan}` the subscription
-//! in the vendor's word, `{account_id}` the provider's own id of the account, `{now}` the time, `{NAME}` the
+//! that one, `{websocket}` whether the gateway relays WebSockets (`true` or `false`), `{key}` the key or token, `{dir}` a
+//! directory that is removed afterwards, `{expires}` the expiry of the credential (epoch ms), `{tail}` the last 20
+//! characters of the key, `{project}` the cloud project, `{plan}` the subscription in the vendor's word,
+//! `{account_id}` the provider's own id of the account, `{now}` the time, `{NAME}` the
 //! provider's name as the prefix of a variable. An item whose placeholder has no value is left out; a recipe whose
 //! `needs` have no value is not used.
 
