@@ -12,12 +12,14 @@
 //! | `upstream_socket.rs` | the connection to an upstream: opening it, and the first events of a turn |
 //! | `turn.rs` | sends one turn to an account: the transport of `forward/` |
 //! | `turn_observer.rs` | reads a turn's events while they go to the client |
-//! | `relay.rs` | a client's socket, between turns and during one |
+//! | `relay.rs` | a client's socket between turns, and its end |
+//! | `relayed_turn.rs` | one turn in it |
 //! | `message.rs` | what the messages and the gateway's own error events say |
 
 mod handshake;
 mod message;
 mod relay;
+mod relayed_turn;
 mod turn;
 mod turn_observer;
 mod upstream_socket;
