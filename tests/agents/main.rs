@@ -10,6 +10,7 @@ mod scenes;
 mod trouble;
 mod upstream;
 mod vendors;
+mod websocket;
 
 use fleet::{Fleet, check, file, wait};
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::UPGRADE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use super::body::PacedBody;
 use super::trouble::{Trouble, TroubleKind};
 use super::vendors::{AgentRequest, Vendor};
+use super::websocket;
 
 /// How long the first requests of the other runs are waited for, before a trouble begins without them.
 const GATHERING: Duration = Duration::from_secs(50);
@@ -54,6 +56,8 @@ struct Record {
     trouble: Option<Trouble>,
     /// The time between two events of a stream.
     pace: Duration,
+    /// How many WebSockets were opened.
+    sockets: u64,
 }
 
 /// A recorded request.
@@ -96,6 +100,7 @@ impl Upstream {
             started: Instant::now(),
             trouble: None,
             pace: Duration::ZERO,
+            sockets: 0,
         };
         let upstream = Self { record: Arc::new(Mutex::new(record)) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -122,13 +127,23 @@ impl Upstream {
             tokio::spawn(async move {
                 let service = service_fn(|request| upstream.clone().respond(request));
                 // a client may disconnect at any time
-                let _disconnected =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _disconnected = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
             });
         }
     }
 
-    async fn respond(self, request: Request<Incoming>) -> Result<Response<PacedBody>, Infallible> {
+    async fn respond(self, mut request: Request<Incoming>) -> Result<Response<PacedBody>, Infallible> {
+        if request.headers().contains_key(UPGRADE) {
+            let (answer, turns) = websocket::open(&mut request);
+            if let Some(turns) = turns {
+                self.record().sockets += 1;
+                tokio::spawn(turns.serve(self.clone()));
+            }
+            return Ok(answer);
+        }
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
@@ -177,6 +192,31 @@ impl Upstream {
         }
         drop(record);
         Ok(response(status, content_type, PacedBody::paced(text, pace)))
+    }
+
+    /// The answer to a turn in a WebSocket: its status, the events or the error, and the time between two events.
+    pub async fn turn(&self, key: &str, path: &str, request: &AgentRequest) -> (u16, String, Duration) {
+        let vendor = Vendor::Openai;
+        self.gather(request.run).await;
+        let mut record = self.record();
+        let account = record.account_of(key);
+        let (status, _, text) = match account {
+            None => vendor.refused(401),
+            Some(account) => match record.judge(account, request.run) {
+                Verdict::Serve => vendor.served(request),
+                Verdict::Refuse(status) => vendor.refused(status),
+                Verdict::Limited(wait) => vendor.limited(record.accounts[account].is_login, wait),
+            },
+        };
+        let window = account.map_or(0, |account| record.window(account));
+        let seen = Seen { account, run: request.run, status, path: path.to_owned(), at: Instant::now(), window };
+        record.seen.push(seen);
+        (status, text, record.pace)
+    }
+
+    /// How many WebSockets were opened.
+    pub fn sockets(&self) -> u64 {
+        self.record().sockets
     }
 
     /// Holds the first requests until those of all runs have come, so that a trouble meets all of them.
