@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{LinkMode, import::Tool};
-use crate::provider::credential_variables;
+use crate::provider::is_credential_variable;
 
 named_enum! {
     /// A vendor's program that can log in.
@@ -128,6 +128,6 @@ impl LoginProgram {
         };
         names.contains(&variable)
             || beginnings.iter().any(|beginning| variable.starts_with(beginning))
-            || credential_variables(self.provider()).any(|name| name == variable)
+            || is_credential_variable(self.provider(), variable)
     }
 }

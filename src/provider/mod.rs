@@ -18,8 +18,8 @@ pub use account_bound::{
 };
 pub use agents::{
     AgentSetup, CertificateVariable, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings,
-    Patience, Program, StopSignal, agent_setup, agents_with_profile, credential_variables, is_interpreter,
-    script_argument,
+    Patience, Program, StopSignal, agent_setup, agents_with_profile, is_credential_variable, is_interpreter,
+    known_agents, script_argument,
 };
 pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};
@@ -32,7 +32,7 @@ pub use gateway_traits::{
 pub use oauth::{DirectLogin, OauthServer, client_of_program, direct_login};
 pub use owner::{learn_account_id, vendor_account_id};
 pub use terms::terms;
-pub use upstream::{BaseUrls, accepted_kinds, accepts_direct_login, base_urls, path_for_kind};
+pub use upstream::{BaseUrls, accepted_kinds, accepts_direct_login, at_api_host, base_urls, path_for_kind};
 
 use crate::pool::{CredentialKind, Tier};
 

@@ -29,6 +29,19 @@ pub fn base_urls(provider: &str) -> Option<BaseUrls> {
     Some(BaseUrls { keys, logins })
 }
 
+/// The provider whose API a vendor's host serves at this path, and the path below the provider's base URL.
+#[must_use]
+pub fn at_api_host<'a>(host: &str, path: &'a str) -> Option<(&'static str, &'a str)> {
+    let bases = super::PROVIDERS.iter().filter_map(|provider| Some((provider.name, base_urls(provider.name)?)));
+    let bases = bases.flat_map(|(name, of)| [(name, of.keys), (name, of.logins)]);
+    bases.into_iter().find_map(|(name, base)| {
+        let (_, rest) = base.split_once("://")?;
+        let (own, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let below = path.strip_prefix(prefix).filter(|_| own.eq_ignore_ascii_case(host))?;
+        (below.is_empty() || below.starts_with('/')).then_some((name, below))
+    })
+}
+
 /// The kinds of credentials that are accepted on a path below a provider's base URL; `apart` says that API keys and
 /// logins have different base URLs.
 #[must_use]

@@ -123,7 +123,7 @@ fn document(prepared: &PreparedLaunch) -> EnvVariables {
         account: leases.first().map(|first| first.account.clone()).unwrap_or_default(),
         leases,
         set: prepared.environment.set.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-        unset: prepared.environment.cleared.iter().map(|name| (*name).to_owned()).collect(),
+        unset: prepared.environment.cleared.clone(),
         arguments: prepared.environment.arguments.iter().map(|argument| text(argument)).collect(),
     }
 }

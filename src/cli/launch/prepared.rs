@@ -29,12 +29,12 @@ pub(crate) struct PreparedLaunch {
 pub(crate) struct LaunchEnvironment {
     pub(crate) set: Vec<(String, OsString)>,
     /// Variables to unset: they are set now, and conflict with the lease.
-    pub(crate) cleared: Vec<&'static str>,
+    pub(crate) cleared: Vec<String>,
     pub(crate) arguments: Vec<OsString>,
     /// Variables in the user's settings that are overridden.
     overridden: Vec<String>,
     /// Conflicting variables that the user has set; those of an outer run are none.
-    users: Vec<&'static str>,
+    users: Vec<String>,
 }
 
 /// Prepares variables, arguments and files.
@@ -81,13 +81,22 @@ pub(super) fn prepare_environment(
         let path = directory.write(settings::FILE, &settings::overrides(outfit, &overridden))?;
         arguments.extend([last.argument.into(), path.into()]);
     }
-    let cleared: Vec<&'static str> =
-        outfit.unset.iter().copied().filter(|name| std::env::var_os(name).is_some()).collect();
-    let mut environment = LaunchEnvironment { set, users: cleared.clone(), cleared, arguments, overridden };
+    let cleared = cleared(outfit);
+    set.extend(outfit.emptied.iter().map(|name| ((*name).to_owned(), OsString::new())));
+    let users = cleared.iter().filter(|name| users_variable(name).is_some()).cloned().collect();
+    let mut environment = LaunchEnvironment { set, users, cleared, arguments, overridden };
     if let LaunchRole::Command(command) = request.role {
         environment.lead_to_lessor(command, directory, request, places)?;
     }
     Ok(environment)
+}
+
+/// The conflicting variables that are set now.
+fn cleared(outfit: &AgentSetup) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut cleared: Vec<String> = names.filter(|name| outfit.is_unset(name)).collect();
+    cleared.sort();
+    cleared
 }
 
 fn users_variable(name: &str) -> Option<OsString> {
@@ -157,7 +166,7 @@ impl PreparedLaunch {
 
     pub(crate) fn note_cleared(&self, context: &Context) {
         let settings = self.environment.overridden.iter().map(|name| format!("{name} (in settings)"));
-        let cleared = self.environment.users.iter().map(|name| (*name).to_owned());
+        let cleared = self.environment.users.iter().cloned();
         let all: Vec<String> = cleared.chain(settings).collect();
         if !all.is_empty() {
             let all = clean(&all.join(", "));

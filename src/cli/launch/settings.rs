@@ -118,8 +118,7 @@ pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Optio
     for path in in_home.chain(theirs.in_project.iter().map(PathBuf::from)) {
         let Some(settings) = read(&path).as_deref().and_then(parse) else { continue };
         let variables = settings.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        let ours =
-            |name: &&String| outfit.set.iter().any(|(set, _)| set == *name) || outfit.unset.contains(&name.as_str());
+        let ours = |name: &&String| outfit.sets(name) || outfit.is_unset(name);
         let members = settings.keys().filter(|name| theirs.members.contains(&name.as_str()));
         for name in variables.filter(ours).chain(members) {
             if !found.contains(name) {

@@ -11,7 +11,8 @@ mod template;
 
 pub use interpreters::{is_interpreter, script_argument};
 pub use patience::{Patience, StopSignal};
-pub use programs::Program;
+pub use programs::{Program, known_agents};
+pub use switches::{NamePattern, is_credential_variable};
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use crate::pool::{CredentialKind, Tier};
 
+use switches::Switches;
 use template::TemplateValues;
 
 /// How a credential reaches a program.
@@ -80,6 +82,10 @@ pub struct AgentSetup {
     pub unless_set: Vec<(String, String)>,
     /// Conflicting variables to unset.
     pub unset: Vec<&'static str>,
+    /// How further conflicting variables are named.
+    pub unset_like: Vec<&'static NamePattern>,
+    /// Variables that are set to nothing: unset, the program would read them from a file of the user's.
+    pub emptied: Vec<&'static str>,
     /// Arguments before the program's own; they contain no secret.
     pub arguments: Vec<String>,
     /// JSON to merge into the user's settings.
@@ -157,6 +163,8 @@ impl AgentSetup {
         self.unless_set.extend(other.unless_set);
         let new = other.unset.into_iter().filter(|name| !self.unset.contains(name)).collect::<Vec<_>>();
         self.unset.extend(new);
+        self.unset_like.extend(other.unset_like);
+        self.emptied.extend(other.emptied);
         self.arguments.extend(other.arguments);
         self.additions.extend(other.additions);
         self.files.extend(other.files);
@@ -172,6 +180,19 @@ impl AgentSetup {
             }
         }
         self.unset.retain(|name| !self.set.iter().any(|(set, _)| set == name));
+        self.emptied.retain(|name| !self.set.iter().any(|(set, _)| set == name));
+    }
+
+    /// Whether a variable conflicts with what is set.
+    #[must_use]
+    pub fn is_unset(&self, name: &str) -> bool {
+        self.unset.contains(&name) || !self.sets(name) && self.unset_like.iter().any(|pattern| pattern.fits(name))
+    }
+
+    /// Whether a variable is set.
+    #[must_use]
+    pub fn sets(&self, name: &str) -> bool {
+        self.set.iter().any(|(set, _)| set == name)
     }
 }
 
@@ -192,10 +213,12 @@ pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
     };
     let set = filled(recipe.set);
     let additions: Vec<MergedJson> = recipe.merged.iter().filter_map(|merged| merged.filled(&filling)).collect();
-    let unset = unset(handed.provider, recipe, &set);
+    let (unset, unset_like) = unset(handed.provider, recipe, &set);
     Some(AgentSetup {
         unless_set: filled(recipe.unless_set),
         unset,
+        unset_like,
+        emptied: recipe.emptied.to_vec(),
         arguments: recipe.arguments.iter().filter_map(|argument| filling.text(argument)).collect(),
         additions,
         files: recipe.files.iter().filter_map(|(path, text)| Some((*path, filling.file(text)?))).collect(),
@@ -205,25 +228,26 @@ pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
     })
 }
 
-/// The variables that conflict with those that are set. A recipe that sets another vendor's variables also unsets the
-/// rest of that vendor's.
-fn unset(provider: &str, recipe: &AgentRecipe, set: &[(String, String)]) -> Vec<&'static str> {
+/// The variables that conflict with those that are set, and how further ones are named. A recipe that sets another
+/// vendor's variables also unsets the rest of that vendor's.
+fn unset(
+    provider: &str,
+    recipe: &AgentRecipe,
+    set: &[(String, String)],
+) -> (Vec<&'static str>, Vec<&'static NamePattern>) {
     const BORROWED: (&str, &str) = ("openai", "OPENAI_");
     let borrows = set.iter().any(|(name, _)| name.starts_with(BORROWED.1));
-    let mut unset: Vec<&'static str> = recipe.unset.to_vec();
-    for (vendor, names) in switches::CONFLICTING {
-        let conflicts =
-            |name: &&str| *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1);
-        unset.extend(names.split(' ').filter(conflicts));
+    let mut names: Vec<&'static str> = recipe.unset.to_vec();
+    let mut patterns: Vec<&'static NamePattern> = Vec::new();
+    if let Some(own) = Switches::of(provider) {
+        names.extend(own.names());
+        patterns.extend(own.patterns());
+    } else if let Some(lent) = Switches::of(BORROWED.0).filter(|_| borrows) {
+        names.extend(lent.names().filter(|name| name.starts_with(BORROWED.1)));
+        patterns.extend(lent.patterns().iter().filter(|pattern| pattern.is_of(BORROWED.1)));
     }
-    unset.retain(|name| set.iter().all(|(set, _)| set != name));
-    unset
-}
-
-/// The variables from which the programs of a vendor read a credential or an endpoint.
-pub fn credential_variables(vendor: &str) -> impl Iterator<Item = &'static str> {
-    let of_vendor = switches::CONFLICTING.iter().filter(move |(name, _)| *name == vendor);
-    of_vendor.flat_map(|(_, names)| names.split_whitespace())
+    names.retain(|name| set.iter().all(|(set, _)| set != name));
+    (names, patterns)
 }
 
 /// The agents that support a profile.
@@ -246,6 +270,8 @@ struct AgentRecipe {
     needs: &'static [&'static str],
     set: &'static [(&'static str, &'static str)],
     unless_set: &'static [(&'static str, &'static str)],
+    /// Of the conflicting variables, those that the program reads from a file where they are unset.
+    emptied: &'static [&'static str],
     /// In addition to the provider's conflicting variables.
     unset: &'static [&'static str],
     arguments: &'static [&'static str],

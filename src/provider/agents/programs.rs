@@ -133,6 +133,11 @@ impl Program {
     }
 }
 
+/// The agents that are known without the configuration.
+pub fn known_agents() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.agent)
+}
+
 impl AgentPrograms {
     fn is_at(&self, path: &[String], is_script: bool) -> bool {
         let Some((file, directory)) = path.split_last() else { return false };

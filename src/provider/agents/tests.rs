@@ -72,7 +72,7 @@ fn each_program_gets_its_variable_and_conflicting_ones_are_unset() {
         let row = format!("{hand_out:?} {provider} {kind:?} {agent:?}");
         let outfit = of(hand_out, provider, kind, agent);
         assert!(variable(&outfit, set).is_some_and(|found| found.contains(value)), "{row}: {outfit:?}");
-        assert!(outfit.unset.contains(&cleared), "{row}: {outfit:?}");
+        assert!(outfit.is_unset(cleared), "{row}: {outfit:?}");
         assert!(outfit.unset.iter().all(|name| variable(&outfit, name).is_none()), "{row}: {outfit:?}");
     }
     assert_eq!(variable(&of(Direct, "my-llm", ApiKey, None), "OPENAI_API_KEY"), None, "it would go to OpenAI");
@@ -113,6 +113,10 @@ fn codex_is_configured_by_arguments_and_gemini_by_a_file() {
     assert!(told.contains(r#"model_providers.lessor={name="#) && told.ends_with('}'), "{told}");
     let gemini = of(HandOut::Gateway, "google", CredentialKind::ApiKey, Some("gemini"));
     assert!(gemini.arguments.is_empty() && matches!(gemini.additions[..], [MergedJson::InFile(..)]));
+    // unset, gemini would read it from a file `.env`
+    assert!(gemini.emptied.contains(&"GOOGLE_GENAI_USE_VERTEXAI") && gemini.is_unset("GOOGLE_GENAI_USE_VERTEXAI"));
+    let login = of(HandOut::Gateway, "google", CredentialKind::Oauth, Some("gemini"));
+    assert!(login.emptied.contains(&"GEMINI_API_KEY") && matches!(login.additions[..], [MergedJson::InFile(..)]));
     let opencode = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("opencode"));
     let [MergedJson::InVariable("OPENCODE_CONFIG_CONTENT", value)] = &opencode.additions[..] else {
         panic!("{opencode:?}")
@@ -251,4 +255,22 @@ fn codex_with_a_key_uses_websockets_where_the_gateway_relays_them() {
         let arguments = agent_setup(&request).unwrap().arguments;
         assert!(arguments[3].ends_with(&format!(",supports_websockets={websocket}}}")), "{arguments:?}");
     }
+}
+
+#[test]
+fn clouds_of_later_versions_are_unset_and_what_the_recipe_sets_is_not() {
+    let claude = of(HandOut::Gateway, "anthropic", CredentialKind::Oauth, Some("claude"));
+    for name in ["CLAUDE_CODE_USE_MANTLE", "CLAUDE_CODE_USE_WHAT_COMES_NEXT", "ANTHROPIC_VERTEX_BASE_URL"] {
+        assert!(claude.is_unset(name), "{name}");
+    }
+    for name in ["ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_POWERSHELL_TOOL", "OPENAI_BASE_URL"]
+    {
+        assert!(!claude.is_unset(name), "{name}");
+    }
+    let own = of(HandOut::Gateway, "my-llm", CredentialKind::ApiKey, None);
+    assert!(own.is_unset("OPENAI_X_BASE_URL") && !own.is_unset("CODEX_X_BASE_URL") && !own.is_unset("MY_LLM_BASE_URL"));
+    let mut both = claude;
+    both.join(of(HandOut::Gateway, "openai", CredentialKind::ApiKey, Some("claude")));
+    assert!(both.is_unset("CLAUDE_CODE_USE_MANTLE") && both.is_unset("OPENAI_X_BASE_URL"));
+    assert!(!both.is_unset("OPENAI_BASE_URL") && both.sets("OPENAI_BASE_URL"));
 }

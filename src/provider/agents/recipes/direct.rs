@@ -52,6 +52,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     AgentRecipe {
         credential: Key,
         set: &[("GEMINI_API_KEY", "{key}"), ("GOOGLE_API_KEY", "{key}")],
+        emptied: &["GOOGLE_GENAI_USE_GCA", "GOOGLE_GENAI_USE_VERTEXAI"],
         ..DIRECT.of_any("google")
     },
     AgentRecipe {
@@ -61,6 +62,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             ("GOOGLE_CLOUD_PROJECT", "{project}"),
         ],
         unset: &["GOOGLE_CLOUD_PROJECT"],
+        emptied: &["GOOGLE_GENAI_USE_VERTEXAI", "GEMINI_API_KEY", "GOOGLE_API_KEY"],
         ..DIRECT.of_any("google")
     },
     AgentRecipe { set: &[("{NAME}_API_KEY", "{key}")], ..DIRECT },

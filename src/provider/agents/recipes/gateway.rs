@@ -9,6 +9,14 @@ use super::{CLAUDES_LOGIN_SETTINGS, CLAUDES_SETTINGS, GATEWAY};
 
 const OPENCODE: &str = "OPENCODE_CONFIG_CONTENT";
 
+/// Settings that precede those of the user.
+const GEMINIS_SETTINGS: &str = "GEMINI_CLI_SYSTEM_SETTINGS_PATH";
+const GEMINIS_SYSTEM_SETTINGS: MachineWidePath = MachineWidePath {
+    linux: "/etc/gemini-cli/settings.json",
+    macos: "/Library/Application Support/GeminiCli/settings.json",
+    windows: r"C:\ProgramData\gemini-cli\settings.json",
+};
+
 pub(super) const RECIPES: &[AgentRecipe] = &[
     // A subscription, used as without lessor: with the token as that of a login, it asks for the prompt cache of an hour
     // and reads the windows of the usage; with an address that it takes for the vendor's, it sends all betas. (Its Unix
@@ -118,20 +126,30 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             ("GOOGLE_CLOUD_PROJECT", "{project}"),
         ],
         unset: &["GOOGLE_CLOUD_PROJECT"],
+        // a method that the user has chosen in the settings would take precedence
+        merged: &[MergedJson::InFile(
+            GEMINIS_SETTINGS,
+            GEMINIS_SYSTEM_SETTINGS,
+            r#"{"security":{"auth":{"selectedType":"oauth-personal"}}}"#,
+        )],
+        emptied: &["GOOGLE_GENAI_USE_VERTEXAI", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GEMINI_CLI_USE_COMPUTE_ADC"],
         ..GATEWAY.of("gemini", "google")
     },
     // with a configured address it must also be told that it has a key
     AgentRecipe {
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}")],
         merged: &[MergedJson::InFile(
-            "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
-            MachineWidePath {
-                linux: "/etc/gemini-cli/settings.json",
-                macos: "/Library/Application Support/GeminiCli/settings.json",
-                windows: r"C:\ProgramData\gemini-cli\settings.json",
-            },
+            GEMINIS_SETTINGS,
+            GEMINIS_SYSTEM_SETTINGS,
             r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#,
         )],
+        emptied: &[
+            "GOOGLE_GENAI_USE_GCA",
+            "GOOGLE_GENAI_USE_VERTEXAI",
+            "GOOGLE_API_KEY",
+            "GOOGLE_CLOUD_ACCESS_TOKEN",
+            "GEMINI_CLI_USE_COMPUTE_ADC",
+        ],
         ..GATEWAY.of("gemini", "google")
     },
     AgentRecipe {

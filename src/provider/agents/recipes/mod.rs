@@ -30,6 +30,7 @@ const GATEWAY: AgentRecipe = AgentRecipe {
     needs: &[],
     set: &[],
     unless_set: &[],
+    emptied: &[],
     unset: &[],
     arguments: &[],
     merged: &[],
