@@ -37,6 +37,7 @@ pub use connect::{EndingCall, end_other_version};
 pub use connection::Client;
 pub use error::{ClientError, NoDaemon};
 pub use guard::LeaseGuard;
+pub(crate) use start::RUN;
 pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES, launch};
 
 #[cfg(windows)]

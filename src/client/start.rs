@@ -38,6 +38,9 @@ pub const SERVICE_MANAGER_VARIABLES: [&str; 7] =
 /// Variables that mark a process as a service; a daemon started by a client is not one.
 const SERVICE_MARKERS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID"];
 
+/// What a run hands to the runs inside of it.
+pub(crate) const RUN: &str = "LESSOR_RUN";
+
 /// How to start a daemon.
 #[derive(Clone, Debug)]
 pub struct DaemonStarter {
@@ -88,6 +91,8 @@ impl DaemonStarter {
         for name in SERVICE_MANAGER_VARIABLES.iter().chain(&SERVICE_MARKERS) {
             command.env_remove(name);
         }
+        // it outlives the run that starts it
+        command.env_remove(RUN);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }

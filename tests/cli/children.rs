@@ -156,6 +156,12 @@ fn agents_of_a_script_take_turns_on_its_lease_if_there_is_no_other_account() {
     let started = stage.started("claude");
     assert_eq!(started.len(), 3, "{started:?}");
     assert!(started.iter().all(|line| line[2].starts_with("lk_")), "{started:?}");
+    // also with the credential itself
+    std::fs::remove_dir_all(stage.out()).unwrap();
+    std::fs::create_dir(stage.out()).unwrap();
+    stage.run(&["anthropic", "--direct", "--", fleet.to_str().unwrap()]).ok();
+    let started = stage.started("claude");
+    assert!(started.len() == 3 && started.iter().all(|line| line[2] == "sk-canary-only"), "{started:?}");
 }
 
 /// While the first agent runs, a second one that finds no free account waits; it goes on as soon as the first has ended.
@@ -335,4 +341,44 @@ fn processes_of_claude_code_lease_for_themselves() {
     command.args([launcher.as_str(), "claude", "--bg-spare", "s"]);
     assert_eq!(feed(command, "").exits(1).out, "");
     assert!(stage.leases().is_empty());
+}
+
+/// Claude Code's settings name a launcher, too: in `env`, which overrides the environment, or as `processWrapper`.
+#[test]
+fn a_launcher_in_the_settings_is_called_behind_lessors() {
+    let stage = Stage::new(&[("anthropic", "a1")], "");
+    let mine = stage.program("mine", "echo mine; exec \"$@\"").display().to_string();
+    // its settings override its environment, and it passes its --settings on
+    let claude = "case \"$*\" in *--child*) echo \"child $ANTHROPIC_AUTH_TOKEN\"; exit ;; esac\n\
+        [ \"$1\" != --settings ] || CLAUDE_CODE_PROCESS_WRAPPER=$(sed 's/.*_PROCESS_WRAPPER\":\"//; s/\".*//' \"$2\")\n\
+        \"$CLAUDE_CODE_PROCESS_WRAPPER\" \"$0\" --child \"$@\"";
+    stage.program("claude", claude);
+    let settings = stage.home.path().join(".claude/settings.json");
+    std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    for text in [
+        serde_json::json!({ "processWrapper": mine }),
+        serde_json::json!({ "env": { "CLAUDE_CODE_PROCESS_WRAPPER": mine } }),
+    ] {
+        std::fs::write(&settings, text.to_string()).unwrap();
+        let mut command = stage.command(&["run", "claude"]);
+        command.env_remove("CLAUDE_CONFIG_DIR");
+        let ended = feed(command, "").ok();
+        let lines: Vec<&str> = ended.out.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}: {ended:?}");
+        assert!(lines[0] == "mine" && lines[1].starts_with("child lk_"), "{text}: {ended:?}");
+        assert_eq!(ended.err, "", "{text}");
+    }
+}
+
+/// A run hands its options to what it starts, and not to the daemon that it starts.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_daemon_is_no_part_of_a_run() {
+    let stage = Stage::new(&[("anthropic", "a1")], "");
+    stage.home.run(&["stop"]).ok();
+    let script = "printenv LESSOR_RUN >/dev/null || exit 1; \"$LESSOR\" stop --yes >/dev/null; \"$LESSOR\" ping --json";
+    let ended = stage.run(&["anthropic", "--", "sh", "-c", script]).ok();
+    let ping: Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
+    let variables = std::fs::read(format!("/proc/{}/environ", ping["pid"])).unwrap();
+    assert!(!String::from_utf8_lossy(&variables).contains("LESSOR_RUN="));
 }

@@ -49,7 +49,7 @@ impl Home {
     /// The program with this home, without the caller's settings.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_NO_START", "LESSOR_LOG", "NO_COLOR"] {
+        for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_NO_START", "LESSOR_LOG", "LESSOR_RUN", "NO_COLOR"] {
             command.env_remove(name);
         }
         command.env("LESSOR_HOME", self.path()).args(args);

@@ -63,6 +63,8 @@ pub(crate) struct UninstallArgs {
 pub(super) struct AliasReport {
     /// The scripts; after `uninstall`, those that were removed.
     aliases: Vec<AliasInfo>,
+    /// The launcher for the setting `claudeCode.claudeProcessWrapper` of VS Code, if there is an alias of claude.
+    process_wrapper: Option<String>,
     /// The line for the configuration of the shell, if a directory is not first in the PATH.
     path_line: Option<String>,
 }
@@ -90,7 +92,7 @@ pub(super) fn execute(command: AliasCommand, context: &Context) -> Result<(), Cl
         AliasCommand::List => {
             let aliases = installed(&places);
             let path_line = aliases.iter().any(|alias| !alias.works).then(|| path_lines(&places)).flatten();
-            print(&AliasReport { aliases, path_line }, "no aliases: lessor alias install", context)
+            print(report(aliases, path_line, &places), "no aliases: lessor alias install", context)
         }
     }
 }
@@ -127,7 +129,7 @@ fn install(args: InstallArgs, places: &AppPaths, context: &Context) -> Result<()
         // the line says what is to be done
         aliases.iter_mut().for_each(|alias| (alias.problem, alias.remedy) = (None, None));
     }
-    print(&AliasReport { aliases, path_line }, "", context)
+    print(report(aliases, path_line, places), "", context)
 }
 
 /// The agents to install: those that are named, or those that are here.
@@ -194,7 +196,7 @@ fn uninstall(args: &UninstallArgs, places: &AppPaths, context: &Context) -> Resu
     }
     // its own directory is removed if it is empty
     let _in_use = std::fs::remove_dir(places.data.join("bin"));
-    let report = AliasReport { aliases: removed, path_line: None };
+    let report = AliasReport { aliases: removed, process_wrapper: None, path_line: None };
     context.output.result(&report, || match report.aliases.is_empty() {
         true => "nothing to remove\n".to_owned(),
         false => report.aliases.iter().map(|alias| format!("removed {}\n", clean(&alias.file))).collect(),
@@ -313,9 +315,16 @@ fn path_lines(places: &AppPaths) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-fn print(report: &AliasReport, none: &str, context: &Context) -> Result<(), CliError> {
+fn report(aliases: Vec<AliasInfo>, path_line: Option<String>, places: &AppPaths) -> AliasReport {
+    let has_claude = cfg!(unix) && aliases.iter().any(|alias| alias.agent == "claude");
+    let launcher = has_claude.then(|| shims::process_wrapper(places).ok()).flatten();
+    let process_wrapper = launcher.map(|launcher| launcher.to_string_lossy().into_owned());
+    AliasReport { aliases, process_wrapper, path_line }
+}
+
+fn print(report: AliasReport, none: &str, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
-    output.result(report, || {
+    output.result(&report, || {
         if report.aliases.is_empty() {
             return format!("{none}\n");
         }
@@ -333,6 +342,9 @@ fn print(report: &AliasReport, none: &str, context: &Context) -> Result<(), CliE
                 .iter()
                 .filter(|remedy| report.path_line.as_ref().is_none_or(|line| !line.contains(*remedy)));
             text.extend(remedy.map(|remedy| format!("{:10}do: {}\n", "", clean(remedy))));
+        }
+        if let Some(launcher) = &report.process_wrapper {
+            text += &output.hanging("VS Code   ", &format!("claudeCode.claudeProcessWrapper: {}", clean(launcher)));
         }
         if let Some(line) = &report.path_line {
             let rc = rc_file();

@@ -9,10 +9,10 @@ use clap::Args;
 use crate::cli::launch::agent::{LeasePurpose, is_agent, purpose, runs_scripts};
 use crate::cli::launch::outer_run::OuterRun;
 use crate::cli::launch::programs::find_program;
-use crate::cli::launch::shims::{PROCESS_WRAPPER, is_own_wrapper, wrapper_words};
+use crate::cli::launch::shims::users_process_wrapper;
 use crate::cli::launch::{
     CommandRole, LaunchMode, LaunchRequest, LaunchRole, LeaseOptions, Messages, PreparedLaunch, is_printing, prepare,
-    providers_with_accounts,
+    providers_with_accounts, without_settings_of_runs,
 };
 use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::{client::SERVICE_MANAGER_VARIABLES, daemon::find_process, pool::Process, protocol::ErrorKind};
@@ -92,6 +92,7 @@ pub(super) fn start(mut run: LeasedCommand, context: &Context) -> Result<u8, Cli
         mode = mode.or_of(outer);
         quiet |= outer.quiet;
         outer.take_back(&mut arguments);
+        without_settings_of_runs(&mut arguments, &context.places()?);
     }
     let process_wrapper = users_process_wrapper(outer);
     let role = CommandRole {
@@ -149,20 +150,15 @@ fn cannot_run(program: &OsStr, error: &std::io::Error) -> CliError {
 }
 
 /// Replaces this process by a program, without a lease.
-pub(super) fn start_without_lease(head: &[OsString], arguments: &[OsString]) -> Result<u8, CliError> {
+pub(super) fn start_without_lease(
+    head: &[OsString],
+    arguments: &[OsString],
+    set: &[(&str, String)],
+) -> Result<u8, CliError> {
     let (program, before) = head.split_first().ok_or_else(|| CliError::usage("no command is given"))?;
     let mut command = command_of(program);
-    command.args(before).args(arguments);
+    command.args(before).args(arguments).envs(set.iter().map(|(name, value)| (*name, value)));
     become_command(command, || {}).map_err(|error| cannot_run(program, &error))
-}
-
-/// The launcher of Claude Code's processes that the user has set, behind lessor's own.
-pub(super) fn users_process_wrapper(outer: Option<&OuterRun>) -> Vec<String> {
-    let words = std::env::var(PROCESS_WRAPPER).map(|value| wrapper_words(&value)).unwrap_or_default();
-    match words.first().is_some_and(|launcher| is_own_wrapper(Path::new(launcher))) {
-        true => outer.map(|outer| outer.process_wrapper.clone()).unwrap_or_default(),
-        false => words,
-    }
 }
 
 /// The program and its arguments: what follows `--`, or the agent that the first word names.

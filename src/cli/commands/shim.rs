@@ -5,10 +5,11 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::run::{LeasedCommand, not_found, start, start_without_lease, users_process_wrapper};
+use super::run::{LeasedCommand, not_found, start, start_without_lease};
 use crate::cli::launch::agent::{purpose_of_word, uses_no_account};
 use crate::cli::launch::outer_run::OuterRun;
 use crate::cli::launch::programs::programs;
+use crate::cli::launch::shims::{self, PROCESS_WRAPPER, users_process_wrapper};
 use crate::cli::launch::{LaunchMode, LeaseOptions};
 use crate::cli::{context::Context, error::CliError, error::FAILED, ui::clean};
 use crate::protocol::ErrorKind;
@@ -40,7 +41,7 @@ pub(super) fn execute(args: ShimArgs, context: &Context) -> Result<u8, CliError>
     }
     let agent = args.agent;
     if uses_no_account(&agent, &args.arguments) {
-        return start_itself(&agent, &args.arguments);
+        return start_itself(&agent, &args.arguments, &process_wrapper(&agent, context));
     }
     let purpose = purpose_of_word(&args.provider, Some(&agent)).map_err(CliError::usage)?;
     let run = LeasedCommand {
@@ -57,7 +58,7 @@ pub(super) fn execute(args: ShimArgs, context: &Context) -> Result<u8, CliError>
         Err(error) if outer.is_none() && is_of_lessor(&error) => {
             let why = clean(error.message().lines().next().unwrap_or_default());
             context.output.note(&format!("lessor: {why}; {agent} runs without lessor: lessor doctor"));
-            start_itself(&agent, &args.arguments)
+            start_itself(&agent, &args.arguments, &[])
         }
         done => done,
     }
@@ -76,9 +77,17 @@ fn is_of_lessor(error: &CliError) -> bool {
     )
 }
 
-fn start_itself(agent: &str, arguments: &[OsString]) -> Result<u8, CliError> {
+fn start_itself(agent: &str, arguments: &[OsString], set: &[(&str, String)]) -> Result<u8, CliError> {
     let file = programs(OsStr::new(agent)).next().ok_or_else(|| not_found(OsStr::new(agent)))?;
-    start_without_lease(&[file.into()], arguments)
+    start_without_lease(&[file.into()], arguments, set)
+}
+
+/// Claude Code's service has no lease, but the sessions that it starts get some. A launcher of the user's is left alone:
+/// nothing would tell lessor's which one that was.
+fn process_wrapper(agent: &str, context: &Context) -> Vec<(&'static str, String)> {
+    let is_free = agent == "claude" && cfg!(unix) && std::env::var_os(PROCESS_WRAPPER).is_none();
+    let launcher = context.places().ok().filter(|_| is_free).and_then(|places| shims::process_wrapper(&places).ok());
+    launcher.map(|launcher| (PROCESS_WRAPPER, shims::wrapper_value(&launcher))).into_iter().collect()
 }
 
 /// A process that Claude Code starts beside itself: a session in the background, its service, or itself once more. Those
@@ -100,7 +109,7 @@ fn start_process(args: ShimArgs, outer: Option<&OuterRun>, context: &Context) ->
         return Ok(FAILED);
     }
     if uses_no_account(&args.agent, &arguments) {
-        return start_without_lease(&head, &arguments);
+        return start_without_lease(&head, &arguments, &[]);
     }
     let purpose = purpose_of_word(&[], Some(&args.agent)).map_err(CliError::usage)?;
     let run = LeasedCommand {

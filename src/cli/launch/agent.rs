@@ -25,7 +25,7 @@ const WITHOUT_ACCOUNT: [(&str, &str); 5] = [
     (
         "claude",
         "-v --version -h --help update upgrade install doctor auth login logout setup-token mcp plugin plugins config \
-         migrate-installer daemon --bg-pty-host --chrome-native-host",
+         migrate-installer daemon attach logs stop kill respawn rm --bg-pty-host --chrome-native-host",
     ),
     ("codex", "-V --version -h --help login logout completion mcp update upgrade features"),
     ("gemini", "-v --version -h --help mcp extensions extension skills hooks"),

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{cli::error::CliError, config::AppPaths, daemon::find_process, ownership, pool::Process};
 
+/// The directory of these directories.
+pub(super) const AGENTS: &str = "agents";
+
 /// The directory of one program; the first write creates it.
 #[derive(Debug)]
 pub(super) struct PrivateDirectory {
@@ -14,7 +17,7 @@ pub(super) struct PrivateDirectory {
 
 impl PrivateDirectory {
     pub(super) fn new(places: &AppPaths, holder: Process, fence: u64) -> Self {
-        Self { path: places.run.join("agents").join(name(holder, fence)), exists: false }
+        Self { path: places.run.join(AGENTS).join(name(holder, fence)), exists: false }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -23,6 +23,7 @@ use clap::Args;
 
 use super::{context::Context, error::CliError};
 use crate::client::Client;
+use crate::config::AppPaths;
 use crate::credential::LoginProgram;
 use crate::pool::{CredentialKind, Process, millis};
 use crate::protocol::{AcquireParams, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
@@ -34,7 +35,7 @@ pub(crate) use directory::{create_private_directory, is_abandoned};
 pub(crate) use foreground::run_in_foreground;
 use inner_lease::{LaunchLease, LeaseSeeker, allows};
 use outer_run::OuterRun;
-pub(crate) use prepared::PreparedLaunch;
+pub(crate) use prepared::{PreparedLaunch, without_settings_of_runs};
 pub(crate) use shims::quoted;
 pub(crate) use supervisor::{Messages, SuperviseArgs, supervise};
 pub(crate) use switches::is_printing;
@@ -181,7 +182,8 @@ pub(crate) fn prepare(
     let fence = held.first().map_or(0, |lease| lease.info.fence);
     let mut directory = PrivateDirectory::new(&places, request.holder, fence);
     let prepared = outfit_for_all((client, context), &held, request.purpose, hand_out, directory.path())
-        .and_then(|outfit| prepared::prepare_environment(&outfit, &mut directory, &request, &places));
+        .map(|outfit| with_process_wrapper(outfit, &request, &places))
+        .and_then(|outfit| prepared::prepare_environment(&outfit, &mut directory, &request, &places, !held.is_empty()));
     match prepared {
         Ok(environment) => {
             let directory = directory.created();
@@ -193,6 +195,18 @@ pub(crate) fn prepare(
             Err(error)
         }
     }
+}
+
+/// Adds the launcher of Claude Code's processes. A session in the background outlives a profile, so it gets none of that.
+fn with_process_wrapper(mut outfit: AgentSetup, request: &LaunchRequest<'_>, places: &AppPaths) -> AgentSetup {
+    let is_claude = request.purpose.agent.as_deref() == Some("claude");
+    let is_command = matches!(request.role, LaunchRole::Command(_));
+    if cfg!(unix) && is_claude && is_command && request.mode.hand_out() != HandOut::Profile {
+        // on a disk that is full or read-only, its processes are not served after the end of the run
+        let launcher = shims::process_wrapper(places).map(|launcher| shims::wrapper_value(&launcher));
+        outfit.set.extend(launcher.map(|value| (shims::PROCESS_WRAPPER.to_owned(), value)));
+    }
+    outfit
 }
 
 fn check_profile(purpose: &LeasePurpose, hand_out: HandOut) -> Result<(), CliError> {

@@ -15,7 +15,7 @@ use crate::pool::{Process, millis};
 use crate::protocol::AcquireParams;
 
 /// The variable.
-pub(crate) const VARIABLE: &str = "LESSOR_RUN";
+pub(crate) use crate::client::RUN as VARIABLE;
 /// A program that starts itself through lessor without end is stopped after so many runs inside each other.
 const DEEPEST: u32 = 32;
 

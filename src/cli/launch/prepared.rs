@@ -1,15 +1,15 @@
 //! Leased accounts made ready for a program: variables, arguments, and files in a private directory.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::directory::{self, PrivateDirectory};
+use super::directory::{self, AGENTS, PrivateDirectory};
 use super::inner_lease::LaunchLease;
 use super::outer_run::{self, OuterRun};
 use super::{CommandRole, LaunchRequest, LaunchRole, Messages, certificates, settings, shims, supervisor};
 use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::config::AppPaths;
-use crate::provider::{AgentSetup, HandOut};
+use crate::provider::{AgentSetup, HandOut, OverridingSettings};
 use crate::{client::Client, pool::Process};
 
 /// The subdirectory that says which agent uses the lease of a script.
@@ -43,6 +43,7 @@ pub(super) fn prepare_environment(
     directory: &mut PrivateDirectory,
     request: &LaunchRequest<'_>,
     places: &AppPaths,
+    has_leases: bool,
 ) -> Result<LaunchEnvironment, CliError> {
     let owned = |(name, value): &(String, String)| (name.clone(), OsString::from(value));
     let mut set: Vec<(String, OsString)> = outfit.set.iter().map(owned).collect();
@@ -70,9 +71,14 @@ pub(super) fn prepare_environment(
     let mut arguments: Vec<OsString> = outfit.arguments.iter().map(OsString::from).collect();
     let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
     let overridden = settings::conflicts(outfit, &users_variable, home.as_deref());
-    if let Some(last) = outfit.overriding.filter(|_| !overridden.is_empty()) {
-        let is_given = |argument: &OsString| argument.to_string_lossy().split('=').next() == Some(last.argument);
-        if request.arguments.iter().any(is_given) {
+    let is_about_lease = overridden.iter().any(|name| *name != shims::PROCESS_WRAPPER);
+    let is_given = |last: OverridingSettings| {
+        request.arguments.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(last.argument))
+    };
+    // a launcher in the user's settings is no reason to refuse the user's --settings
+    let overriding = outfit.overriding.filter(|last| is_about_lease || !overridden.is_empty() && !is_given(*last));
+    if let Some(last) = overriding {
+        if is_given(last) {
             let message = format!("{} in your settings would override the lease", overridden.join(", "));
             return Err(
                 CliError::usage(message).hint(format!("remove it from the settings, or omit {}", last.argument))
@@ -86,7 +92,7 @@ pub(super) fn prepare_environment(
     let users = cleared.iter().filter(|name| users_variable(name).is_some()).cloned().collect();
     let mut environment = LaunchEnvironment { set, users, cleared, arguments, overridden };
     if let LaunchRole::Command(command) = request.role {
-        environment.lead_to_lessor(command, directory, request, places)?;
+        environment.lead_to_lessor(command, directory, request, places, has_leases)?;
     }
     Ok(environment)
 }
@@ -97,6 +103,17 @@ fn cleared(outfit: &AgentSetup) -> Vec<String> {
     let mut cleared: Vec<String> = names.filter(|name| outfit.is_unset(name)).collect();
     cleared.sort();
     cleared
+}
+
+/// Removes settings that another run has given to Claude Code, and that Claude Code passes on to its processes: they are
+/// of that run.
+pub(crate) fn without_settings_of_runs(arguments: &mut Vec<OsString>, places: &AppPaths) {
+    const ARGUMENT: &str = "--settings";
+    let of_runs = places.run.join(AGENTS);
+    let is_own = |pair: &[OsString]| pair[0] == ARGUMENT && Path::new(&pair[1]).starts_with(&of_runs);
+    while let Some(at) = arguments.windows(2).position(is_own) {
+        arguments.drain(at..at + 2);
+    }
 }
 
 fn users_variable(name: &str) -> Option<OsString> {
@@ -111,6 +128,7 @@ impl LaunchEnvironment {
         directory: &mut PrivateDirectory,
         request: &LaunchRequest<'_>,
         places: &AppPaths,
+        has_leases: bool,
     ) -> Result<(), CliError> {
         let mut run = OuterRun::new(request.holder, &request.options, command.outer);
         if !command.takes_arguments {
@@ -135,18 +153,12 @@ impl LaunchEnvironment {
             outer.programs.clone()
         });
         run.programs.push(command.program.to_owned());
-        if !command.is_agent && !request.purpose.providers.is_empty() {
+        if !command.is_agent && has_leases {
             run.claims = Some(directory.create(CLAIMS)?);
         }
         // on a disk that is full or read-only, agents that the command starts use its own lease
         if let Some(path) = shims::directory(places).ok().and_then(|directory| shims::path_with(&directory)) {
             self.set.push(("PATH".to_owned(), path));
-        }
-        #[cfg(unix)]
-        if request.purpose.agent.as_deref() == Some("claude")
-            && let Ok(launcher) = shims::process_wrapper(places)
-        {
-            self.set.push((shims::PROCESS_WRAPPER.to_owned(), shims::wrapper_value(&launcher).into()));
         }
         self.set.push((outer_run::VARIABLE.to_owned(), run.to_text().into()));
         Ok(())
@@ -165,7 +177,9 @@ impl PreparedLaunch {
     }
 
     pub(crate) fn note_cleared(&self, context: &Context) {
-        let settings = self.environment.overridden.iter().map(|name| format!("{name} (in settings)"));
+        // the user's launcher is called behind lessor's
+        let lost = self.environment.overridden.iter().filter(|name| *name != shims::PROCESS_WRAPPER);
+        let settings = lost.map(|name| format!("{name} (in settings)"));
         let cleared = self.environment.users.iter().cloned();
         let all: Vec<String> = cleared.chain(settings).collect();
         if !all.is_empty() {

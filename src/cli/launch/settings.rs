@@ -129,6 +129,27 @@ pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Optio
     found
 }
 
+/// The launcher that the user or the machine has set for Claude Code's processes in its settings: in `env`, which overrides
+/// the environment, or as `processWrapper`, which the environment overrides.
+pub(super) fn process_wrapper(
+    name: &str,
+    variable: Variable<'_>,
+    home: Option<&Path>,
+) -> (Option<String>, Option<String>) {
+    const MACHINE_WIDE: &str = if cfg!(target_os = "macos") {
+        "/Library/Application Support/ClaudeCode/managed-settings.json"
+    } else {
+        "/etc/claude-code/managed-settings.json"
+    };
+    let home = variable("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(|| home.map(|home| home.join(".claude")));
+    let files = [Some(PathBuf::from(MACHINE_WIDE)), home.map(|home| home.join("settings.json"))];
+    let all: Vec<Map<String, Value>> =
+        files.into_iter().flatten().filter_map(|path| read(&path).as_deref().and_then(parse)).collect();
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let in_env = all.iter().find_map(|settings| text(settings.get("env").and_then(|env| env.get(name))));
+    (in_env, all.iter().find_map(|settings| text(settings.get("processWrapper"))))
+}
+
 /// Settings that repeat the variables of lessor, and empty the other `conflicts`.
 pub(super) fn overrides(outfit: &AgentSetup, conflicts: &[String]) -> String {
     let members = outfit.overriding.map(|theirs| theirs.members).unwrap_or_default();
@@ -194,6 +215,19 @@ mod tests {
             });
             assert_eq!(seen, expected, "{users:?}");
         }
+    }
+
+    #[test]
+    fn the_users_launcher_is_found_in_the_settings() {
+        let home = tempfile::tempdir().unwrap();
+        let variable = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| home.path().into());
+        let found = |text: &str| {
+            std::fs::write(home.path().join("settings.json"), text).unwrap();
+            process_wrapper("WRAPPER", &variable, None)
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(found(r#"{"env":{"WRAPPER":"/a"},"processWrapper":"/b c"}"#), (text("/a"), text("/b c")));
+        assert_eq!(found(r#"{"env":{"OTHER":"/a"}}"#), (None, None));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::agent::check_able;
 use super::directory::create_private_directory;
-use super::programs;
+use super::outer_run::OuterRun;
+use super::{programs, settings};
 use crate::config::AppPaths;
 
 /// The agents that get a script.
@@ -145,8 +146,7 @@ pub(super) fn directory(places: &AppPaths) -> io::Result<PathBuf> {
 }
 
 /// The launcher of Claude Code's processes. Claude Code calls it with its own command as arguments.
-#[cfg(unix)]
-pub(super) fn process_wrapper(places: &AppPaths) -> io::Result<PathBuf> {
+pub(crate) fn process_wrapper(places: &AppPaths) -> io::Result<PathBuf> {
     let file = places.state.join("launcher").join("claude-process");
     let lessor = std::env::current_exe()?;
     let lessor = quoted(&lessor.to_string_lossy());
@@ -159,8 +159,22 @@ pub(super) fn process_wrapper(places: &AppPaths) -> io::Result<PathBuf> {
     Ok(file)
 }
 
+/// The launcher of Claude Code's processes that the user has set, with its arguments; lessor's own is none.
+pub(crate) fn users_process_wrapper(outer: Option<&OuterRun>) -> Vec<String> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
+    let (in_env, as_setting) = settings::process_wrapper(PROCESS_WRAPPER, &variable, home.as_deref());
+    let in_environment = std::env::var(PROCESS_WRAPPER).ok().filter(|value| !value.is_empty());
+    let words = [in_env, in_environment, as_setting].into_iter().flatten().map(|value| wrapper_words(&value));
+    let words = words.into_iter().find(|words| !words.is_empty()).unwrap_or_default();
+    match words.first().is_some_and(|launcher| is_own_wrapper(Path::new(launcher))) {
+        true => outer.map(|outer| outer.process_wrapper.clone()).unwrap_or_default(),
+        false => words,
+    }
+}
+
 /// Whether a file is a launcher that lessor has made.
-pub(crate) fn is_own_wrapper(file: &Path) -> bool {
+fn is_own_wrapper(file: &Path) -> bool {
     let text = programs::beginning(file).unwrap_or_default();
     text.lines().nth(1).is_some_and(|line| line.starts_with(&format!("# {MARK}")))
 }
@@ -211,7 +225,7 @@ pub(super) fn path_with(directory: &Path) -> Option<OsString> {
 
 /// The words of a launcher that the user has set for Claude Code's processes: a JSON array, or words in double quotes
 /// where they contain blanks.
-pub(crate) fn wrapper_words(value: &str) -> Vec<String> {
+fn wrapper_words(value: &str) -> Vec<String> {
     let value = value.trim();
     if value.starts_with('[') {
         return serde_json::from_str(value).unwrap_or_default();
@@ -236,7 +250,7 @@ pub(crate) fn wrapper_words(value: &str) -> Vec<String> {
 }
 
 /// The value of the variable for a launcher.
-pub(super) fn wrapper_value(launcher: &Path) -> String {
+pub(crate) fn wrapper_value(launcher: &Path) -> String {
     let launcher = launcher.to_string_lossy();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
     match launcher.chars().all(is_plain) {
