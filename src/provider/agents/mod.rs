@@ -160,16 +160,19 @@ pub struct OverridingSettings {
 impl AgentSetup {
     /// Adds the setup of the same program for another provider.
     pub fn join(&mut self, other: Self) {
-        self.unless_set.extend(other.unless_set);
-        let new = other.unset.into_iter().filter(|name| !self.unset.contains(name)).collect::<Vec<_>>();
+        let Self { set, unless_set, unset, unset_like, emptied, arguments, additions, files, overriding, certificates } =
+            other;
+        self.unless_set.extend(unless_set);
+        let new = unset.into_iter().filter(|name| !self.unset.contains(name)).collect::<Vec<_>>();
         self.unset.extend(new);
-        self.unset_like.extend(other.unset_like);
-        self.emptied.extend(other.emptied);
-        self.arguments.extend(other.arguments);
-        self.additions.extend(other.additions);
-        self.files.extend(other.files);
-        self.overriding = self.overriding.or(other.overriding);
-        self.serve_also(Self { set: other.set, ..Self::default() });
+        self.unset_like.extend(unset_like);
+        self.emptied.extend(emptied);
+        self.arguments.extend(arguments);
+        self.additions.extend(additions);
+        self.files.extend(files);
+        self.overriding = self.overriding.or(overriding);
+        self.certificates = self.certificates.take().or(certificates);
+        self.serve_also(Self { set, ..Self::default() });
     }
 
     /// Adds the variables for other programs that may be started beside the agent.
