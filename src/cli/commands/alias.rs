@@ -20,8 +20,8 @@ use crate::protocol::ErrorKind;
 pub(crate) enum AliasCommand {
     /// Install scripts that run agents through lessor
     ///
-    /// Without an agent: those of claude, codex, gemini and opencode that are installed. The scripts are in a directory
-    /// of lessor's own; put it first in the PATH with the printed line. No file of another program is replaced.
+    /// Without an agent: those of claude, codex, gemini, agy and opencode that are installed. The scripts are in a
+    /// directory of lessor's own; put it first in the PATH with the printed line. No file of another program is replaced.
     #[command(after_help = "Examples:\n  lessor alias install\n  lessor alias install claude --dir ~/bin\n  \
                             lessor alias install opencode --provider anthropic")]
     Install(InstallArgs),
@@ -37,7 +37,7 @@ pub(crate) enum AliasCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// The agents: claude, codex, gemini, opencode [default: those that are installed]
+    /// The agents: claude, codex, gemini, agy, opencode [default: those that are installed]
     #[arg(value_name = "AGENT")]
     agents: Vec<String>,
     /// Install into this directory [default: bin in lessor's data directory]
@@ -161,7 +161,7 @@ fn chosen(args: &InstallArgs, context: &Context) -> Result<Vec<String>, CliError
         }
     }
     if chosen.is_empty() {
-        let message = "no agent is installed that lessor knows: claude, codex, gemini, opencode";
+        let message = "no agent is installed that lessor knows: claude, codex, gemini, agy, opencode";
         return Err(
             CliError::new(ErrorKind::CannotRun, message).hint("name one all the same: lessor alias install claude")
         );
