@@ -191,7 +191,7 @@ impl OfferedLease {
                 id: text(&account.id),
                 label: account.label.as_ref().map(text),
                 email: account.email.as_ref().map(text),
-                tier: account.tier.clone(),
+                tier: account.tier,
             },
             provider: text(&row.provider),
             pool: row.pool.as_ref().map(text),
