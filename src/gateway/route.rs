@@ -84,6 +84,21 @@ impl UpstreamRoute {
             .build()
     }
 
+    /// The same request with the provider at the beginning of its path, if it is one for a vendor's own host: a program
+    /// that connects to the Unix socket in place of that host names no provider.
+    pub(super) fn of_vendor(config: &GatewayConfig, uri: &Uri, host: Option<&str>) -> Option<Uri> {
+        let (path, query) = (uri.path(), uri.query());
+        let first = path.split('/').nth(1).unwrap_or_default();
+        if config.providers.contains_key(first) || provider::base_urls(first).is_some() {
+            return None;
+        }
+        let host = uri.host().or(host)?;
+        let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let (provider, below) = provider::at_api_host(host, path)?;
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Uri::builder().path_and_query(format!("/{provider}{below}{query}")).build().ok()
+    }
+
     pub(super) fn model(&self) -> Option<&str> {
         provider::model_in_path(&self.provider, &self.path)
     }
@@ -162,6 +177,34 @@ mod tests {
         }
         assert_eq!(UpstreamRoute::find(&config, "/unknown/v1"), Err(RouteError::UnknownProvider("unknown".into())));
         assert_eq!(UpstreamRoute::find(&config, "/"), Err(RouteError::UnknownProvider(String::new())));
+    }
+
+    #[test]
+    fn a_vendor_s_host_stands_for_its_provider() {
+        let config = config(&[("my-llm", "http://u", "")]);
+        for (uri, host, expected) in [
+            ("/v1/messages?beta=true", "api.anthropic.com", Some("/anthropic/v1/messages?beta=true")),
+            ("/api/oauth/usage", "API.anthropic.com:80", Some("/anthropic/api/oauth/usage")),
+            ("/v1/responses", "api.openai.com", Some("/openai/v1/responses")),
+            ("/backend-api/codex/responses", "chatgpt.com", Some("/openai/responses")),
+            ("/backend-api/wham/usage", "chatgpt.com", None),
+            (
+                "/v1beta/models/m:g?alt=sse",
+                "generativelanguage.googleapis.com",
+                Some("/google/v1beta/models/m:g?alt=sse"),
+            ),
+            ("/v1internal:g", "cloudcode-pa.googleapis.com", Some("/google/v1internal:g")),
+            ("http://api.anthropic.com/v1/messages", "x", Some("/anthropic/v1/messages")),
+            // it names its provider
+            ("/anthropic/v1/messages", "api.anthropic.com", None),
+            ("/my-llm/chat", "api.anthropic.com", None),
+            ("/v1/messages", "x", None),
+            ("/v1/messages", "api.anthropic.com.evil.example", None),
+        ] {
+            let found = UpstreamRoute::of_vendor(&config, &uri.parse().unwrap(), Some(host));
+            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), expected, "{host} {uri}");
+        }
+        assert_eq!(UpstreamRoute::of_vendor(&config, &"/v1/messages".parse().unwrap(), None), None);
     }
 
     #[test]

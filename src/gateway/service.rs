@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, HOST};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
@@ -113,6 +113,12 @@ impl GatewayService {
         {
             return refusal::error("", status, message);
         }
+        if connection.origin == ConnectionOrigin::Local {
+            let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+            if let Some(uri) = UpstreamRoute::of_vendor(&config, &head.uri, host) {
+                head.uri = uri;
+            }
+        }
         let path = head.uri.path();
         if path == "/healthz" {
             return response::json(StatusCode::OK, &json!({ "ok": true }));
@@ -126,7 +132,7 @@ impl GatewayService {
             }
         }
         let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
-        let client = Arc::new(client);
+        let client = Arc::new(self.backend.handle.recognised(client, &connection.peer, &provider).await);
         // the first key of a connection is checked at once: it decides about its place
         let is_first = !connection.watch.has_key();
         if is_first {

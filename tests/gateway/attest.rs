@@ -324,3 +324,46 @@ fn a_declared_account_warns_once_for_each_program() {
     let explained = client.call("explain", json!({ "what": "work" }));
     assert!(explained["candidates"][0]["note"].as_str().is_some_and(|note| note.contains(&name)), "{explained}");
 }
+
+/// Without a key, the program at the socket tells which agent it is.
+#[test]
+fn a_client_of_the_socket_without_a_key_is_the_agent_that_its_program_is() {
+    let gateway = gateway("");
+    let place = socket(&gateway);
+    let request = |path: &str, host: &str| {
+        let body = r#"{"model":"claude-sonnet-4-5","messages":[]}"#;
+        format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let of_lessor = request("/anthropic/v1/messages", "x");
+    let mut claude = Program::native(NATIVE);
+    let answer = claude.send(&place, of_lessor.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-lessor-account: work"), "{answer}");
+    // it connects in place of the vendor's host
+    let answer = claude.send(&place, request("/v1/messages?beta=true", "api.anthropic.com").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = claude.send(&place, request("/v1/messages", "other.example").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let mut other = Program::native("other/tool");
+    let answer = other.send(&place, of_lessor.as_bytes());
+    let found = format!("the program at the socket is not recognised as an agent: {}", other.path.display());
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains(&found), "{answer}");
+    assert!(answer.contains("lessor account set work use=any"), "{answer}");
+    let mut codex = Program::native("node_modules/@openai/codex/bin/codex");
+    let answer = codex.send(&place, of_lessor.as_bytes());
+    assert!(answer.contains("the program at the socket is codex:"), "{answer}");
+    // an account that any program may use
+    let key = json!({ "provider": "anthropic", "kind": "api_key", "secret": "k-any", "label": "any" });
+    gateway.home.client().call("account.add", key);
+    let answer = other.send(&place, of_lessor.as_bytes());
+    assert!(answer.contains("x-lessor-account: any"), "{answer}");
+    // as every program that the configuration names for the account's agent
+    let program = json!(other.path);
+    let file = gateway.home.path().join("config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let more = format!("[agents.claude]\nprograms = [{program}]\n[accounts.any]\nenabled = false\n");
+    std::fs::write(&file, format!("{text}\n{more}")).unwrap();
+    gateway.home.client().call("config.reload", json!({}));
+    wait_until("the program is known as claude", || {
+        other.send(&place, of_lessor.as_bytes()).contains("x-lessor-account: work")
+    });
+}

@@ -1,4 +1,5 @@
-//! Compares the agent that a gateway client states with the program behind its connection.
+//! Compares the agent that a gateway client states with the program behind its connection; of a client that states none,
+//! the program tells it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -10,6 +11,7 @@ use crate::daemon::attest::{StatedAgent, compare};
 use crate::daemon::os::clock;
 use crate::daemon::state::State;
 use crate::pool::{AccountId, AttestPolicy, Attestation};
+use crate::provider::{Program, known_agents};
 
 impl GatewayHandle {
     /// How the program of a request compares with the agent that its client states; compared only where an account
@@ -72,12 +74,64 @@ impl GatewayHandle {
         attested
     }
 
+    /// The client with the agent that its program is recognised as, if it has no key. Only the process that made the
+    /// connection counts: there is no lease that says up to which process above it the agent is.
+    pub async fn recognised(&self, client: GatewayClient, peer: &GatewayPeer, provider: &str) -> GatewayClient {
+        if client.has_key() {
+            return client;
+        }
+        let found = peer.ancestry(&self.daemon.attest.lookups).await;
+        let nearest = found.as_ref().ok().and_then(|all| all.first());
+        let program = match (nearest.and_then(|running| running.program.clone()), found.as_ref().err()) {
+            (Some(program), _) => program,
+            (None, why) => {
+                let why = why.map_or("the system does not tell which program it is", |why| &**why);
+                return GatewayClient { program: Some(why.into()), ..client };
+            }
+        };
+        let words = program.in_words();
+        let agents = self.agents_of(program, peer).await;
+        let agent = match &agents[..] {
+            [] => None,
+            [only] => Some(only.clone()),
+            all => Some(self.state().agent_for(provider, all)),
+        };
+        GatewayClient { agent, program: Some(words.into()), ..client }
+    }
+
+    /// The agents that a program is recognised as: those that are built in, and those of the configuration.
+    async fn agents_of(&self, program: Program, peer: &GatewayPeer) -> Arc<[Box<str>]> {
+        let version = self.config_version();
+        let known = peer.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, agents)) = known.filter(|(at, _)| *at == version) {
+            return agents;
+        }
+        let daemon = self.daemon.clone();
+        let lookup = move || -> Arc<[Box<str>]> {
+            let mut names: Vec<String> = daemon.state().config.config.agents.keys().cloned().collect();
+            names.extend(known_agents().map(str::to_owned).filter(|name| !names.contains(name)).collect::<Vec<_>>());
+            let is_it = |name: &String| program.is_agent(name, &daemon.configured_programs(name));
+            names.into_iter().filter(is_it).map(String::into_boxed_str).collect()
+        };
+        let Some(agents) = self.daemon.attest.lookups.run(lookup).await else { return Arc::default() };
+        *peer.agents.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, agents.clone()));
+        agents
+    }
+
     fn config_version(&self) -> u64 {
         *self.daemon.config_version.borrow()
     }
 }
 
 impl State {
+    /// Of several agents that a program is recognised as, one that an account of the provider is for.
+    fn agent_for(&self, provider: &str, agents: &[Box<str>]) -> Box<str> {
+        let accounts = || self.pool.accounts().iter().filter(|account| account.record.provider == provider);
+        let is_named =
+            |agent: &&Box<str>| accounts().any(|account| account.attest().is_some() && account.allows(Some(agent)));
+        agents.iter().find(is_named).or(agents.first()).cloned().unwrap_or_default()
+    }
+
     /// The agent that a client's key or lease names, and the process of its lease.
     fn stated_agent(&mut self, client: &GatewayClient) -> Option<StatedAgent> {
         let Some((fence, process)) = client.lease else {

@@ -26,8 +26,10 @@ pub struct GatewayClient {
     pub(super) lease: Option<(Fence, Option<Process>)>,
     /// Distinguishes clients without a lease.
     pub(super) id: u64,
-    /// The agent that a key without a lease names.
+    /// The agent that a key without a lease names, or as which the program of a client without a key is recognised.
     pub(super) agent: Option<Box<str>>,
+    /// The program of a client without a key, or why it is not known.
+    pub(super) program: Option<Box<str>>,
     /// A name for people, from a key without a lease.
     pub(super) label: Option<Box<str>>,
     /// The directory that it works in.
@@ -94,7 +96,7 @@ impl GatewayHandle {
     #[must_use]
     pub fn client(&self, key: &str) -> Option<GatewayClient> {
         let now = clock::now().wall;
-        let client = GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, label: None, directory: None };
+        let client = self.local_client();
         match self.daemon.gateway_keys.check(&self.daemon.store, key, now) {
             Ok(ValidKey::Lasting(key)) => {
                 let record = key.record();
@@ -131,7 +133,7 @@ impl GatewayHandle {
     /// A client without a key: it connected to the user's own socket.
     #[must_use]
     pub fn local_client(&self) -> GatewayClient {
-        GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, label: None, directory: None }
+        GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, program: None, label: None, directory: None }
     }
 
     /// Whether a client's key is still valid: a lease's key ends with the lease.

@@ -182,7 +182,7 @@ impl GatewayHandle {
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
         let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory: directory.as_ref() };
         let query = query.lease_request(state, None);
-        let found = state.no_account(&query, state.pool.refusal_for(now, &query));
+        let found = state.no_account(client, &query, state.pool.refusal_for(now, &query));
         let restricted = state.restriction_in_words(request.provider, restriction).or(found.restricted);
         Ok(NoAccount { restricted, ..found })
     }

@@ -1,8 +1,9 @@
 //! Why no account can serve a request, as the gateway tells its clients.
 
+use super::client::GatewayClient;
 use crate::daemon::state::State;
 use crate::limits::Reason;
-use crate::pool::{AccountId, AccountRecord, Ineligible, LeaseRequest, Refusal, Wall};
+use crate::pool::{AccountId, AccountRecord, Ineligible, LeaseRequest, Refusal, RefusalKind, Wall};
 
 /// Why no account can serve a request.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,7 +75,8 @@ impl NoAccount {
 
 impl State {
     /// Adds to a refusal of the pool what its client should know.
-    pub(super) fn no_account(&self, request: &LeaseRequest, refusal: Refusal) -> NoAccount {
+    pub(super) fn no_account(&self, client: &GatewayClient, request: &LeaseRequest, refusal: Refusal) -> NoAccount {
+        let refusal = self.for_program(client, refusal);
         let could_serve = |why| {
             !matches!(why, Ineligible::NotInSet | Ineligible::Disabled | Ineligible::NotAllowed | Ineligible::Excluded)
         };
@@ -89,6 +91,27 @@ impl State {
         });
         let restricted = self.pool.set_in_words(&request.set).map(|words| format!("the set: {words}"));
         NoAccount { accounts: accounts.collect(), refusal, restricted }
+    }
+
+    /// Says which program a client without a key is: its agent decides which accounts it may use.
+    fn for_program(&self, client: &GatewayClient, mut refusal: Refusal) -> Refusal {
+        let Some(program) = client.program.as_ref().filter(|_| refusal.kind == RefusalKind::NotAllowed) else {
+            return refusal;
+        };
+        let found = match &client.agent {
+            Some(agent) => format!("the program at the socket is {agent}: {program}"),
+            None => format!("the program at the socket is not recognised as an agent: {program}"),
+        };
+        refusal.message = format!("{}; {found}", refusal.message);
+        let mut forbidden = refusal.accounts.iter().filter(|account| account.why == Ineligible::NotAllowed);
+        if let Some(first) = forbidden.next() {
+            let name = self.account_name(first.account);
+            refusal.hint = Some(format!(
+                "create a key for an agent: `lessor gateway key --agent NAME`; or allow every agent: \
+                 `lessor account set {name} use=any`"
+            ));
+        }
+        refusal
     }
 
     /// What a client of the gateway reads as the name of an account.

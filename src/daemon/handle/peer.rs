@@ -19,6 +19,8 @@ pub struct GatewayPeer {
     ancestry: OnceCell<Vec<RunningProgram>>,
     /// The last comparison, and the version of the configuration that it was made with.
     pub(super) last: Mutex<Option<(StatedAgent, u64, Attestation)>>,
+    /// The agents that its program is recognised as, and the version of the configuration that they were found with.
+    pub(super) agents: Mutex<Option<(u64, Arc<[Box<str>]>)>>,
     /// How many lookups have failed.
     pub(super) failures: AtomicU32,
     /// Whether it was compared for a warning.
@@ -67,6 +69,7 @@ impl GatewayPeer {
             end,
             ancestry: OnceCell::new(),
             last: Mutex::default(),
+            agents: Mutex::default(),
             failures,
             is_compared,
             sender: Mutex::default(),
