@@ -17,9 +17,9 @@ pub use account_bound::{
     stored_id_keys,
 };
 pub use agents::{
-    AgentSetup, CertificateVariable, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings,
-    Patience, Program, StopSignal, agent_setup, agents_with_profile, is_credential_variable, is_interpreter,
-    known_agents, script_argument,
+    AgentSetup, CertificateVariable, HandOut, HandOutRequest, KeyCommand, MachineWidePath, MergedJson,
+    OverridingSettings, Patience, Program, StopSignal, address_variables, agent_setup, agents_with_profile,
+    is_credential_variable, is_interpreter, known_agents, refused_key_command, script_argument,
 };
 pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};

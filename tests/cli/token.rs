@@ -15,14 +15,17 @@ fn get_a_token() {
         return;
     }
     for _ in 0..2 {
-        let asked = Command::new("sh").args(["-c", &format!("timeout 60 {PROGRAM} token anthropic")]).output().unwrap();
-        println!("<{}>", String::from_utf8(asked.stdout).unwrap().replace('\n', "|"));
+        let options = std::env::var(ASK).unwrap();
+        let line = format!("timeout 60 {PROGRAM} token anthropic {options}");
+        let asked = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let printed = [asked.stdout, asked.stderr].concat();
+        println!("<{}>", String::from_utf8(printed).unwrap().replace('\n', "|"));
     }
 }
 
 fn asks(home: &Home) -> Vec<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "token::get_a_token", "--nocapture"]).env(ASK, "1").env("LESSOR_HOME", home.path());
+    command.args(["--exact", "token::get_a_token", "--nocapture"]).env(ASK, "").env("LESSOR_HOME", home.path());
     let done = feed(command, "").ok();
     let line = |line: &str| Some(line.split_once('<')?.1.trim_end_matches('>').to_owned());
     done.out.lines().filter_map(line).collect()
@@ -78,4 +81,55 @@ fn the_document_is_the_lease() {
     let mut silent = home.command(&["token", "openai"]);
     let closed = silent.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(closed.stdout, b"sk-canary-work\n");
+}
+
+/// What the token command prints for a program with this name, twice.
+fn named(name: &str, home: &Home, options: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join(name);
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new(program);
+    command.args(["--exact", "token::get_a_token", "--nocapture"]).env(ASK, options).env("LESSOR_HOME", home.path());
+    command.env_remove("ANTHROPIC_BASE_URL").envs(variables.iter().copied());
+    let done = feed(command, "").ok();
+    let line = |line: &str| Some(line.split_once('<')?.1.trim_end_matches('>').to_owned());
+    done.out.lines().filter_map(line).collect()
+}
+
+/// Claude Code sends what it prints as a key, without the header that a login needs.
+#[test]
+fn a_login_s_token_is_refused_to_a_program_that_would_send_it_as_a_key() {
+    let home = Home::with_keys(&[]);
+    let add = ["account", "add", "anthropic", "--token-stdin", "--label", "login"];
+    home.feed(&add, "sk-ant-oat01-canary\n").ok();
+    let url = home.run(&["gateway", "url"]).ok().out.trim().to_owned();
+    for refused in named("claude", &home, "", &[]) {
+        assert!(refused.contains("its token needs the header anthropic-beta"), "{refused}");
+        assert!(refused.contains("lessor run claude") && refused.contains(&format!("{url}/anthropic")), "{refused}");
+        assert!(!refused.contains("canary"), "{refused}");
+    }
+    assert_eq!(home.json(&["leases"]).as_array().unwrap().len(), 0, "nothing is held");
+    // a key for the gateway, where the program's requests go
+    let base = format!("{}/anthropic", url.replace("127.0.0.1", "localhost"));
+    let of_address = named("claude", &home, "", &[("ANTHROPIC_BASE_URL", &base)]);
+    let of_option = named("claude", &home, "--gateway", &[]);
+    for keys in [of_address, of_option] {
+        assert!(keys.len() == 2 && keys.iter().all(|key| key.starts_with("lk_") && key.ends_with('|')), "{keys:?}");
+        assert_eq!(keys[0], keys[1], "the same lease, the same key");
+    }
+}
+
+/// A key of the account's would be refused at the gateway, too.
+#[test]
+fn a_program_whose_address_is_the_gateway_gets_a_key_for_it() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let url = home.run(&["gateway", "url"]).ok().out.trim().to_owned();
+    let at = |address: &str| named("claude", &home, "", &[("ANTHROPIC_BASE_URL", address)]).remove(0);
+    assert!(at(&format!("{url}/anthropic")).starts_with("lk_"));
+    assert_eq!(at("https://api.anthropic.com"), "sk-canary-work|");
+    let lease = home.json(&["token", "anthropic", "--gateway"]);
+    assert_eq!(
+        (&lease["credential"]["header"], &lease["credential"]["kind"]),
+        (&json!("x-api-key"), &json!("api_key"))
+    );
 }

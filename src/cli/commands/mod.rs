@@ -165,7 +165,7 @@ pub(crate) enum CliCommand {
     ///
     /// For programs that run a command to get a token, such as Claude Code's apiKeyHelper. The lease is bound to the
     /// calling program, and every call by that program returns the same account while the account is usable.
-    #[command(after_help = "Example: lessor token anthropic")]
+    #[command(after_help = "Examples:\n  lessor token anthropic\n  lessor token openai --gateway")]
     Token(lease::TokenArgs),
     /// Release a lease
     #[command(after_help = "Example: lessor release ls_1a2b3c4d")]

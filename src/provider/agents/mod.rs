@@ -3,6 +3,7 @@
 //! `recipes` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
 mod interpreters;
+mod key_commands;
 mod patience;
 mod programs;
 mod recipes;
@@ -10,6 +11,7 @@ mod switches;
 mod template;
 
 pub use interpreters::{is_interpreter, script_argument};
+pub use key_commands::{KeyCommand, address_variables, refused_key_command};
 pub use patience::{Patience, StopSignal};
 pub use programs::{Program, known_agents};
 pub use switches::{NamePattern, is_credential_variable};

@@ -1,13 +1,11 @@
-//! `acquire`; `token`: one token or key, for programs that run a command to get it (Claude Code's `apiKeyHelper`, Codex's
-//! `auth.command`).
+//! `acquire`: a lease for a script.
 
-use std::{ffi::OsStr, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
-use zeroize::Zeroizing;
 
-use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process};
-use crate::cli::launch::{parse_duration, wait_for_lease, working_directory};
+use crate::cli::launch::{LeaseOptions, agent::provider_name, caller_process};
+use crate::cli::launch::{parse_duration, wait_for_lease};
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::protocol::{AcquireParams, BindTo};
@@ -71,54 +69,6 @@ pub(crate) fn acquire(args: AcquireArgs, context: &Context) -> Result<(), CliErr
     let output = &context.output;
     let lease = wait_for_lease(&mut context.connect()?, request, context, Client::acquire)?;
     output.result(&lease, || ui::lease::describe(&lease, &bound_to, format::now(), output))
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
-    /// The provider (anthropic, openai, google, or one from the configuration) or agent (claude, codex, gemini)
-    #[arg(value_name = "PROVIDER")]
-    provider: String,
-    /// Lease for requests to this model
-    #[arg(short, long)]
-    model: Option<String>,
-    /// A conversation that should stay on one account
-    #[arg(long)]
-    session: Option<String>,
-    /// Lease these accounts only: ids, prefixes of them, email addresses or labels
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    only: Vec<String>,
-    /// How long to wait for an account; 0s: do not wait [default: limits.max_rate_limit_wait]
-    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
-    wait: Option<Duration>,
-}
-
-/// Prints the token; the same caller gets the same account while that is usable.
-pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> {
-    let caller = caller_process::calling_program().map_err(CliError::usage)?;
-    let purpose = purpose(&[], Some(&args.provider), OsStr::new(&caller.agent)).map_err(CliError::usage)?;
-    let request = AcquireParams {
-        provider: provider_name(&args.provider),
-        model: args.model,
-        session: args.session,
-        wait_ms: args.wait.map(millis),
-        bind: BindTo::Pid(caller.pid),
-        credential: true,
-        only: Some(args.only).filter(|only| !only.is_empty()),
-        directory: working_directory(),
-        agent: purpose.agent,
-        ..AcquireParams::default()
-    };
-    let lease = wait_for_lease(&mut context.connect()?, request, context, Client::token)?;
-    let Some(credential) = &lease.credential else {
-        return Err(CliError::internal("the lease has no credential"));
-    };
-    if context.output.json {
-        return context.output.document(&lease);
-    }
-    let mut line = Zeroizing::new(String::with_capacity(credential.secret.0.len() + 1));
-    line.push_str(&credential.secret.0);
-    line.push('\n');
-    context.output.text(&line)
 }
 
 #[cfg(test)]

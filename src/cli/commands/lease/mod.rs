@@ -2,6 +2,7 @@
 
 mod acquire;
 mod report;
+mod token;
 
 use clap::Args;
 use serde_json::json;
@@ -11,8 +12,9 @@ use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::protocol::{AccountLabel, ErrorKind, HolderInfo, LeaseRef, MoveLeaseParams, MovedInfo};
 
-pub(super) use acquire::{AcquireArgs, TokenArgs, acquire, token};
+pub(super) use acquire::{AcquireArgs, acquire};
 pub(super) use report::{ReportArgs, report};
+pub(super) use token::{TokenArgs, token};
 
 /// The least letters that may stand for an id: its prefix and some more.
 const MIN_PREFIX: usize = 6;
