@@ -5,6 +5,7 @@
 mod body;
 mod children;
 mod fleet;
+mod native;
 mod refusals;
 mod scenes;
 mod trouble;

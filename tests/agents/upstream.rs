@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::body::PacedBody;
+use super::native::Wish;
 use super::trouble::{Trouble, TroubleKind};
 use super::vendors::{AgentRequest, Vendor};
 use super::websocket;
@@ -52,6 +53,7 @@ struct Record {
     /// How many requests each account was served, in its current window.
     served: Vec<(u128, u64)>,
     seen: Vec<Seen>,
+    wishes: Vec<Wish>,
     started: Instant,
     trouble: Option<Trouble>,
     /// The time between two events of a stream.
@@ -97,6 +99,7 @@ impl Upstream {
             accounts: accounts.to_vec(),
             served: vec![(0, 0); accounts.len()],
             seen: Vec::new(),
+            wishes: Vec::new(),
             started: Instant::now(),
             trouble: None,
             pace: Duration::ZERO,
@@ -186,6 +189,9 @@ impl Upstream {
         if head.method == Method::HEAD && account.is_none() {
             status = 200;
         }
+        if counts {
+            record.wishes.push(Wish::read(account, request.run, &head.headers, &json));
+        }
         if counts || status == 401 {
             let seen = Seen { account, run: request.run, status, path, at: Instant::now(), window };
             record.seen.push(seen);
@@ -232,6 +238,11 @@ impl Upstream {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap()
+    }
+
+    /// What the requests that were sent to a model asked for.
+    pub fn wishes(&self) -> Vec<Wish> {
+        self.record().wishes.clone()
     }
 
     /// All recorded requests.
