@@ -22,6 +22,8 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 pub struct Fleet {
     home: PathBuf,
     pub upstream: Upstream,
+    /// Where the upstream listens.
+    pub address: SocketAddr,
 }
 
 /// What a fleet's configuration holds besides its upstream.
@@ -78,12 +80,26 @@ impl Fleet {
         let providers: Vec<&str> = accounts.iter().map(|(provider, ..)| *provider).collect();
         let accounts: Vec<Account> = accounts.iter().enumerate().map(account).collect();
         let (upstream, address) = Upstream::start(&accounts);
-        let fleet = Self { home, upstream };
+        let fleet = Self { home, upstream, address };
         fleet.configure(address, providers.first().copied().unwrap_or_default(), config);
         for (number, (account, provider)) in accounts.iter().zip(providers).enumerate() {
             fleet.add(provider, number, account);
         }
         fleet
+    }
+
+    /// Adds a login whose access tokens begin with this.
+    pub fn add_login(&self, provider: &str, number: usize, secret: &str) {
+        let account = Account { secret: secret.to_owned(), is_login: true, limit: Limit::None };
+        self.upstream.add(account.clone());
+        self.add(provider, number, &account);
+    }
+
+    /// A file in the home directory of a run.
+    pub fn file_of(&self, home: &str, path: &str) -> PathBuf {
+        let path = self.home.join(home).join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
     }
 
     fn add(&self, provider: &str, number: usize, account: &Account) {
@@ -145,10 +161,15 @@ impl Fleet {
 
     /// Starts `lessor run ARGS -- COMMAND` with a subdirectory of the home as `HOME`.
     pub fn start(&self, home: &str, args: &[&str], command: &[&str]) -> Child {
+        self.start_with(home, &[], args, command)
+    }
+
+    /// The same with variables.
+    pub fn start_with(&self, home: &str, variables: &[(&str, &str)], args: &[&str], command: &[&str]) -> Child {
         let mut run = self.command();
         let home = self.home.join(home);
         std::fs::create_dir_all(&home).unwrap();
-        run.env("HOME", home);
+        run.env("HOME", home).envs(variables.iter().copied());
         run.arg("run").args(args).arg("--").args(command);
         // a group of its own: an agent that hangs is killed with its children, which hold its output open
         run.process_group(0);

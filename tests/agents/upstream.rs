@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::body::PacedBody;
 use super::native::Wish;
 use super::trouble::{Trouble, TroubleKind};
-use super::vendors::{AgentRequest, Vendor};
+use super::vendors::{self, AgentRequest, Vendor};
 use super::websocket;
 
 /// How long the first requests of the other runs are waited for, before a trouble begins without them.
@@ -114,6 +114,13 @@ impl Upstream {
         (upstream, address)
     }
 
+    /// Adds an account.
+    pub fn add(&self, account: Account) {
+        let record = &mut *self.record();
+        record.accounts.push(account);
+        record.served.push((0, 0));
+    }
+
     /// Adds a trouble, which begins when its condition is met.
     pub fn plan(&self, trouble: Trouble) {
         self.record().trouble = Some(trouble);
@@ -149,6 +156,15 @@ impl Upstream {
         }
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        // codex compresses the requests of a login
+        let body = if head.headers.get("content-encoding").is_some_and(|coding| coding == "zstd") {
+            let mut plain = Vec::new();
+            let mut decoder = ruzstd::decoding::StreamingDecoder::new(&body[..]).expect("zstd");
+            std::io::Read::read_to_end(&mut decoder, &mut plain).expect("zstd");
+            plain.into()
+        } else {
+            body
+        };
         let path = head.uri.path().to_owned();
         let (vendor, below) = Vendor::of(&path);
         let text = String::from_utf8_lossy(&body);
@@ -173,6 +189,11 @@ impl Upstream {
         let (mut status, content_type, text) = match account {
             None => vendor.refused(401),
             Some(_) if head.method == Method::HEAD => (200, "text/plain", String::new()),
+            // the workspaces of a ChatGPT login: codex goes on only if its own is among them
+            Some(_) if below.ends_with("/wham/accounts/check") => {
+                let own = head.headers.get("chatgpt-account-id").and_then(|id| id.to_str().ok());
+                vendors::workspaces(own.unwrap_or_default())
+            }
             Some(_) if !counts => vendor.other(below),
             Some(account) => match record.judge(account, request.run) {
                 Verdict::Serve => vendor.served(&request),

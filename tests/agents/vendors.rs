@@ -129,6 +129,15 @@ impl AgentRequest {
     }
 }
 
+/// The workspaces of a ChatGPT login.
+pub fn workspaces(id: &str) -> VendorResponse {
+    let one = json!({"id": id, "name": null, "structure": "personal", "plan_type": "plus",
+        "account_user_role": "account-owner", "can_access_with_session": true, "is_deactivated": false,
+        "workspace_backend_origin": "NO_CONSTRAINT", "account_routing_override": "NO_CONSTRAINT",
+        "is_fedramp_compliant_workspace": false, "sso_connection_name": null, "profile_picture_url": null});
+    (200, JSON, json!({"accounts": [one], "account_ordering": [id], "default_account_id": id}).to_string())
+}
+
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }

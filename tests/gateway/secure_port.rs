@@ -1,10 +1,11 @@
 //! TLS on loopback (`gateway.tls`): who trusts the port, what it serves, and that its certificate, port and connections
 //! outlive a reload and a restart.
 
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -190,4 +191,50 @@ fn a_directory_that_cannot_be_made_is_reported_and_http_goes_on() {
     gateway.home.client().call("config.reload", json!({}));
     std::fs::write(&config, format!("{ON}{before}\n")).unwrap();
     wait_until("it is tried again", || access(&gateway)["secure_url"].is_string());
+}
+
+/// A stand-in for agy, which cannot be installed here: it prints what it has been given, and waits.
+const AGY: &str = "#!/bin/sh\nenv | grep ^AGY_\necho end\nread line\n";
+
+#[test]
+fn agy_is_given_an_address_a_key_and_a_certificate_that_serve_it() {
+    let gateway = gateway(ON);
+    gateway.add("google", "api_key", "g");
+    let agy = gateway.home.path().join("agy");
+    std::fs::write(&agy, AGY).unwrap();
+    std::fs::set_permissions(&agy, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    run.args(["run", "--"]).arg(&agy).env("LESSOR_HOME", gateway.home.path()).stdin(Stdio::piped());
+    let mut run = run.stdout(Stdio::piped()).spawn().unwrap();
+    let mut given = std::collections::BTreeMap::new();
+    for line in BufReader::new(run.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let Some((name, value)) = line.split_once('=') else { break };
+        given.insert(name.to_owned(), value.to_owned());
+    }
+    assert_eq!(given["AGY_LLM_GATEWAY_WIRE_PROTOCOL"], "genai");
+    let rest = given["AGY_LLM_GATEWAY_URL"].strip_prefix("https://127.0.0.1:").unwrap();
+    let (port, path) = rest.split_once('/').unwrap();
+    let trusted = Path::new(&given["AGY_LLM_GATEWAY_CA_CERT"]);
+    let mut client = TlsClient::connect(port.parse().unwrap(), trusted, "127.0.0.1").unwrap();
+    let key = format!("x-goog-api-key: {}\r\n", given["AGY_LLM_GATEWAY_API_KEY"]);
+    let line = format!("POST /{path}/v1beta/models/gemini-2.5-pro:generateContent");
+    assert_eq!(client.send(&request(&line, &key, "{}")).status(), 200);
+    assert_eq!(gateway.upstream.keys(), ["k-g"]);
+    run.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
+fn agy_names_the_setting_that_it_needs_before_an_account_is_leased() {
+    let gateway = gateway("");
+    let agy = |options: &[&str]| {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_lessor"));
+        run.arg("run").args(options).args(["--", "agy"]).env("LESSOR_HOME", gateway.home.path());
+        let output = run.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(agy(&[]).contains("lessor config set gateway.tls true"));
+    assert!(agy(&["--direct"]).contains("through the gateway only"));
 }
