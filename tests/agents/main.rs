@@ -8,6 +8,7 @@ mod fleet;
 mod native;
 mod refusals;
 mod scenes;
+mod subagents;
 mod tls;
 mod trouble;
 mod upstream;

@@ -54,6 +54,8 @@ struct Record {
     served: Vec<(u128, u64)>,
     seen: Vec<Seen>,
     wishes: Vec<Wish>,
+    /// The runs and sub-agents that got their final answers.
+    finished: BTreeSet<u64>,
     started: Instant,
     trouble: Option<Trouble>,
     /// The time between two events of a stream.
@@ -74,11 +76,13 @@ pub struct Seen {
     pub at: Instant,
     /// The window it came in, if its account has windows.
     pub window: u128,
+    /// The sub-agent that sends it, as it says.
+    pub subagent: Option<String>,
 }
 
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { account, run, status, path, at: _, window: _ } = self;
+        let Self { account, run, status, path, at: _, window: _, subagent: _ } = self;
         let account = account.map_or("an unknown account".to_owned(), |number| format!("account {number}"));
         write!(f, "run {} {account} {status} {path}", run.unwrap_or_default())
     }
@@ -100,6 +104,7 @@ impl Upstream {
             served: vec![(0, 0); accounts.len()],
             seen: Vec::new(),
             wishes: Vec::new(),
+            finished: BTreeSet::new(),
             started: Instant::now(),
             trouble: None,
             pace: Duration::ZERO,
@@ -178,6 +183,7 @@ impl Upstream {
             .filter_map(|name| head.headers.get(*name)?.to_str().ok())
             .map(|value| value.trim_start_matches("Bearer ").to_owned())
             .next();
+        let subagent = head.headers.get("x-claude-code-agent-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let request = AgentRequest::read(vendor, below, &json, &text);
         let counts = head.method == Method::POST && request.is_generation;
         if counts {
@@ -196,11 +202,14 @@ impl Upstream {
             }
             Some(_) if !counts => vendor.other(below),
             Some(account) => match record.judge(account, request.run) {
-                Verdict::Serve => vendor.served(&request),
+                Verdict::Serve => {
+                    record.finished.extend(request.finishes());
+                    vendor.served(&request)
+                }
                 Verdict::Refuse(status) => vendor.refused(status),
                 Verdict::Limited(wait) => {
                     let (status, kind, text) = vendor.limited(record.accounts[account].is_login, wait);
-                    record.note(account, &request, status, &path, window);
+                    record.note((account, window), &request, status, &path, subagent);
                     let is_login = record.accounts[account].is_login;
                     let response = vendor.with_limit_headers(is_login, wait, Response::builder().status(status));
                     return Ok(response.header("content-type", kind).body(PacedBody::whole(text)).unwrap());
@@ -214,7 +223,7 @@ impl Upstream {
             record.wishes.push(Wish::read(account, request.run, &head.headers, &json));
         }
         if counts || status == 401 {
-            let seen = Seen { account, run: request.run, status, path, at: Instant::now(), window };
+            let seen = Seen { account, run: request.run, status, path, at: Instant::now(), window, subagent };
             record.seen.push(seen);
         }
         drop(record);
@@ -269,6 +278,11 @@ impl Upstream {
     /// All recorded requests.
     pub fn seen(&self) -> Vec<Seen> {
         self.record().seen.clone()
+    }
+
+    /// The runs that got their final answers; sub-agents count from 100.
+    pub fn finished(&self) -> BTreeSet<u64> {
+        self.record().finished.clone()
     }
 
     /// When the trouble began, if it has.
@@ -346,9 +360,16 @@ impl Record {
         Verdict::Serve
     }
 
-    fn note(&mut self, account: usize, request: &AgentRequest, status: u16, path: &str, window: u128) {
+    fn note(
+        &mut self,
+        (account, window): (usize, u128),
+        request: &AgentRequest,
+        status: u16,
+        path: &str,
+        subagent: Option<String>,
+    ) {
         let (path, at) = (path.to_owned(), Instant::now());
-        self.seen.push(Seen { account: Some(account), run: request.run, status, path, at, window });
+        self.seen.push(Seen { account: Some(account), run: request.run, status, path, at, window, subagent });
     }
 }
 

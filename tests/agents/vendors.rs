@@ -19,8 +19,8 @@ pub struct AgentRequest {
     model: String,
     /// How many tool calls have results.
     done: usize,
-    /// The tool to call next, and its arguments.
-    call: Option<(&'static str, Value)>,
+    /// The tools to call next, and their arguments: one, or several sub-agents.
+    calls: Vec<(&'static str, Value)>,
     /// The response must follow a schema.
     structured: bool,
     /// It is a request of Code Assist, with the real one inside.
@@ -29,6 +29,9 @@ pub struct AgentRequest {
 
 /// Status, content type, body.
 pub type VendorResponse = (u16, &'static str, String);
+
+/// How many sub-agents are started by one message.
+const SUBAGENTS_AT_ONCE: usize = 10;
 
 const SSE: &str = "text/event-stream";
 pub const JSON: &str = "application/json";
@@ -71,6 +74,7 @@ impl Vendor {
 
 impl AgentRequest {
     /// Reads a request; the prompt contains `RUN-n STEPS-n FILE=path`, and each step is a tool call that reads the file.
+    /// `SUBAGENTS-n SUBSTEPS-n` starts so many sub-agents first, a few at a time, each with so many steps.
     pub fn read(vendor: Vendor, below: &str, body: &Value, text: &str) -> Self {
         let is_wrapped = below.contains("/v1internal:");
         let model = body["model"].as_str().unwrap_or("model").to_owned();
@@ -97,7 +101,20 @@ impl AgentRequest {
             ("read_file", json!({ "file_path": file })),
         ];
         let is_next = number("STEPS-").is_some_and(|steps| (done as u64) < steps);
-        let call = tools.into_iter().find(|(name, _)| is_next && has(name));
+        let read = tools.into_iter().find(|(name, _)| is_next && has(name));
+        let (subagents, steps) = (number("SUBAGENTS-").unwrap_or_default(), number("SUBSTEPS-").unwrap_or_default());
+        let starts = |name: &&str| subagents > done as u64 && has(name);
+        let calls = match ["Agent", "Task"].into_iter().find(starts) {
+            Some(tool) => {
+                let numbers = (done as u64..subagents).take(SUBAGENTS_AT_ONCE);
+                let start = |n: u64| {
+                    let prompt = format!("RUN-{} STEPS-{steps} FILE={file}", 100 + n);
+                    json!({ "description": "a part", "prompt": prompt, "subagent_type": "general-purpose" })
+                };
+                numbers.map(|n| (tool, start(n))).collect()
+            }
+            None => read.into_iter().collect(),
+        };
         Self {
             is_generation: match vendor {
                 Vendor::Anthropic => below.ends_with("/messages"),
@@ -109,9 +126,14 @@ impl AgentRequest {
             model,
             is_wrapped,
             done,
-            call,
+            calls,
             structured: body["generationConfig"].get("responseJsonSchema").is_some(),
         }
+    }
+
+    /// The run, if this request gets the final answer of it.
+    pub fn finishes(&self) -> Option<u64> {
+        self.run.filter(|_| self.is_generation && self.calls.is_empty())
     }
 
     /// An id that is unique per tool call.
@@ -163,40 +185,42 @@ fn stream(events: &[Value]) -> String {
 
 fn anthropic(request: &AgentRequest) -> VendorResponse {
     let usage = json!({"input_tokens": 1, "output_tokens": 1});
-    let (block, stop) = match &request.call {
-        Some((name, input)) => {
-            (json!({"type": "tool_use", "id": request.id("toolu"), "name": name, "input": input}), "tool_use")
-        }
-        None => (json!({"type": "text", "text": request.text()}), "end_turn"),
+    let id = |at: usize| format!("{}_{at}", request.id("toolu"));
+    let tool = |(at, (name, input)): (usize, &(&str, Value))| {
+        let start = json!({"type": "tool_use", "id": id(at), "name": name, "input": {}});
+        let whole = json!({"type": "tool_use", "id": id(at), "name": name, "input": input});
+        (whole, start, json!({"type": "input_json_delta", "partial_json": input.to_string()}))
     };
+    let mut blocks: Vec<(Value, Value, Value)> = request.calls.iter().enumerate().map(tool).collect();
+    let stop = if blocks.is_empty() { "end_turn" } else { "tool_use" };
+    if blocks.is_empty() {
+        let text = |text: String| json!({"type": "text", "text": text});
+        let delta = json!({"type": "text_delta", "text": request.text()});
+        blocks.push((text(request.text()), text(String::new()), delta));
+    }
     let message = |content: Value, stop: Value| {
         json!({"id": "msg_1", "type": "message", "role": "assistant", "model": request.model, "content": content,
             "stop_reason": stop, "stop_sequence": null, "usage": usage})
     };
     if !request.stream {
-        return (200, JSON, message(json!([block]), json!(stop)).to_string());
+        let content: Vec<Value> = blocks.into_iter().map(|(whole, ..)| whole).collect();
+        return (200, JSON, message(json!(content), json!(stop)).to_string());
     }
-    let (start, delta) = match &request.call {
-        Some((name, input)) => (
-            json!({"type": "tool_use", "id": request.id("toolu"), "name": name, "input": {}}),
-            json!({"type": "input_json_delta", "partial_json": input.to_string()}),
-        ),
-        None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": request.text()})),
-    };
-    let events = [
-        json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": start}),
-        json!({"type": "ping"}),
-        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
-        json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
-        json!({"type": "message_stop"}),
-    ];
+    let mut events = vec![json!({"type": "message_start", "message": message(json!([]), Value::Null)})];
+    for (index, (_, start, delta)) in blocks.into_iter().enumerate() {
+        events.push(json!({"type": "content_block_start", "index": index, "content_block": start}));
+        events.push(json!({"type": "ping"}));
+        events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
+        events.push(json!({"type": "content_block_stop", "index": index}));
+    }
+    events
+        .push(json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}));
+    events.push(json!({"type": "message_stop"}));
     (200, SSE, stream(&events))
 }
 
 fn openai(request: &AgentRequest) -> VendorResponse {
-    let item = match &request.call {
+    let item = match request.calls.first() {
         Some((name, arguments)) => {
             json!({"type": "function_call", "id": request.id("fc"), "call_id": request.id("call"), "name": name,
             "arguments": arguments.to_string(), "status": "completed"})
@@ -218,7 +242,7 @@ fn openai(request: &AgentRequest) -> VendorResponse {
         json!({"type": "response.created", "sequence_number": 0, "response": response("in_progress", json!([]))}),
         json!({"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": item}),
     ];
-    if request.call.is_none() {
+    if request.calls.is_empty() {
         events.push(json!({"type": "response.output_text.delta", "sequence_number": 2, "item_id": "msg_1",
             "output_index": 0, "content_index": 0, "delta": request.text(), "logprobs": []}));
     }
@@ -228,7 +252,7 @@ fn openai(request: &AgentRequest) -> VendorResponse {
 }
 
 fn google(request: &AgentRequest) -> VendorResponse {
-    let part = match &request.call {
+    let part = match request.calls.first() {
         Some((name, args)) => json!({"functionCall": {"name": name, "args": args}}),
         None => json!({"text": request.text()}),
     };

@@ -14,7 +14,7 @@ use crate::daemon::state::{
     AccountInFlight, CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved,
 };
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountId, CredentialKind, Fence, RequestNeeds};
+use crate::pool::{AccountId, CredentialKind, Fence, InFlight, RequestNeeds};
 use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
 
@@ -182,7 +182,12 @@ impl GatewayHandle {
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
         let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory: directory.as_ref() };
         let query = query.lease_request(state, None);
-        let found = state.no_account(client, &query, state.pool.refusal_for(now, &query));
+        let mut found = state.no_account(client, &query, state.pool.refusal_for(now, &query));
+        if state.pool.would_grant(now, &query) && self.daemon.requests.read(InFlight::waiting) > 0 {
+            let provider = request.provider;
+            found.refusal.message =
+                format!("as many requests are under way on every {provider} account as there may be");
+        }
         let restricted = state.restriction_in_words(request.provider, restriction).or(found.restricted);
         Ok(NoAccount { restricted, ..found })
     }

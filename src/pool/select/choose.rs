@@ -211,7 +211,8 @@ impl Pool {
                 return wanted;
             }
         }
-        if let Some(slot) = ask.beside().and_then(|id| self.accounts.slot(id)) {
+        let in_turn = selection.mode == Mode::PerformanceFirst;
+        if let Some(slot) = ask.beside().filter(|_| !in_turn).and_then(|id| self.accounts.slot(id)) {
             let is_open = self.ineligible_on(slot, ask, quotas, search.now).is_none();
             if is_open && !self.is_left_for_another(search.now, ask, quotas, slot) {
                 return Some(Favorite::Take(slot, ChosenBy::Parent));
