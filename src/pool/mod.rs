@@ -32,7 +32,7 @@ pub use account::record::{AccountChange, AccountRecord};
 pub use account::usage::{Usage, Window};
 pub use account::{Account, Renewing};
 pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, MoveTime, NewLimit, RefusalOrigin, Reply};
-pub use in_flight::{InFlight, Turn};
+pub use in_flight::{InFlight, TurnTicket};
 pub use lease::comparison::{Comparison, Criterion, PassedAccount};
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};

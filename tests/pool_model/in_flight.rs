@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use lessor::pool::{AccountId, InFlight, LeaseSettings, Mono, Turn};
+use lessor::pool::{AccountId, InFlight, LeaseSettings, Mono, TurnTicket};
 use proptest::prelude::*;
 
 const ACCOUNTS: u8 = 4;
@@ -61,9 +61,9 @@ struct Requests {
     settings: LeaseSettings,
     now: Mono,
     next: u64,
-    waiting: BTreeMap<u64, (Turn, Vec<AccountId>)>,
+    waiting: BTreeMap<u64, (TurnTicket, Vec<AccountId>)>,
     called: VecDeque<u64>,
-    under_way: Vec<(Turn, AccountId, Mono)>,
+    under_way: Vec<(TurnTicket, AccountId, Mono)>,
     served: BTreeSet<u64>,
 }
 
@@ -77,7 +77,7 @@ impl Requests {
     }
 
     fn come(&mut self, key: u8, accounts: &[u8]) {
-        let turn = Turn { ticket: self.next, key: (key > 0).then_some(key.into()) };
+        let turn = TurnTicket { ticket: self.next, key: (key > 0).then_some(key.into()) };
         self.next += 1;
         let accounts: Vec<AccountId> = accounts.iter().map(|account| id(*account)).collect();
         if !self.try_begin(turn, &accounts) {
@@ -88,7 +88,7 @@ impl Requests {
         }
     }
 
-    fn try_begin(&mut self, turn: Turn, accounts: &[AccountId]) -> bool {
+    fn try_begin(&mut self, turn: TurnTicket, accounts: &[AccountId]) -> bool {
         let Some(account) = accounts.iter().copied().find(|account| self.table.has_room(turn, *account, self.now))
         else {
             return false;
@@ -102,7 +102,7 @@ impl Requests {
     }
 
     /// What has just begun has taken no account or key beyond its cap.
-    fn check_caps(&self, account: AccountId, turn: Turn) {
+    fn check_caps(&self, account: AccountId, turn: TurnTicket) {
         let count = self.under_way.iter().filter(|(_, on, _)| *on == account).count();
         assert_eq!(self.table.under_way(account) as usize, count);
         assert!(self.table.cap(account, self.now).is_none_or(|cap| count <= cap as usize), "{count} on {account}");
@@ -213,16 +213,16 @@ proptest! {
 fn order(come: &[(u64, u64)]) -> Vec<u64> {
     let settings = LeaseSettings { max_in_flight: 1, ..LeaseSettings::default() };
     let (mut table, now) = (InFlight::new(&settings), Mono(5));
-    let first = Turn { ticket: 0, key: Some(99) };
+    let first = TurnTicket { ticket: 0, key: Some(99) };
     assert!(table.begin(first, id(0), now).0);
     for (ticket, key) in come {
-        assert!(table.wait(Turn { ticket: *ticket, key: Some(*key) }, vec![id(0)], now).is_empty());
+        assert!(table.wait(TurnTicket { ticket: *ticket, key: Some(*key) }, vec![id(0)], now).is_empty());
     }
     let (mut order, mut called) = (Vec::new(), table.end(Some(99), id(0), now));
     while let [ticket] = called[..] {
         order.push(ticket);
         let key = come.iter().find(|(one, _)| *one == ticket).map(|(_, key)| *key);
-        assert!(table.begin(Turn { ticket, key }, id(0), now).0);
+        assert!(table.begin(TurnTicket { ticket, key }, id(0), now).0);
         called = table.end(key, id(0), now);
     }
     assert!(called.is_empty() && table.waiting() == 0);
@@ -241,7 +241,7 @@ fn keys_take_turns_and_the_requests_of_a_key_come_in_order() {
 fn a_request_that_looks_again_keeps_its_turn() {
     let settings = LeaseSettings { max_in_flight: 1, ..LeaseSettings::default() };
     let (mut table, now) = (InFlight::new(&settings), Mono(5));
-    let turn = |ticket| Turn { ticket, key: Some(ticket) };
+    let turn = |ticket| TurnTicket { ticket, key: Some(ticket) };
     assert!(table.begin(turn(0), id(0), now).0);
     for ticket in [1, 2, 1, 1] {
         assert!(table.wait(turn(ticket), vec![id(0)], now).is_empty());

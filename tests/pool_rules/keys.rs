@@ -7,7 +7,7 @@ use lessor::config::{Config, KEYS};
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountRecord, AccountSet, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, InFlight,
-    LeaseRequest, Reply, RequestOutcome, Tier, Turn,
+    LeaseRequest, Reply, RequestOutcome, Tier, TurnTicket,
 };
 use lessor::provider::Catalog;
 
@@ -368,7 +368,7 @@ fn requests_of_one_key(fixture: &mut Fixture) -> String {
     let mut in_flight = InFlight::new(&fixture.pool.settings().leases);
     let mut begin = |ticket: u64| {
         let account = id(if ticket.is_multiple_of(2) { 'a' } else { 'b' });
-        in_flight.begin(Turn { ticket, key: Some(1) }, account, fixture.now.mono).0
+        in_flight.begin(TurnTicket { ticket, key: Some(1) }, account, fixture.now.mono).0
     };
     format!("{:?}", (0..10).map(|ticket| begin(ticket)).collect::<Vec<_>>())
 }

@@ -14,7 +14,7 @@ use learnt_cap::LearntCap;
 use rustc_hash::FxHashMap;
 use turns::Turns;
 
-pub use turns::Turn;
+pub use turns::TurnTicket;
 
 /// All requests that are under way or wait for room.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl InFlight {
 
     /// Whether a request may begin on an account now.
     #[must_use]
-    pub fn has_room(&self, turn: Turn, account: AccountId, now: Mono) -> bool {
+    pub fn has_room(&self, turn: TurnTicket, account: AccountId, now: Mono) -> bool {
         let called_to = self.turns.called_to(turn);
         // the place that is kept for it is no more than the cap allows, unless that has fallen meanwhile
         let kept = u32::from(called_to == Some(account));
@@ -100,7 +100,7 @@ impl InFlight {
     }
 
     /// Begins a request, if there is room for it. Answers whether it has begun, and the requests that are called.
-    pub fn begin(&mut self, turn: Turn, account: AccountId, now: Mono) -> (bool, Vec<u64>) {
+    pub fn begin(&mut self, turn: TurnTicket, account: AccountId, now: Mono) -> (bool, Vec<u64>) {
         if !self.has_room(turn, account, now) {
             return (false, Vec::new());
         }
@@ -122,14 +122,14 @@ impl InFlight {
 
     /// A request waits for room on one of these accounts, of which it likes the first best. Answers the requests that are
     /// called, maybe this one.
-    pub fn wait(&mut self, turn: Turn, accounts: Vec<AccountId>, now: Mono) -> Vec<u64> {
+    pub fn wait(&mut self, turn: TurnTicket, accounts: Vec<AccountId>, now: Mono) -> Vec<u64> {
         self.give_back(turn);
         self.turns.wait(turn, accounts);
         self.call(now)
     }
 
     /// A request waits no more. Answers those that are called.
-    pub fn leave(&mut self, turn: Turn, now: Mono) -> Vec<u64> {
+    pub fn leave(&mut self, turn: TurnTicket, now: Mono) -> Vec<u64> {
         if self.leave_turns(turn) { self.call(now) } else { Vec::new() }
     }
 
@@ -189,12 +189,12 @@ impl InFlight {
     }
 
     /// Ends the wait of a request, and gives back the place that is kept for it; returns whether it has waited.
-    fn leave_turns(&mut self, turn: Turn) -> bool {
+    fn leave_turns(&mut self, turn: TurnTicket) -> bool {
         self.give_back(turn);
         self.turns.leave(turn)
     }
 
-    fn give_back(&mut self, turn: Turn) {
+    fn give_back(&mut self, turn: TurnTicket) {
         if let Some(account) = self.turns.called_to(turn) {
             self.accounts.entry(account).or_default().kept -= 1;
             self.uncount_key(turn.key);
@@ -208,7 +208,7 @@ impl InFlight {
             return called;
         }
         loop {
-            let may_begin = |turn: Turn| self.key_has_room(turn.key);
+            let may_begin = |turn: TurnTicket| self.key_has_room(turn.key);
             let has_room = |account| self.account_has_room(account, now);
             let Some((turn, account)) = self.turns.next(may_begin, has_room) else { return called };
             self.turns.call(turn, account);
@@ -238,7 +238,7 @@ impl InFlight {
                 return Err(format!("{id} keeps {} places for {kept} requests", flow.kept));
             }
         }
-        let may_begin = |turn: Turn| self.key_has_room(turn.key);
+        let may_begin = |turn: TurnTicket| self.key_has_room(turn.key);
         match self.turns.next(may_begin, |account| self.account_has_room(account, now)) {
             Some((turn, account)) => Err(format!("{turn:?} waits although there is room on {account}")),
             None => self.turns.check(),

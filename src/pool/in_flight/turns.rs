@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// A request, as it waits for room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Turn {
+pub struct TurnTicket {
     /// Its number: those that came earlier have lower ones.
     pub ticket: u64,
     /// The key that it came with.
@@ -37,12 +37,12 @@ impl Turns {
         self.waiting.values().map(BTreeMap::len).sum()
     }
 
-    pub(super) fn called_to(&self, turn: Turn) -> Option<AccountId> {
+    pub(super) fn called_to(&self, turn: TurnTicket) -> Option<AccountId> {
         self.waiting.get(&turn.key)?.get(&turn.ticket)?.called_to
     }
 
     /// A request that waits already keeps its turn.
-    pub(super) fn wait(&mut self, turn: Turn, accounts: Vec<AccountId>) {
+    pub(super) fn wait(&mut self, turn: TurnTicket, accounts: Vec<AccountId>) {
         let of_key = self.waiting.entry(turn.key).or_default();
         if of_key.is_empty() {
             self.rotation.push_back(turn.key);
@@ -51,7 +51,7 @@ impl Turns {
     }
 
     /// Ends a wait; answers whether there was one.
-    pub(super) fn leave(&mut self, turn: Turn) -> bool {
+    pub(super) fn leave(&mut self, turn: TurnTicket) -> bool {
         let Some(of_key) = self.waiting.get_mut(&turn.key) else { return false };
         let has_waited = of_key.remove(&turn.ticket).is_some();
         if of_key.is_empty() {
@@ -64,12 +64,12 @@ impl Turns {
     /// The next request that can begin, and where.
     pub(super) fn next(
         &self,
-        may_begin: impl Fn(Turn) -> bool,
+        may_begin: impl Fn(TurnTicket) -> bool,
         has_room: impl Fn(AccountId) -> bool,
-    ) -> Option<(Turn, AccountId)> {
+    ) -> Option<(TurnTicket, AccountId)> {
         self.rotation.iter().find_map(|key| {
             let mut waiting = self.waiting.get(key)?.iter().filter(|(_, request)| request.called_to.is_none());
-            let turn = |ticket: &u64| Turn { ticket: *ticket, key: *key };
+            let turn = |ticket: &u64| TurnTicket { ticket: *ticket, key: *key };
             if !may_begin(turn(&0)) {
                 return None;
             }
@@ -81,7 +81,7 @@ impl Turns {
     }
 
     /// A place is kept for the request; its key is called again after all others.
-    pub(super) fn call(&mut self, turn: Turn, account: AccountId) {
+    pub(super) fn call(&mut self, turn: TurnTicket, account: AccountId) {
         let request = self.waiting.get_mut(&turn.key).and_then(|of_key| of_key.get_mut(&turn.ticket));
         if let Some(request) = request {
             request.called_to = Some(account);

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::daemon::os::clock;
 use crate::limits::Reason;
-use crate::pool::{AccountId, InFlight, LeaseSettings, Mono, Turn};
+use crate::pool::{AccountId, InFlight, LeaseSettings, Mono, TurnTicket};
 
 /// The table, shared by everything that counts in it.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub struct AccountInFlight {
 #[derive(Debug)]
 pub struct RequestTurn {
     requests: RequestsInFlight,
-    turn: Turn,
+    turn: TurnTicket,
     called: Arc<Notify>,
 }
 
@@ -87,7 +87,7 @@ impl RequestsInFlight {
     /// A request's place; those that come later have later ones.
     pub(crate) fn turn(&self, key: Option<u64>) -> RequestTurn {
         let ticket = self.0.next_ticket.fetch_add(1, Ordering::Relaxed);
-        RequestTurn { requests: self.clone(), turn: Turn { ticket, key }, called: Arc::default() }
+        RequestTurn { requests: self.clone(), turn: TurnTicket { ticket, key }, called: Arc::default() }
     }
 }
 
