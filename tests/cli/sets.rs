@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Home, feed};
+use super::support::{Home, PROGRAM, feed};
 
 const KEYS: [(&str, &str); 3] = [("anthropic", "work"), ("anthropic", "spare"), ("anthropic", "third")];
 
@@ -33,6 +33,17 @@ fn run_env_token_and_acquire_use_only_the_listed_accounts() {
     home.run(&both).exits(5).complains("the account third is not in the set of this request: work (only)");
     home.run(&["explain", "--only", "work"]).exits(2).complains("lessor explain A --only A,B");
     home.run(&["explain", "third", "--only", "work"]).ok().says("not in the set").says("the set: work (only)");
+}
+
+#[test]
+fn runs_inside_a_run_keep_its_set() {
+    let home = Home::with_keys(&KEYS);
+    let inner = |options: &str| format!("{PROGRAM} run -p anthropic --direct {options} -- printenv ANTHROPIC_API_KEY");
+    let outer = |script: &str| {
+        home.run(&["run", "-p", "anthropic", "--direct", "--only", "third", "--", "sh", "-c", script]).ok().out
+    };
+    assert_eq!(outer(&inner("")), "sk-canary-third\n");
+    assert_eq!(outer(&inner("--only work")), "sk-canary-work\n", "one of its own counts first");
 }
 
 #[test]

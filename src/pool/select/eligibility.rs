@@ -146,16 +146,25 @@ impl Pool {
                 Some("run `lessor account enable A` to enable one"),
             ),
         };
-        let of_reserve = kept_back.map(|slot| {
-            let name = self.account_reference(self.accounts[slot].record.id);
-            format!("to use what an account keeps in reserve, name it: --account {name}")
-        });
-        let hint = hint.map(str::to_owned).or(of_reserve).or_else(|| {
-            let first = accounts.iter().find(|one| kind == RefusalKind::NotAllowed && is_forbidden(one))?;
-            let name = self.account_reference(first.account);
-            Some(format!("name the agent with `agent`, or allow every agent: `lessor account set {name} use=any`"))
-        });
+        let hint = hint.map(str::to_owned).or_else(|| self.refusal_hint(kind, &accounts, kept_back));
         Refusal { kind, message, retry_at, accounts, hint }
+    }
+
+    /// What the user can do for an account that is kept for other requests: `kept_back`, or one that is not allowed.
+    fn refusal_hint(
+        &self,
+        kind: RefusalKind,
+        accounts: &[IneligibleAccount],
+        kept_back: Option<usize>,
+    ) -> Option<String> {
+        if let Some(slot) = kept_back {
+            let name = self.account_reference(self.accounts[slot].record.id);
+            return Some(format!("to use what an account keeps in reserve, name it: --account {name}"));
+        }
+        let is_forbidden = |one: &&IneligibleAccount| one.why == Ineligible::NotAllowed;
+        let first = accounts.iter().find(is_forbidden).filter(|_| kind == RefusalKind::NotAllowed)?;
+        let name = self.account_reference(first.account);
+        Some(format!("name the agent with `agent`, or allow every agent: `lessor account set {name} use=any`"))
     }
 
     /// Whether only the program that makes the request keeps it from an account.
