@@ -254,6 +254,10 @@ impl LaunchRequest<'_> {
         if !is_script || *error.kind() != ErrorKind::NotAllowed || self.mode.hand_out() != HandOut::Gateway {
             return false;
         }
+        // one that has no account in its set must not go on with none
+        if !error.info.data.accounts.iter().any(|account| account.why == "not_allowed") {
+            return false;
+        }
         let of_provider = ListAccountsParams { provider: Some(provider.to_owned()) };
         let accounts = client.accounts(of_provider).unwrap_or_default();
         accounts.iter().any(|account| account.enabled && shims::agents().any(|agent| allows(account, Some(agent))))
