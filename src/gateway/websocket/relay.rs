@@ -93,7 +93,7 @@ impl<'a> SocketRelay<'a> {
     /// Relays what is no turn, until a turn begins.
     async fn next_turn(&mut self) -> Result<Utf8Bytes, SocketEnd> {
         while let Some(message) = self.waiting.pop_front() {
-            if let Some(text) = self.from_client(message).await? {
+            if let Some(text) = self.client_sent(message).await? {
                 return Ok(text);
             }
         }
@@ -112,7 +112,7 @@ impl<'a> SocketRelay<'a> {
                 biased;
                 message = next_message(&mut self.client) => Some(message),
                 message = from_upstream => {
-                    self.from_idle_upstream(message).await?;
+                    self.idle_upstream_sent(message).await?;
                     None
                 }
                 _ = self.stop.changed() => None,
@@ -123,7 +123,7 @@ impl<'a> SocketRelay<'a> {
             };
             match message {
                 Some(SocketMessage::Message(message)) => {
-                    if let Some(text) = self.from_client(message).await? {
+                    if let Some(text) = self.client_sent(message).await? {
                         return Ok(text);
                     }
                 }
@@ -138,16 +138,16 @@ impl<'a> SocketRelay<'a> {
     }
 
     /// A message of the client between two turns: the text of one that begins a turn.
-    async fn from_client(&mut self, message: Message) -> Result<Option<Utf8Bytes>, SocketEnd> {
+    async fn client_sent(&mut self, message: Message) -> Result<Option<Utf8Bytes>, SocketEnd> {
         match message {
             Message::Text(text) if ClientMessage::read(&text).begins_turn() => return Ok(Some(text)),
-            message => self.to_upstream(message).await?,
+            message => self.pass_to_upstream(message).await?,
         }
         Ok(None)
     }
 
     /// Passes a message of the client on; without an upstream there is nothing that it could mean.
-    pub(super) async fn to_upstream(&mut self, message: Message) -> Result<(), SocketEnd> {
+    pub(super) async fn pass_to_upstream(&mut self, message: Message) -> Result<(), SocketEnd> {
         let Some(upstream) = &mut self.upstream else { return Ok(()) };
         upstream
             .send(message)
@@ -155,9 +155,9 @@ impl<'a> SocketRelay<'a> {
             .map_err(|_| SocketEnd::Close(RECONNECT, "the connection to the provider has ended"))
     }
 
-    async fn from_idle_upstream(&mut self, message: SocketMessage) -> Result<(), SocketEnd> {
+    async fn idle_upstream_sent(&mut self, message: SocketMessage) -> Result<(), SocketEnd> {
         match message {
-            SocketMessage::Message(message) => self.to_client(message).await,
+            SocketMessage::Message(message) => self.pass_to_client(message).await,
             SocketMessage::Closed(frame) => Err(SocketEnd::AsUpstream(frame)),
             SocketMessage::Lost(reason) => {
                 tracing::debug!("an idle socket to {} has ended: {reason}", self.upgrade.route.provider);
@@ -166,14 +166,14 @@ impl<'a> SocketRelay<'a> {
         }
     }
 
-    pub(super) async fn to_client(&mut self, message: Message) -> Result<(), SocketEnd> {
+    pub(super) async fn pass_to_client(&mut self, message: Message) -> Result<(), SocketEnd> {
         self.client.send(message).await.map_err(|_| SocketEnd::ClientGone)
     }
 
     pub(super) async fn event_to_client(&mut self, event: Bytes) -> Result<(), SocketEnd> {
         // events were texts when they were received
         let Ok(text) = Utf8Bytes::try_from(event) else { return Ok(()) };
-        self.to_client(Message::Text(text)).await
+        self.pass_to_client(Message::Text(text)).await
     }
 
     /// The client has closed its socket: the upstream's is closed in the same way.

@@ -57,7 +57,7 @@ impl SocketRelay<'_> {
                 self.backend.handle.all_saved().await;
                 let body = body.into_complete().unwrap_or_default();
                 let event = error_event(head.status.as_u16(), &head.headers, &body);
-                self.to_client(Message::text(event)).await?;
+                self.pass_to_client(Message::text(event)).await?;
                 if self.backend.handle.is_valid(&client) {
                     Ok(())
                 } else {
@@ -131,7 +131,7 @@ impl SocketRelay<'_> {
             Some(body) => {
                 let headers = response::without_hop_by_hop(&refused.head.headers);
                 let event = error_event(status, &headers, body);
-                self.to_client(Message::text(event)).await
+                self.pass_to_client(Message::text(event)).await
             }
             None => {
                 for event in refused.first {
@@ -158,7 +158,7 @@ impl SocketRelay<'_> {
                     SocketMessage::Message(Message::Text(text)) if ClientMessage::read(&text).begins_turn() => {
                         self.waiting.push_back(Message::Text(text));
                     }
-                    SocketMessage::Message(message) if self.waiting.is_empty() => self.to_upstream(message).await?,
+                    SocketMessage::Message(message) if self.waiting.is_empty() => self.pass_to_upstream(message).await?,
                     // it stays behind the turn that came before it
                     SocketMessage::Message(message) => self.waiting.push_back(message),
                     closed => return Err(self.client_closed(closed).await),
@@ -169,7 +169,7 @@ impl SocketRelay<'_> {
                             return Ok(());
                         }
                     }
-                    Ok(SocketMessage::Message(message)) => self.to_client(message).await?,
+                    Ok(SocketMessage::Message(message)) => self.pass_to_client(message).await?,
                     Ok(SocketMessage::Closed(frame)) => {
                         observer.broke_off(&close_reason(frame.as_ref()));
                         return Err(SocketEnd::AsUpstream(frame));
