@@ -61,6 +61,16 @@ impl Context {
         }
     }
 
+    /// The same for a thread of its own.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            output: self.output,
+            flags: self.flags.clone(),
+            may_start: self.may_start,
+            has_warned: AtomicBool::new(self.has_warned.load(Ordering::Relaxed)),
+        }
+    }
+
     pub(crate) fn places(&self) -> Result<AppPaths, CliError> {
         AppPaths::from_process(&self.flags).map_err(|error| CliError::bad_request(error.to_string()))
     }

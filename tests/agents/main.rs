@@ -13,6 +13,7 @@ mod tls;
 mod trouble;
 mod upstream;
 mod vendors;
+mod view;
 mod websocket;
 
 use fleet::{Fleet, check, file, wait};

@@ -25,6 +25,7 @@ mod lease;
 mod limit_resets;
 #[cfg(unix)]
 mod logs;
+mod mcp;
 #[cfg(unix)]
 mod no_effect;
 #[cfg(unix)]

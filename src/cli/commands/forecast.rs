@@ -18,16 +18,16 @@ const NONE_NOW: u8 = 4;
 pub(crate) struct ForecastArgs {
     /// An agent (claude, codex, gemini, …) or a provider [default: every provider with accounts]
     #[arg(value_name = "AGENT-OR-PROVIDER")]
-    word: Option<String>,
+    pub(super) word: Option<String>,
     /// For requests to this model
     #[arg(short, long)]
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// How many agents are to start; says when so many can
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    count: Option<u32>,
+    pub(super) count: Option<u32>,
     /// On these accounts only: ids, prefixes of them, email addresses or labels
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    only: Vec<String>,
+    pub(super) only: Vec<String>,
 }
 
 /// `forecast --json`
@@ -51,6 +51,13 @@ struct ProviderForecast {
 }
 
 pub(super) fn execute(args: &ForecastArgs, context: &Context) -> Result<u8, CliError> {
+    let report = report(args, context)?;
+    context.output.result(&report, || text(&report, args.count, format::now(), &context.output))?;
+    Ok(if report.grantable > 0 { 0 } else { NONE_NOW })
+}
+
+/// The forecast of each provider that is meant.
+pub(super) fn report(args: &ForecastArgs, context: &Context) -> Result<ForecastReport, CliError> {
     let providers = context.ask(|client| read(client, args))?;
     if providers.iter().all(|one| one.forecast.accounts.is_empty()) {
         let of = args.word.as_deref().map(|word| format!(" of {}", provider_name(word))).unwrap_or_default();
@@ -58,9 +65,7 @@ pub(super) fn execute(args: &ForecastArgs, context: &Context) -> Result<u8, CliE
         return Err(error.hint("add one: lessor login claude; or: lessor import"));
     }
     let grantable = providers.iter().fold(0, |sum: u32, one| sum.saturating_add(one.forecast.grantable));
-    let report = ForecastReport { grantable, providers };
-    context.output.result(&report, || text(&report, args.count, format::now(), &context.output))?;
-    Ok(if grantable > 0 { 0 } else { NONE_NOW })
+    Ok(ForecastReport { grantable, providers })
 }
 
 fn read(client: &mut Client, args: &ForecastArgs) -> Result<Vec<ProviderForecast>, ClientError> {

@@ -14,7 +14,19 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Look", &["ui", "forecast", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
     (
         "Scripts",
-        &["acquire", "token", "release", "renew", "report", "classify", "statusline", "schema", "completions", "man"],
+        &[
+            "acquire",
+            "token",
+            "release",
+            "renew",
+            "report",
+            "classify",
+            "statusline",
+            "mcp",
+            "schema",
+            "completions",
+            "man",
+        ],
     ),
     ("Daemon", &["daemon", "stop", "restart", "reload", "ping", "config", "gateway", "service"]),
 ];

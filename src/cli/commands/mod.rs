@@ -22,6 +22,7 @@ mod lease;
 mod login;
 mod logs;
 mod man;
+mod mcp;
 mod monitor;
 mod requests;
 mod run;
@@ -88,6 +89,11 @@ pub(crate) enum CliCommand {
     #[command(after_help = "Examples:\n  lessor status\n  lessor status --oneline\n  \
                             lessor status --oneline --format '{ready}/{total} {reset}'")]
     Status(status::StatusArgs),
+    /// Serve status, forecast and explain to agents as MCP tools
+    ///
+    /// A server of the Model Context Protocol on standard input and output. Its tools only read, and show no secret.
+    #[command(after_help = "Examples:\n  claude mcp add lessor -- lessor mcp\n  codex mcp add lessor -- lessor mcp")]
+    Mcp,
     /// Print Claude Code's status line: account, quota, queue
     ///
     /// For Claude Code's settings.json, as in the examples. Reads the JSON that Claude Code feeds such a command, prints one
@@ -324,7 +330,8 @@ pub(super) fn prints_a_value(command: &CliCommand) -> bool {
 }
 
 /// Commands that print no document, so that they refuse `--json`.
-const WITHOUT_DOCUMENT: [&str; 8] = ["run", "shim", "supervise", "daemon", "demo-agent", "completions", "man", "top"];
+const WITHOUT_DOCUMENT: [&str; 9] =
+    ["run", "shim", "supervise", "daemon", "demo-agent", "completions", "man", "mcp", "top"];
 
 fn refuse_json(command: &CliCommand) -> Result<(), CliError> {
     let name = match command {
@@ -335,6 +342,7 @@ fn refuse_json(command: &CliCommand) -> Result<(), CliError> {
         CliCommand::DemoAgent => "demo-agent",
         CliCommand::Completions(_) => "completions",
         CliCommand::Man(_) => "man",
+        CliCommand::Mcp => "mcp",
         CliCommand::Top => "top",
         _ => return Ok(()),
     };
@@ -364,6 +372,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Alias(command) => alias::execute(command, context),
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status(args) => status::execute(&args, context),
+        CliCommand::Mcp => mcp::execute(context),
         CliCommand::Statusline(args) => statusline::execute(args, context),
         CliCommand::Top => top::execute(context),
         CliCommand::Ui(args) => monitor::execute(&args, context),

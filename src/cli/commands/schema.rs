@@ -126,9 +126,14 @@ pub(super) fn execute(options: &SchemaArgs, context: &Context) -> Result<(), Cli
 }
 
 /// The schema for output: fields that are optional in a call are always present in an answer.
-fn of<T: JsonSchema>() -> schemars::Schema {
+pub(super) fn of<T: JsonSchema>() -> schemars::Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     SchemaGenerator::new(settings).into_root_schema_for::<T>()
+}
+
+/// The schema for input: optional fields may be left out.
+pub(super) fn of_input<T: JsonSchema>() -> schemars::Schema {
+    SchemaGenerator::new(SchemaSettings::draft2020_12()).into_root_schema_for::<T>()
 }
 
 #[cfg(test)]

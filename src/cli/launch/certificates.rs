@@ -68,6 +68,7 @@ mod tests {
         std::fs::write(&theirs, format!("{CERTIFICATE}theirs")).unwrap();
         std::fs::write(path("empty.pem"), "").unwrap();
         let setup = agent_setup(&HandOutRequest {
+            websocket: true,
             hand_out: HandOut::Gateway,
             provider: "openai",
             kind: CredentialKind::Oauth,
