@@ -86,7 +86,7 @@ mod tests {
             account_id: None,
             now: "",
         });
-        let (trusting, file_of_ours) = setup.unwrap().certificates.unwrap();
+        let (trusting, file_of_ours) = setup.unwrap().certificates.remove(0);
         let given = |set: &[(&str, &str)]| {
             let variable = |name: &str| {
                 let found = set.iter().find(|(of, _)| *of == name);

@@ -65,7 +65,7 @@ pub(super) fn prepare_environment(
         set.retain(|(set, _)| set != name);
         set.push((name.to_owned(), value));
     }
-    if let Some((trusting, ours)) = &outfit.certificates {
+    for (trusting, ours) in &outfit.certificates {
         set.push((trusting.name.to_owned(), certificates::file(*trusting, ours, &users_variable, directory)?));
     }
     let mut arguments: Vec<OsString> = outfit.arguments.iter().map(OsString::from).collect();

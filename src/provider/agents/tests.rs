@@ -211,10 +211,12 @@ fn by_https_codex_has_a_login_of_its_own_kind_and_only_a_login_is_handed_so() {
     for part in [r#"openai_base_url="https://127.0.0.1:7778/x""#, r#"model_provider="openai""#, r#"="ephemeral""#] {
         assert!(arguments.contains(part), "{arguments}");
     }
-    let (trusting, file) = codex.certificates.unwrap();
+    let mut joined = AgentSetup::default();
+    joined.join(codex);
+    let (trusting, file) = &joined.certificates[0];
     assert_eq!((trusting.name, file.as_str()), ("CODEX_CA_CERTIFICATE", "/state/tls/ca.pem"));
     for setup in [secure("openai", CredentialKind::ApiKey, "codex"), secure("openai", CredentialKind::Oauth, "x")] {
-        assert!(variable(&setup, "CODEX_ACCESS_TOKEN").is_none() && setup.certificates.is_none(), "{setup:?}");
+        assert!(variable(&setup, "CODEX_ACCESS_TOKEN").is_none() && setup.certificates.is_empty(), "{setup:?}");
     }
 }
 
@@ -223,7 +225,7 @@ fn agy_gets_the_https_address_and_a_key() {
     let agy = secure("google", CredentialKind::ApiKey, "agy");
     assert_eq!(variable(&agy, "AGY_LLM_GATEWAY_URL"), Some("https://127.0.0.1:7778/x"));
     assert_eq!(variable(&agy, "AGY_LLM_GATEWAY_WIRE_PROTOCOL"), Some("genai"));
-    let (trusting, file) = agy.certificates.unwrap();
+    let (trusting, file) = &agy.certificates[0];
     assert_eq!((trusting.name, file.as_str()), ("AGY_LLM_GATEWAY_CA_CERT", "/state/tls/ca-bundle.pem"));
 }
 
