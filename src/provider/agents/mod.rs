@@ -96,8 +96,8 @@ pub struct AgentSetup {
     pub files: Vec<(&'static str, String)>,
     /// The user's settings that may override the environment.
     pub overriding: Option<OverridingSettings>,
-    /// The variable for lessor's certificate, and the file for it.
-    pub certificates: Option<(CertificateVariable, String)>,
+    /// The variables for lessor's certificate, and the file for each.
+    pub certificates: Vec<(CertificateVariable, String)>,
 }
 
 /// A variable that names a file of certificates that a program trusts.
@@ -173,7 +173,7 @@ impl AgentSetup {
         self.additions.extend(additions);
         self.files.extend(files);
         self.overriding = self.overriding.or(overriding);
-        self.certificates = self.certificates.take().or(certificates);
+        self.certificates.extend(certificates);
         self.serve_also(Self { set, ..Self::default() });
     }
 
@@ -228,7 +228,11 @@ pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
         additions,
         files: recipe.files.iter().filter_map(|(path, text)| Some((*path, filling.file(text)?))).collect(),
         overriding: recipe.overriding.filter(|overriding| handed.agent == Some(overriding.agent)),
-        certificates: recipe.certificates.and_then(|variable| Some((variable, filling.text(variable.file)?))),
+        certificates: recipe
+            .certificates
+            .into_iter()
+            .filter_map(|variable| Some((variable, filling.text(variable.file)?)))
+            .collect(),
         set,
     })
 }
