@@ -310,7 +310,13 @@ impl World {
                 self.model.leases.retain(|held| held.fence != fence);
                 let verdict = self.model.verdict(&ask, now.mono);
                 self.model.leases.push(lease);
-                assert!(is_other || !matches!(verdict, Verdict::Grant(_)), "{refusal:?}, but {verdict:?} for {ask:?}");
+                // a lease would leave a fallback again for the account that it has now
+                let is_kept =
+                    |id: &AccountId| self.model.account(*id).is_some_and(|account| self.model.is_kept(account));
+                let would_leave = refusal.kind == RefusalKind::NotAllowed
+                    && matches!(&verdict, Verdict::Grant(ids) if ids.iter().all(is_kept));
+                let fits = is_other || would_leave || !matches!(verdict, Verdict::Grant(_));
+                assert!(fits, "{refusal:?}, but {verdict:?} for {ask:?}");
             }
             other => panic!("{other:?}"),
         }

@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(
             text(&report, None, NOW, &Output::plain(80)),
             format!(
-                "claude: 2 agents can start now, 1 without sharing an account; only work, spare\n(only)\n\
+                "claude: 2 agents can start now, 1 without sharing an account; only work, spare\n  (only)\n\
                  ACCOUNT  NOW  STATE\n\
                  work       2\n\
                  spare      0  limited {until}\n"

@@ -185,7 +185,7 @@ fn of_schema_5() -> Snapshot {
 fn of_schema_9() -> Snapshot {
     let of_schema_5 = of_schema_5();
     let accounts = [of_schema_5.accounts, vec![kept_account(5)]].concat();
-    Snapshot { accounts, leases: vec![restricted_lease(9, 5), pooled_lease()], ..of_schema_5 }
+    Snapshot { accounts, leases: vec![pooled_lease(), restricted_lease(9, 5)], ..of_schema_5 }
 }
 
 fn key_of_a_directory() -> GatewayKeyRecord {
