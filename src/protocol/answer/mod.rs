@@ -37,7 +37,7 @@ type Text<'a> = Cow<'a, str>;
 
 /// The answer to a call. The order of the variants is part of the binary protocol.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "most answers are the large one, and none is kept")]
+#[allow(clippy::large_enum_variant, reason = "most answers are the large one, and none is kept")]
 pub enum Answer<'a> {
     /// To `hello`.
     Hello(HelloInfo),
