@@ -165,7 +165,11 @@ impl GatewayHandle {
 
 impl LeaseQuery<'_> {
     pub(super) fn refused(self, state: &State, refusal: Refusal) -> NoLeaseReason {
-        NoLeaseReason::Refused(Box::new(state.no_account(self.client, &self.lease_request(state, None), refusal)))
+        NoLeaseReason::Refused(Box::new(state.no_account(
+            self.client.found_program(),
+            &self.lease_request(state, None),
+            refusal,
+        )))
     }
 
     /// What the request needs, without these accounts.

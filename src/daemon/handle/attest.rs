@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::GatewayHandle;
 use super::client::GatewayClient;
-use super::peer::{GatewayPeer, MOST_FAILURES};
+use super::peer::{GatewayPeer, MOST_FAILURES, RecognisedAgents};
 use crate::daemon::attest::{StatedAgent, compare};
 use crate::daemon::os::clock;
 use crate::daemon::state::State;
@@ -103,8 +103,8 @@ impl GatewayHandle {
     async fn agents_of(&self, program: Program, peer: &GatewayPeer) -> Arc<[Box<str>]> {
         let version = self.config_version();
         let known = peer.agents.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, agents)) = known.filter(|(at, _)| *at == version) {
-            return agents;
+        if let Some(known) = known.filter(|known| known.version == version) {
+            return known.agents;
         }
         let daemon = self.daemon.clone();
         let lookup = move || -> Arc<[Box<str>]> {
@@ -114,7 +114,8 @@ impl GatewayHandle {
             names.into_iter().filter(is_it).map(String::into_boxed_str).collect()
         };
         let Some(agents) = self.daemon.attest.lookups.run(lookup).await else { return Arc::default() };
-        *peer.agents.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, agents.clone()));
+        *peer.agents.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(RecognisedAgents { version, agents: agents.clone() });
         agents
     }
 
@@ -128,8 +129,8 @@ impl State {
     fn agent_for(&self, provider: &str, agents: &[Box<str>]) -> Box<str> {
         let accounts = || self.pool.accounts().iter().filter(|account| account.record.provider == provider);
         let is_named =
-            |agent: &&Box<str>| accounts().any(|account| account.attest().is_some() && account.allows(Some(agent)));
-        agents.iter().find(is_named).or(agents.first()).cloned().unwrap_or_default()
+            |agent: &str| accounts().any(|account| account.attest().is_some() && account.allows(Some(agent)));
+        agents.iter().find(|agent| is_named(agent)).or(agents.first()).cloned().unwrap_or_default()
     }
 
     /// The agent that a client's key or lease names, and the process of its lease.

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
+use super::GatewayHandle;
+use super::no_account::{FoundProgram, NoAccount};
 use super::peer::GatewayPeer;
-use super::{GatewayHandle, no_account::NoAccount};
 use crate::config::directory::comparable;
 use crate::daemon::os::clock;
 use crate::daemon::state::gateway_keys::{InvalidKey, ValidKey};
@@ -50,6 +51,11 @@ impl GatewayClient {
     /// Whether it is known by a key.
     pub(super) fn has_key(&self) -> bool {
         self.id != NO_KEY
+    }
+
+    /// The program that it was found to be, as it has no key.
+    pub(super) fn found_program(&self) -> Option<FoundProgram<'_>> {
+        Some(FoundProgram { agent: self.agent.as_deref(), words: self.program.as_deref()? })
     }
 
     /// Turns true when its key is revoked; a client without a lasting key has none.

@@ -182,7 +182,7 @@ impl GatewayHandle {
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
         let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory: directory.as_ref() };
         let query = query.lease_request(state, None);
-        let mut found = state.no_account(client, &query, state.pool.refusal_for(now, &query));
+        let mut found = state.no_account(client.found_program(), &query, state.pool.refusal_for(now, &query));
         if state.pool.would_grant(now, &query) && self.daemon.requests.read(InFlight::waiting) > 0 {
             let provider = request.provider;
             found.refusal.message =

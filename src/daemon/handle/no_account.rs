@@ -1,6 +1,5 @@
 //! Why no account can serve a request, as the gateway tells its clients.
 
-use super::client::GatewayClient;
 use crate::daemon::state::State;
 use crate::limits::Reason;
 use crate::pool::{AccountId, AccountRecord, Ineligible, LeaseRequest, Refusal, RefusalKind, Wall};
@@ -27,6 +26,15 @@ pub struct UnavailableAccount {
     pub reason: Option<Reason>,
     /// Until when, where that is known.
     pub until: Option<Wall>,
+}
+
+/// The program of a client without a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundProgram<'a> {
+    /// The agent that it is recognised as.
+    pub(super) agent: Option<&'a str>,
+    /// Its path, or why it is not known.
+    pub(super) words: &'a str,
 }
 
 impl UnavailableAccount {
@@ -75,8 +83,13 @@ impl NoAccount {
 
 impl State {
     /// Adds to a refusal of the pool what its client should know.
-    pub(super) fn no_account(&self, client: &GatewayClient, request: &LeaseRequest, refusal: Refusal) -> NoAccount {
-        let refusal = self.for_program(client, refusal);
+    pub(super) fn no_account(
+        &self,
+        program: Option<FoundProgram<'_>>,
+        request: &LeaseRequest,
+        refusal: Refusal,
+    ) -> NoAccount {
+        let refusal = self.for_program(program, refusal);
         let could_serve = |why| {
             !matches!(why, Ineligible::NotInSet | Ineligible::Disabled | Ineligible::NotAllowed | Ineligible::Excluded)
         };
@@ -94,13 +107,13 @@ impl State {
     }
 
     /// Says which program a client without a key is: its agent decides which accounts it may use.
-    fn for_program(&self, client: &GatewayClient, mut refusal: Refusal) -> Refusal {
-        let Some(program) = client.program.as_ref().filter(|_| refusal.kind == RefusalKind::NotAllowed) else {
+    fn for_program(&self, program: Option<FoundProgram<'_>>, mut refusal: Refusal) -> Refusal {
+        let Some(FoundProgram { agent, words }) = program.filter(|_| refusal.kind == RefusalKind::NotAllowed) else {
             return refusal;
         };
-        let found = match &client.agent {
-            Some(agent) => format!("the program at the socket is {agent}: {program}"),
-            None => format!("the program at the socket is not recognised as an agent: {program}"),
+        let found = match agent {
+            Some(agent) => format!("the program at the socket is {agent}: {words}"),
+            None => format!("the program at the socket is not recognised as an agent: {words}"),
         };
         refusal.message = format!("{}; {found}", refusal.message);
         let mut forbidden = refusal.accounts.iter().filter(|account| account.why == Ineligible::NotAllowed);

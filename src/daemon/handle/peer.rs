@@ -19,14 +19,22 @@ pub struct GatewayPeer {
     ancestry: OnceCell<Vec<RunningProgram>>,
     /// The last comparison, and the version of the configuration that it was made with.
     pub(super) last: Mutex<Option<(StatedAgent, u64, Attestation)>>,
-    /// The agents that its program is recognised as, and the version of the configuration that they were found with.
-    pub(super) agents: Mutex<Option<(u64, Arc<[Box<str>]>)>>,
+    /// The agents that its program is recognised as.
+    pub(super) agents: Mutex<Option<RecognisedAgents>>,
     /// How many lookups have failed.
     pub(super) failures: AtomicU32,
     /// Whether it was compared for a warning.
     pub(super) is_compared: AtomicBool,
     /// The sender of its requests, for their records.
     pub(super) sender: Mutex<KnownSender>,
+}
+
+/// The agents that a program is recognised as.
+#[derive(Clone, Debug)]
+pub(super) struct RecognisedAgents {
+    /// Of the configuration that names further programs.
+    pub(super) version: u64,
+    pub(super) agents: Arc<[Box<str>]>,
 }
 
 /// After so many failures a connection is not looked up again.
