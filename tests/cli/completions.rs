@@ -49,7 +49,7 @@ fn bash_completes_accounts_leases_and_keys_and_quotes_them() {
 fn without_a_daemon_nothing_is_named_and_none_is_started() {
     let home = Home::new();
     assert!(offered(&home, "lessor account show w", "w").is_empty());
-    assert_eq!(offered(&home, "lessor stat", "stat"), ["status"]);
+    assert_eq!(offered(&home, "lessor stat", "stat"), ["status", "statusline"]);
     assert!(!home.places().lock.exists() && !home.places().state.exists());
 }
 

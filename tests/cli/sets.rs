@@ -88,7 +88,7 @@ fn forecast_counts_what_can_start_and_exits_4_if_nothing_can() {
     home.run(&["forecast", "claude", "--only", "work"]).exits(4).says("no agent can start now; the first can at");
     let found = home.json(&["forecast", "anthropic", "--only", "work,spare"]);
     assert_eq!((&found["grantable"], &found["providers"][0]["provider"]), (&json!(1), &json!("anthropic")));
-    assert_eq!(found["providers"][0]["set"], "work, spare (only)");
+    assert_eq!(found["providers"][0]["set"], "spare, work (only)");
     let whys: Vec<&Value> =
         found["providers"][0]["accounts"].as_array().unwrap().iter().map(|one| &one["why"]).collect();
     assert_eq!(whys, [&json!("limited"), &Value::Null, &json!("not_in_set")]);

@@ -26,7 +26,7 @@ fn a_forecast_counts_grantable_leases_and_names_the_next_time() {
     assert_eq!(client.call("forecast", json!({"provider": "anthropic"}))["grantable"], 0);
     assert_eq!(
         client.call("forecast", json!({"provider": "openai"})),
-        json!({"grantable": 0, "unshared": 0, "next_at": null, "accounts": []})
+        json!({"grantable": 0, "unshared": 0, "next_at": null, "accounts": [], "set": null})
     );
     assert_eq!(client.refused("forecast", json!({"provider": "nosuch"})), "unknown_provider");
     assert_eq!(client.refused("forecast", json!({"provider": "anthropic", "agent": "x"})), "bad_request");

@@ -384,10 +384,11 @@ pub fn reference(lease: &Value) -> Value {
     json!({ "lease": lease["lease"], "fence": lease["fence"] })
 }
 
-/// Resident memory of a process, in bytes.
+/// Resident memory of a process, in bytes, without the pages of its program that it has read meanwhile.
 pub fn resident(pid: u32) -> u64 {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    let pages = |field: usize| statm.split(' ').nth(field).unwrap().parse::<u64>().unwrap();
+    pages(1).saturating_sub(pages(2)) * 4096
 }
 
 /// The number of a daemon's open descriptors; 0 where only root can see it.

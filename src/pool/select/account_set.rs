@@ -134,6 +134,7 @@ fn short_name(account: &Account) -> String {
 
 /// The first names, and the number of the others.
 fn in_short(mut names: Vec<String>) -> String {
+    names.sort_unstable();
     let more = names.len().saturating_sub(MOST_NAMED);
     names.truncate(MOST_NAMED);
     let names = names.join(", ");

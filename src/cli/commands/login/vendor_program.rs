@@ -176,8 +176,15 @@ mod unix {
     pub(super) struct SharedSignals {
         /// Whether one has arrived since the last look.
         arrived: AtomicBool,
+        program: Mutex<ProgramUnderSignals>,
+    }
+
+    #[derive(Debug, Default)]
+    struct ProgramUnderSignals {
         /// The program, while it runs.
-        program: Mutex<Option<Pid>>,
+        pid: Option<Pid>,
+        /// The last signal for it that came while it did not run.
+        unsent: Option<Signal>,
     }
 
     impl SharedSignals {
@@ -189,9 +196,11 @@ mod unix {
                 // the terminal has sent it to the program, too
                 _ => None,
             };
-            let program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-            if let (Some(pid), Some(signal)) = (*program, passed_on) {
-                let _has_ended = kill_process(pid, signal);
+            let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+            match (program.pid, passed_on) {
+                (Some(pid), Some(signal)) => _ = kill_process(pid, signal),
+                (None, Some(signal)) => program.unsent = Some(signal),
+                (_, None) => {}
             }
         }
     }
@@ -210,11 +219,19 @@ mod unix {
         pub(super) fn wait_for(&self, mut child: Child) -> io::Result<ExitStatus> {
             let program = || self.shared.program.lock().unwrap_or_else(PoisonError::into_inner);
             let pid = Pid::from_child(&child);
-            *program() = Some(pid);
+            let unsent = {
+                let program = &mut *program();
+                program.pid = Some(pid);
+                program.unsent.take()
+            };
+            if let Some(signal) = unsent {
+                // it came while the program was started
+                let _has_ended = kill_process(pid, signal);
+            }
             // no signal is sent to the number once another process may have it
             let _ended =
                 rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
-            *program() = None;
+            program().pid = None;
             self.shared.arrived.store(false, Ordering::SeqCst);
             child.wait()
         }
