@@ -239,13 +239,18 @@ impl Upstream {
         let (status, _, text) = match account {
             None => vendor.refused(401),
             Some(account) => match record.judge(account, request.run) {
-                Verdict::Serve => vendor.served(request),
+                Verdict::Serve => {
+                    record.finished.extend(request.finishes());
+                    vendor.served(request)
+                }
                 Verdict::Refuse(status) => vendor.refused(status),
                 Verdict::Limited(wait) => vendor.limited(record.accounts[account].is_login, wait),
             },
         };
         let window = account.map_or(0, |account| record.window(account));
-        let seen = Seen { account, run: request.run, status, path: path.to_owned(), at: Instant::now(), window };
+        let (path, at) = (path.to_owned(), Instant::now());
+        // codex names no sub-agent in a turn
+        let seen = Seen { account, run: request.run, status, path, at, window, subagent: None };
         record.seen.push(seen);
         (status, text, record.pace)
     }
