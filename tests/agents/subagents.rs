@@ -23,7 +23,7 @@ fn run(test: &str, placement: &'static str, many: u64) {
     fleet.upstream.set_pace(Duration::from_millis(60));
     let prompt = format!("{} SUBAGENTS-{many} SUBSTEPS-{STEPS}", fleet.prompt(1, 0));
     let began = Instant::now();
-    let run = fleet.start("user", &[], &["claude", "-p", &prompt, "--dangerously-skip-permissions"]);
+    let run = fleet.start("user", &[], &["claude", "-p", &prompt]);
     let ran = wait_for(vec![(1, run)], Duration::from_secs(400));
     let took = began.elapsed();
     let seen = fleet.upstream.seen();
