@@ -10,11 +10,12 @@ use super::upstream::{Limit, Seen};
 
 const STEPS: u64 = 2;
 
-/// Accounts by number: 0 to 2 of Anthropic, 3 of OpenAI, 4 of Google.
-fn fleet(test: &str, config: &'static str) -> Fleet {
+/// Accounts by number: 0 to 2 of Anthropic, the first of them with this limit, 3 of OpenAI, 4 of Google.
+fn fleet(test: &str, limit: Limit) -> Fleet {
     let providers = ["anthropic", "anthropic", "anthropic", "openai", "google"];
-    let accounts = providers.map(|provider| (provider, false, Limit::None));
-    Fleet::of(test, &accounts, &FleetConfig { text: config, ..FleetConfig::default() })
+    let mut accounts = providers.map(|provider| (provider, false, Limit::None));
+    accounts[0].2 = limit;
+    Fleet::of(test, &accounts, &FleetConfig::default())
 }
 
 fn script(fleet: &Fleet, text: &str) -> String {
@@ -24,8 +25,10 @@ fn script(fleet: &Fleet, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// All runs have finished, each on an account of its provider; `parallel` began on distinct accounts.
-fn check(ran: &Ran, seen: &[Seen], runs: &[(u64, &[usize])], parallel: &[u64]) {
+/// All runs have finished, each on an account of its provider; `parallel` began on distinct accounts; no limit reached an
+/// agent.
+fn check(fleet: &Fleet, ran: &Ran, runs: &[(u64, &[usize])], parallel: &[u64]) {
+    let seen = &fleet.upstream.seen()[..];
     for (run, accounts) in runs {
         assert!(ran.text.contains(&format!("FINISHED-RUN-{run}")), "run {run} did not finish: {}\n{seen:#?}", ran.text);
         let of_run: Vec<_> = seen.iter().filter(|seen| seen.run == Some(*run)).collect();
@@ -38,6 +41,8 @@ fn check(ran: &Ran, seen: &[Seen], runs: &[(u64, &[usize])], parallel: &[u64]) {
     firsts.dedup();
     assert_eq!(firsts.len(), parallel.len(), "parallel agents share an account: {seen:#?}");
     assert!(!ran.text.contains("not passed on"), "{}", ran.text);
+    let hit = seen.iter().filter(|seen| seen.status == 429).count() as u64;
+    assert_eq!(fleet.limits(), (hit, 0), "limits that were met, and that agents saw: {seen:#?}");
 }
 
 const CODEX: &str = "codex exec --skip-git-repo-check -m gpt-5.1-codex -s danger-full-access";
@@ -46,7 +51,7 @@ const OPENCODE: &str = "opencode run -m anthropic/claude-sonnet-4-5";
 
 #[test]
 fn a_script_starts_every_agent_at_once() {
-    let fleet = fleet("children-script", "");
+    let fleet = fleet("children-script", Limit::Requests(2));
     let prompt = |run| fleet.prompt(run, STEPS);
     let text = format!(
         "claude -p '{}' & {CODEX} '{}' & {GEMINI} '{}' & {OPENCODE} '{}' & claude -p '{}' & wait",
@@ -60,7 +65,8 @@ fn a_script_starts_every_agent_at_once() {
     let ran = wait(vec![(1, fleet.start("user", &["anthropic"], &[&script]))]);
     let anthropic: &[usize] = &[0, 1, 2];
     let runs = [(1, anthropic), (2, &[3]), (3, &[4]), (4, anthropic), (5, anthropic)];
-    check(&ran[0], &fleet.upstream.seen(), &runs, &[1, 4, 5]);
+    check(&fleet, &ran[0], &runs, &[1, 4, 5]);
+    assert!(fleet.limits().0 > 0, "the first account's quota has ended");
     assert_eq!(fleet.json(&["leases"]), serde_json::json!([]));
 }
 
@@ -73,7 +79,7 @@ fn agents_of_a_script_take_turns() {
     let script = script(&fleet, &text);
     let ran = wait(vec![(1, fleet.start("user", &["anthropic"], &[&script]))]);
     let seen = fleet.upstream.seen();
-    check(&ran[0], &seen, &[(1, &[0]), (2, &[0])], &[]);
+    check(&fleet, &ran[0], &[(1, &[0]), (2, &[0])], &[]);
     let order: Vec<_> = seen.iter().filter_map(|seen| seen.run).collect();
     let changes = order.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert_eq!(changes, 1, "one after the other: {order:?}");
@@ -81,7 +87,7 @@ fn agents_of_a_script_take_turns() {
 
 #[test]
 fn plain_agents_run_through_lessor_by_their_aliases() {
-    let fleet = fleet("children-alias", "");
+    let fleet = fleet("children-alias", Limit::Requests(2));
     let aliases = fleet.json(&["alias", "install", "claude", "codex", "gemini"]);
     let file = std::path::PathBuf::from(aliases["aliases"][0]["file"].as_str().unwrap());
     let line = format!(
@@ -94,7 +100,7 @@ fn plain_agents_run_through_lessor_by_their_aliases() {
     );
     let ran = wait(vec![(1, fleet.start_shell("user", &line))]);
     let anthropic: &[usize] = &[0, 1, 2];
-    check(&ran[0], &fleet.upstream.seen(), &[(1, anthropic), (2, &[3]), (3, &[4]), (4, anthropic)], &[1, 4]);
+    check(&fleet, &ran[0], &[(1, anthropic), (2, &[3]), (3, &[4]), (4, anthropic)], &[1, 4]);
 }
 
 /// Ends what Claude Code has left in the background.
@@ -109,7 +115,7 @@ impl Drop for Background<'_> {
 /// A session in the background outlives the run that has started it: it has a lease and a key of its own.
 #[test]
 fn a_session_of_claude_code_in_the_background_leases_for_itself() {
-    let fleet = fleet("children-background", "");
+    let fleet = fleet("children-background", Limit::None);
     let home = fleet.work().parent().unwrap().join("user");
     std::fs::create_dir_all(&home).unwrap();
     let work = fleet.work();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
-use super::upstream::{Account, Limit, Seen, Upstream};
+use super::upstream::{Account, Limit, Upstream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
 /// No run takes longer, even on a loaded machine.
@@ -191,6 +191,15 @@ impl Fleet {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
     }
 
+    /// How many limits requests have met at the provider, and how many requests ended with one: those that agents saw.
+    /// An agent tries again without a word, so that what it prints does not tell.
+    pub fn limits(&self) -> (u64, u64) {
+        let sum = |filter: &[&str], name: &str| {
+            self.json(&[&["history"], filter].concat())["totals"][name].as_u64().expect("a number")
+        };
+        (sum(&[], "limited"), sum(&["--status", "429"], "requests"))
+    }
+
     /// The gateway's metrics.
     pub fn metrics(&self) -> String {
         let access = self.json(&["gateway", "key"]);
@@ -265,7 +274,8 @@ pub fn wait_for(runs: Vec<(u64, Child)>, patience: Duration) -> Vec<Ran> {
 
 /// Checks a fleet: all tasks are complete, parallel runs began on distinct accounts, at least `limits` limits were hit,
 /// and none of them reached an agent.
-pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
+pub fn check(fleet: &Fleet, ran: &[Ran], limits: usize) {
+    let seen = &fleet.upstream.seen()[..];
     for one in ran {
         assert!(one.ok, "run {} did not finish: {}\n{seen:#?}", one.run, one.text);
     }
@@ -282,6 +292,9 @@ pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
     }
     let hit = seen.iter().filter(|seen| seen.status == 429).count();
     assert!(hit >= limits, "only {hit} limits were hit: {seen:#?}");
+    let (met, visible) = fleet.limits();
+    assert_eq!(visible, 0, "limits reached an agent, which may have tried again: {seen:#?}");
+    assert!(met > 0 || hit == 0, "the history has none of {hit} limits: {seen:#?}");
 }
 
 /// The path of a file in this folder.

@@ -48,7 +48,7 @@ fn three_at_once(task: &Task<'_>, command: impl Fn(&str) -> Vec<String>) {
         (run, fleet.start(&home, args, &command))
     };
     let ran = wait((1..=3).map(start).collect());
-    check(&ran, &fleet.upstream.seen(), 1);
+    check(&fleet, &ran, 1);
     assert_eq!(fleet.upstream.left(), 0, "all of the quota was used: {:#?}", fleet.upstream.seen());
 }
 
@@ -75,7 +75,7 @@ fn claude_code_survives_a_restart_of_the_daemon() {
     }
     fleet.kill_daemon();
     let ran = wait(vec![(1, run)]);
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     assert!(ran[0].text.contains("lessor: the daemon died and was started again"), "{ran:?}");
 }
 

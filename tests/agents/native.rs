@@ -16,7 +16,6 @@ const OF_LOGIN: [&str; 2] = ["oauth-2025-04-20", "extended-cache-ttl-2025-04-11"
 #[derive(Clone, Debug)]
 pub struct Wish {
     pub account: Option<usize>,
-    pub run: Option<u64>,
     /// The header with the credential.
     pub credential: &'static str,
     pub betas: Vec<String>,
@@ -25,14 +24,14 @@ pub struct Wish {
 }
 
 impl Wish {
-    pub fn read(account: Option<usize>, run: Option<u64>, headers: &HeaderMap, body: &Value) -> Self {
+    pub fn read(account: Option<usize>, headers: &HeaderMap, body: &Value) -> Self {
         let names = ["authorization", "x-api-key", "x-goog-api-key"];
         let credential = names.into_iter().find(|name| headers.contains_key(*name)).unwrap_or_default();
         let betas = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
         let betas = betas.flat_map(|value| value.split(',')).map(|beta| beta.trim().to_owned()).collect();
         let mut caches = Vec::new();
         collect_caches(body, &mut caches);
-        Self { account, run, credential, betas, caches }
+        Self { account, credential, betas, caches }
     }
 
     fn has(&self, beta: &str) -> bool {
@@ -85,7 +84,7 @@ fn claude(prompt: &str) -> Vec<String> {
 fn claude_with_a_login_has_its_cache_of_an_hour_and_its_betas() {
     let login = [(true, Limit::None)];
     let (fleet, ran) = one(("native-login", "anthropic"), &login, &FleetConfig::default(), |_| {}, (&[], claude));
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     let wishes = fleet.upstream.wishes();
     assert!(wishes.len() as u64 > STEPS, "{wishes:?}");
     for wish in wishes {
@@ -100,7 +99,7 @@ fn claude_with_a_login_has_its_cache_of_an_hour_and_its_betas() {
 fn claude_with_a_key_has_the_cache_that_a_key_s_owner_pays_least_for() {
     let key = [(false, Limit::None)];
     let (fleet, ran) = one(("native-key", "anthropic"), &key, &FleetConfig::default(), |_| {}, (&[], claude));
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     for wish in fleet.upstream.wishes() {
         assert_eq!(wish.credential, "x-api-key", "{wish:?}");
         assert!(!OF_LOGIN.iter().any(|beta| wish.has(beta)), "{wish:?}");
@@ -119,7 +118,7 @@ fn claude_goes_on_with_a_key_when_the_login_is_used_up() {
     let command = claude(&fleet.prompt(1, STEPS));
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let ran = wait(vec![(1, fleet.start("user", &[], &command))]);
-    check(&ran, &fleet.upstream.seen(), 1);
+    check(&fleet, &ran, 1);
     let wishes = fleet.upstream.wishes();
     let of = |number: usize| wishes.iter().filter(move |wish| wish.account == Some(number));
     assert!(of(0).count() > 0 && of(0).all(|wish| wish.credential == "authorization"), "{wishes:?}");
@@ -134,7 +133,7 @@ fn claude_s_own_settings_do_not_lead_past_the_gateway() {
     let prepare = |home: &std::path::Path| write(home, ".claude/settings.json", &settings.to_string());
     let login = [(true, Limit::None)];
     let (fleet, ran) = one(("native-past", "anthropic"), &login, &FleetConfig::default(), prepare, (&[], claude));
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     for name in ["apiKeyHelper", "CLAUDE_CODE_USE_MANTLE", "CLAUDE_CODE_USE_A_LATER_CLOUD", "ANTHROPIC_VERTEX_BASE_URL"]
     {
         assert_eq!(ran[0].text.matches(&format!("{name} (in settings)")).count(), 1, "{ran:?}");
@@ -159,7 +158,7 @@ fn gemini_uses_the_leased_account_and_not_the_user_s_own() {
         };
         let accounts = [(is_login, Limit::None)];
         let (fleet, ran) = one((test, "google"), &accounts, &FleetConfig::default(), prepare, (&[], gemini));
-        check(&ran, &fleet.upstream.seen(), 0);
+        check(&fleet, &ran, 0);
         let expected = if is_login { "authorization" } else { "x-goog-api-key" };
         let wishes = fleet.upstream.wishes();
         assert!(wishes.iter().all(|wish| wish.credential == expected && wish.account == Some(0)), "{wishes:?}");
@@ -175,7 +174,7 @@ fn opencode_with_keys_of_two_providers() {
         let (test, args) = (format!("native-opencode-{provider}"), ["-p", provider]);
         let key = [(false, Limit::None)];
         let (fleet, ran) = one((&test, provider), &key, &FleetConfig::default(), |_| {}, (&args, command));
-        check(&ran, &fleet.upstream.seen(), 0);
+        check(&fleet, &ran, 0);
         let wishes = fleet.upstream.wishes();
         assert!(!wishes.is_empty() && wishes.iter().all(|wish| wish.credential == expected), "{wishes:?}");
     }

@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::fleet::{Fleet, FleetConfig, wait_for};
-use super::scenes::count;
+use super::scenes::{count, table};
 use super::upstream::Limit;
 
 /// Tool calls of each sub-agent.
 const STEPS: u64 = 2;
 const ACCOUNTS: u64 = 5;
 
-/// Five accounts, of which the first has quota for a few requests only.
+/// Five accounts, of which the first has quota for a few requests only: for fewer than its share, however they are placed.
 fn run(test: &str, placement: &'static str, many: u64) {
-    let quota = Limit::Requests(2 + many / 2);
+    let quota = Limit::Requests(2 + many / 4);
     let accounts: Vec<(bool, Limit)> =
         (0..ACCOUNTS).map(|number| (false, if number == 0 { quota } else { Limit::None })).collect();
     let fleet = Fleet::with(test, "anthropic", &accounts, &FleetConfig { text: placement, of_provider: "" });
@@ -40,9 +40,15 @@ fn run(test: &str, placement: &'static str, many: u64) {
     let refused = seen.iter().filter(|seen| seen.status == 429).count();
     let counts: Vec<usize> =
         (0..ACCOUNTS as usize).map(|account| accounts.get(&account).map_or(0, BTreeSet::len)).collect();
-    // the agent prints what it was refused
-    let visible = ran[0].text.matches("429").count();
-    eprintln!("| {test} | {many} | {counts:?} | {refused} | {visible} | {:.0} s |", took.as_secs_f64());
+    let (_, visible) = fleet.limits();
+    let title =
+        format!("{test}, {many} sub-agents, {:.1} s: {refused} 429s, {visible} seen by an agent", took.as_secs_f64());
+    let served = |account| seen.iter().filter(|seen| seen.account == Some(account) && seen.status == 200).count();
+    let row = |(account, subagents): (usize, &usize)| vec![account, *subagents, served(account)];
+    let rows: Vec<Vec<String>> =
+        counts.iter().enumerate().map(|row_of| row(row_of).iter().map(usize::to_string).collect()).collect();
+    table(&title, &["account", "sub-agents", "served"], &rows);
+    assert!(refused > 0, "no quota ended: {seen:#?}");
     assert_eq!(visible, 0, "{}", ran[0].text);
     assert!(accounts.len() > 1, "all sub-agents are on one account: {seen:#?}");
 }

@@ -79,7 +79,7 @@ fn codex_has_a_chatgpt_login_by_https_and_the_user_s_own_stays() {
     std::fs::write(fleet.file_of("user", ".codex/config.toml"), "forced_login_method = \"api\"\n").unwrap();
     let prompt = fleet.prompt(1, STEPS);
     let ran = wait(vec![(1, fleet.start("user", &[], &codex(&[], &prompt)))]);
-    check(&ran, &fleet.upstream.seen(), 1);
+    check(&fleet, &ran, 1);
     let text = &ran[0].text;
     assert!(text.contains("provider: openai"), "it is the built-in one: {text}");
     assert!(!text.contains("rmcp") && !text.contains("certificate"), "{text}");
@@ -110,7 +110,7 @@ fn codex_has_a_chatgpt_login_without_https_by_a_configured_provider() {
     let fleet = Fleet::with("codex-http", "openai", &[(true, Limit::None)], &FleetConfig::default());
     let prompt = fleet.prompt(1, STEPS);
     let ran = wait(vec![(1, fleet.start("user", &[], &codex(&[], &prompt)))]);
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     assert!(ran[0].text.contains("provider: lessor"), "{}", ran[0].text);
 }
 
@@ -122,7 +122,7 @@ fn codex_has_a_chatgpt_login_directly_and_in_a_profile() {
     let directly = format!("model_providers.lessor.base_url=\"http://{plain}/openai/backend-api/codex\"");
     let prompt = fleet.prompt(1, STEPS);
     let ran = wait(vec![(1, fleet.start("user", &["--direct"], &codex(&["-c", &directly], &prompt)))]);
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     let chatgpt = format!("chatgpt_base_url=\"https://{secure}/openai/backend-api/\"");
     let responses = format!("openai_base_url=\"https://{secure}/openai/backend-api/codex\"");
     let prompt = fleet.prompt(2, STEPS);

@@ -220,7 +220,7 @@ impl Upstream {
             status = 200;
         }
         if counts {
-            record.wishes.push(Wish::read(account, request.run, &head.headers, &json));
+            record.wishes.push(Wish::read(account, &head.headers, &json));
         }
         if counts || status == 401 {
             let seen = Seen { account, run: request.run, status, path, at: Instant::now(), window, subagent };

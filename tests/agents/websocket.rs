@@ -118,7 +118,7 @@ fn a_limit_in_the_middle_moves_codex_to_the_next_account() {
     let fleet = Fleet::new("codex-socket", "openai", &[3, 4]);
     let ran = wait(vec![(1, fleet.start("user", &[], &codex(&fleet.prompt(1, 6))))]);
     let seen = fleet.upstream.seen();
-    check(&ran, &seen, 1);
+    check(&fleet, &ran, 1);
     let text = &ran[0].text;
     assert!(!text.contains("Reconnecting") && !text.contains("usage limit"), "the limit is seen: {text}");
     assert_eq!((fleet.upstream.left(), fleet.upstream.sockets()), (0, 2), "a socket for each account: {seen:#?}");
@@ -129,7 +129,7 @@ fn without_websockets_codex_uses_http_at_once() {
     let config = FleetConfig { text: "[gateway]\nwebsocket = false\n", ..FleetConfig::default() };
     let fleet = Fleet::with("codex-no-socket", "openai", &[(false, Limit::None)], &config);
     let ran = wait(vec![(1, fleet.start("user", &[], &codex(&fleet.prompt(1, 3))))]);
-    check(&ran, &fleet.upstream.seen(), 0);
+    check(&fleet, &ran, 0);
     assert_eq!((fleet.upstream.sockets(), fleet.upstream.seen().len()), (0, 4));
     assert!(!ran[0].text.contains("WebSocket"), "it tried one: {}", ran[0].text);
 }
