@@ -141,7 +141,7 @@ fn a_forecast_says_how_many_agents_can_start() {
     home.run(&["forecast", "claude", "--count", "2"]).ok().says("1 of 2 agents can start now").says("disabled");
     home.run(&["account", "disable", "work"]).ok();
     home.run(&["forecast"]).exits(4);
-    home.run(&["forecast", "openai"]).exits(5).complains("no account of openai");
+    home.run(&["forecast", "openai"]).exits(5).complains("no openai account");
     home.run(&["forecast", "nowhere"]).exits(1).complains("nowhere");
     home.run(&["forecast", "claude", "--count", "0"]).exits(2);
 }

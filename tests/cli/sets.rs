@@ -72,7 +72,7 @@ fn what_is_started_in_a_directory_uses_its_accounts() {
     let text = both.err.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("work (only) and third ([directories.\"./client-a\"])"), "{text}");
     home.run(&["config", "set", key, "[\"thirds\"]"]).ok();
-    home.run(&["reload"]).ok().says("[directories.\"./client-a\"] names no account by \"thirds\"");
+    home.run(&["reload"]).ok().says("no account has the name \"thirds\", which [directories.\"./client-a\"] lists");
     home.run(&["config", "set", "directories.\"~other/x\".accounts", "[\"work\"]"]).exits(2).complains("absolute path");
 }
 
@@ -96,7 +96,7 @@ fn forecast_counts_what_can_start_and_exits_4_if_nothing_can() {
     limit(&home, "third", "20m");
     home.run(&["forecast"]).exits(4).says("no agent can start now; the first can at");
     assert_eq!(home.run(&["forecast", "--json"]).exits(4).out.lines().count(), 1);
-    home.run(&["forecast", "codex"]).exits(5).complains("there is no account of openai");
+    home.run(&["forecast", "codex"]).exits(5).complains("there is no openai account").complains("lessor login codex");
     home.run(&["forecast", "nowhere"]).exits(1).complains("nowhere");
 }
 

@@ -4,8 +4,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::launch::{agent::is_agent, agent::provider_name, working_directory};
-use crate::cli::ui::{Column, Output, Table, Tint, clean, format};
+use crate::cli::launch::{agent::is_agent, agent::provider_name, no_account, working_directory};
+use crate::cli::ui::{Column, Output, Table, Tint, account, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::protocol::{ErrorKind, ForecastInfo, ForecastParams, ListAccountsParams, OutlookInfo};
@@ -60,9 +60,10 @@ pub(super) fn execute(args: &ForecastArgs, context: &Context) -> Result<u8, CliE
 pub(super) fn report(args: &ForecastArgs, context: &Context) -> Result<ForecastReport, CliError> {
     let providers = context.ask(|client| read(client, args))?;
     if providers.iter().all(|one| one.forecast.accounts.is_empty()) {
-        let of = args.word.as_deref().map(|word| format!(" of {}", provider_name(word))).unwrap_or_default();
-        let error = CliError::new(ErrorKind::NoAccount, format!("there is no account{of}"));
-        return Err(error.hint("add one: lessor login claude; or: lessor import"));
+        return Err(match providers.as_slice() {
+            [one] => no_account(&one.provider),
+            _ => CliError::new(ErrorKind::NoAccount, "there is no account").hint(account::HOW_TO_ADD_ONE),
+        });
     }
     let grantable = providers.iter().fold(0, |sum: u32, one| sum.saturating_add(one.forecast.grantable));
     Ok(ForecastReport { grantable, providers })

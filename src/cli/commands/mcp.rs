@@ -36,7 +36,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
 /// What a client reads of the whole server.
 const INSTRUCTIONS: &str = "lessor leases LLM accounts to coding agents. Before starting sub-agents, call forecast for \
-                            how many may start now. Times are milliseconds since 1970.";
+                            how many can start now. Times are milliseconds since 1970.";
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -128,7 +128,7 @@ fn tools() -> Vec<Tool> {
     vec![
         tool::<ForecastArguments, ForecastReport>(
             "forecast",
-            "How many agents may start now (grantable), and for each provider how many (unshared of them each on an account \
+            "How many agents can start now (grantable), and for each provider how many (unshared of them each on an account \
              of its own), and when there is room for more (next_at; null: not known).",
         ),
         tool::<StatusArguments, DaemonStatus>(

@@ -297,9 +297,15 @@ fn check_https(
         .hint("lessor config set gateway.tls true"))
 }
 
-/// If there is no account, names the commands that add one.
+/// There is no account of a provider.
+pub(crate) fn no_account(provider: &str) -> CliError {
+    with_account_hint(CliError::new(ErrorKind::NoAccount, format!("there is no {provider} account")), provider)
+}
+
+/// If there is no account, names the commands that add one. Where there are some, disabled ones, the daemon has named
+/// what helps.
 fn with_account_hint(error: CliError, provider: &str) -> CliError {
-    if *error.kind() != ErrorKind::NoAccount {
+    if *error.kind() != ErrorKind::NoAccount || !error.info.data.accounts.is_empty() {
         return error;
     }
     let by_program = LoginProgram::of_provider(provider).map(|program| format!("lessor login {} or ", program.name()));

@@ -10,11 +10,11 @@ use crate::provider::separate_quotas;
 use crate::visible::shell_word;
 
 /// What to do while there is no account.
-const NO_ACCOUNTS: &str =
-    "no accounts yet: lessor import; or: lessor login claude; or: lessor account add anthropic --api-key-stdin\n";
+pub(crate) const HOW_TO_ADD_ONE: &str =
+    "lessor import; or: lessor login claude; or: lessor account add anthropic --api-key-stdin";
 
 pub(crate) fn none(output: &Output) -> String {
-    output.prose(NO_ACCOUNTS)
+    output.prose(&format!("no accounts yet: {HOW_TO_ADD_ONE}\n"))
 }
 
 /// An account's label, else its email address, else its id.

@@ -172,7 +172,8 @@ pub(crate) fn unmatched_accounts(config: &Config, pool: &Pool) -> Vec<String> {
         let is_unknown = |name: &&String| !names.contains(name.as_str()) && !is_account(name);
         let unknown: Vec<String> = set.accounts.iter().filter(is_unknown).map(|name| format!("{name:?}")).collect();
         let names = unknown.join(", ");
-        (!unknown.is_empty()).then(|| format!("[directories.{:?}] names no account by {names}", set.name))
+        (!unknown.is_empty())
+            .then(|| format!("no account has the name {names}, which [directories.{:?}] lists", set.name))
     });
     let preferred = config.pool.selection.preferred_account.as_deref();
     let preferred = preferred.and_then(|name| match pool.find_account(name) {
