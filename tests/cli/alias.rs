@@ -78,6 +78,10 @@ fn no_file_of_another_program_is_replaced_or_removed() {
     run(&home, &path, &["alias", "uninstall", "--dir", directory]).ok().says("nothing to remove");
     assert!(std::fs::read_to_string(theirs).unwrap().contains("theirs"));
     run(&home, &path, &["alias", "install", "vim"]).exits(2).complains("claude, codex, gemini");
+    run(&home, &path, &["alias", "uninstall", "vim"]).exits(2).complains("claude, codex, gemini");
+    let with_provider = |agent, provider| run(&home, &path, &["alias", "install", agent, "--provider", provider]);
+    with_provider("claude", "anthropic").exits(2).complains("for opencode only").complains("omit --provider");
+    with_provider("opencode", "nowhere").exits(2).complains("there is no provider \"nowhere\"");
     run(&home, SYSTEM, &["alias", "install"]).exits(1).complains("no agent is installed");
 }
 
@@ -85,7 +89,7 @@ fn no_file_of_another_program_is_replaced_or_removed() {
 fn an_agent_starts_without_a_lessor_that_works() {
     let home = Home::with_keys(&[("anthropic", "work"), ("openai", "other")]);
     let bin = home.path().join("bin");
-    for agent in ["claude", "gemini", "opencode"] {
+    for agent in ["claude", "gemini", "opencode", "agy"] {
         program(&bin, agent, "echo \"real $ANTHROPIC_AUTH_TOKEN $*\"");
     }
     let behind = format!("{}:{SYSTEM}", bin.display());
@@ -99,6 +103,15 @@ fn an_agent_starts_without_a_lessor_that_works() {
     assert_eq!((done.out.as_str(), done.err.lines().count()), ("real  -p x\n", 1), "{done:?}");
     done.complains("gemini runs without lessor");
     shell(&home, &path, "opencode run x").ok().says("real ");
+    // the gateway does not serve https, which it needs
+    let done = shell(&home, &path, "agy -p x").ok();
+    done.says("real  -p x").complains("agy runs without lessor: lessor config set gateway.tls true");
+    // a script from when there was one provider
+    let file = own.join("opencode");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(" --provider openai", "")).unwrap();
+    let done = shell(&home, &path, "opencode run x").ok();
+    done.says("real ").complains("lessor alias install opencode --provider PROVIDER");
     // its daemon cannot start
     home.run(&["stop"]).ok();
     std::fs::write(home.path().join("config.toml"), "nonsense = 1\n").unwrap();
@@ -128,7 +141,9 @@ fn an_agent_starts_without_a_lessor_that_works() {
     run(&home, &path, &["alias", "install", "claude"]).ok();
     let said = |path: &str| run(&home, path, &["doctor"]).out;
     assert!(said(&path).contains("run through lessor (lessor alias): claude"), "{}", said(&path));
-    assert!(said(&behind).contains("is not in the PATH"), "{}", said(&behind));
+    let all = said(&behind);
+    assert!(all.contains("is not in the PATH"), "{all}");
+    assert_eq!(all.matches("not run through lessor").count(), 1, "one remedy for all of them: {all}");
     let later = format!("{behind}:{}", own.display());
     assert!(said(&later).contains("comes first in the PATH"), "{}", said(&later));
     std::fs::remove_file(bin.join("claude")).unwrap();

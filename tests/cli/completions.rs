@@ -41,6 +41,7 @@ fn bash_completes_accounts_leases_and_keys_and_quotes_them() {
     assert_eq!(offered(&home, "lessor config set selection.strategy stic", "stic"), ["sticky"]);
     assert_eq!(offered(&home, "lessor man account cl", "cl"), ["clear-limits"]);
     assert!(offered(&home, "lessor acquire ", "").contains(&"google".to_owned()));
+    assert_eq!(offered(&home, "lessor alias install ag", "ag"), ["agy"]);
     // no secret is offered anywhere
     assert!(offered(&home, "lessor account set work sk-", "sk-").is_empty());
 }

@@ -15,6 +15,7 @@ use crate::cli::ui::{Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 use crate::config::AppPaths;
 use crate::protocol::ErrorKind;
+use crate::provider;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AliasCommand {
@@ -135,17 +136,16 @@ fn install(args: InstallArgs, places: &AppPaths, context: &Context) -> Result<()
 /// The agents to install: those that are named, or those that are here.
 fn chosen(args: &InstallArgs, context: &Context) -> Result<Vec<String>, CliError> {
     let known: Vec<&str> = shims::agents().collect();
-    if let Some(unknown) = args.agents.iter().find(|agent| !known.contains(&agent.as_str())) {
-        crate::cli::launch::agent::check_able(unknown).map_err(CliError::usage)?;
-        let message = format!("there is no alias for {unknown:?}: the agents are {}", known.join(", "));
-        return Err(CliError::usage(message));
-    }
+    check_known(&args.agents, &known)?;
     let is_here = |agent: &&str| programs(agent.as_ref()).next().is_some();
     let mut chosen: Vec<String> = match args.agents.is_empty() {
         true => known.into_iter().filter(is_here).map(str::to_owned).collect(),
         false => args.agents.clone(),
     };
     chosen.dedup();
+    if !args.provider.is_empty() {
+        check_providers(&args.provider, &chosen, context)?;
+    }
     // what works with any provider has to know which
     if args.provider.is_empty() && chosen.iter().any(|agent| is_neutral(agent)) {
         let providers = providers_with_accounts(&mut context.connect()?, context)?;
@@ -169,7 +169,30 @@ fn chosen(args: &InstallArgs, context: &Context) -> Result<Vec<String>, CliError
     Ok(chosen)
 }
 
+/// Refuses an agent that there is no script for.
+fn check_known(agents: &[String], known: &[&str]) -> Result<(), CliError> {
+    let Some(unknown) = agents.iter().find(|agent| !known.contains(&agent.as_str())) else { return Ok(()) };
+    crate::cli::launch::agent::check_able(unknown).map_err(CliError::usage)?;
+    Err(CliError::usage(format!("there is no alias for {unknown:?}: the agents are {}", known.join(", "))))
+}
+
+/// Refuses providers that do not exist, or that are given for agents that each have one of their own.
+fn check_providers(given: &[String], agents: &[String], context: &Context) -> Result<(), CliError> {
+    if !agents.iter().any(|agent| is_neutral(agent)) {
+        let message = format!("--provider is for opencode only; the agents are {}", agents.join(", "));
+        return Err(CliError::usage(message).hint("omit --provider"));
+    }
+    let config = context.config()?;
+    let is_known = |name: &&String| provider::by_alias(name).is_some() || config.providers.contains_key(*name);
+    match given.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(unknown) => Err(CliError::usage(format!("there is no provider {unknown:?}"))
+            .hint("add it as a section [providers.NAME] of the configuration: lessor config edit")),
+    }
+}
+
 fn uninstall(args: &UninstallArgs, places: &AppPaths, context: &Context) -> Result<(), CliError> {
+    check_known(&args.agents, &shims::all_agents().collect::<Vec<_>>())?;
     let only = args.dir.as_ref().map(std::path::absolute).transpose();
     let only = only.map_err(|error| CliError::bad_request(error.to_string()))?;
     let mut removed = Vec::new();

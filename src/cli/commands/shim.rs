@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::run::{LeasedCommand, not_found, start, start_without_lease};
-use crate::cli::launch::agent::{purpose_of_word, uses_no_account};
+use crate::cli::launch::agent::{is_neutral, purpose_of_word, uses_no_account};
 use crate::cli::launch::outer_run::OuterRun;
 use crate::cli::launch::programs::programs;
 use crate::cli::launch::shims::{self, PROCESS_WRAPPER, users_process_wrapper};
@@ -57,14 +57,20 @@ pub(super) fn execute(args: ShimArgs, context: &Context) -> Result<u8, CliError>
         // in daily use the agent starts even if lessor does not work; inside a run it has no account without lessor
         Err(error) if outer.is_none() && is_of_lessor(&error) => {
             let why = clean(error.message().lines().next().unwrap_or_default());
-            context.output.note(&format!("lessor: {why}; {agent} runs without lessor: lessor doctor"));
+            let remedy = match error.kind() {
+                ErrorKind::Usage if is_neutral(&agent) => format!("lessor alias install {agent} --provider PROVIDER"),
+                ErrorKind::Usage => clean(error.info.data.hint.as_deref().unwrap_or("lessor doctor")),
+                _ => "lessor doctor".to_owned(),
+            };
+            context.output.note(&format!("lessor: {why}; {agent} runs without lessor: {remedy}"));
             start_itself(&agent, &args.arguments, &[])
         }
         done => done,
     }
 }
 
-/// Whether lessor cannot do its work, or has no work: nothing of this is about an account.
+/// Whether lessor cannot do its work, or has no work: nothing of this is about an account that could serve. An error of
+/// usage is one of the script or of the configuration: what the user has typed is for the agent.
 fn is_of_lessor(error: &CliError) -> bool {
     matches!(
         error.kind(),
@@ -74,6 +80,7 @@ fn is_of_lessor(error: &CliError) -> bool {
             | ErrorKind::LostConnection
             | ErrorKind::Internal
             | ErrorKind::NoAccount
+            | ErrorKind::Usage
     )
 }
 

@@ -8,7 +8,7 @@ use clap::{Arg, Command};
 use clap_complete::CompletionCandidate;
 use clap_complete::engine::{ArgValueCompleter, PathCompleter, ValueCompleter};
 
-use crate::cli::ui;
+use crate::cli::{launch::shims, ui};
 use crate::client::{Client, ClientError};
 use crate::config::{AppPaths, Config, Flags, KEYS, ValueKind, format_key};
 use crate::credential::LoginProgram;
@@ -19,8 +19,6 @@ use crate::visible;
 
 /// How long the daemon has for its answer.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Programs whose agents `run` and `env` know.
-const AGENTS: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
 /// How many letters of the ids of leases are shown at least, as in `lessor leases`.
 const LEASE_LETTERS: usize = 12;
 
@@ -150,10 +148,10 @@ impl CompletedLine {
     fn values(&self, named: Named, typed: &str) -> Vec<CompletionCandidate> {
         match named {
             Named::Account => self.accounts(typed),
-            Named::Agent => names(AGENTS),
-            Named::AgentOrProvider if self.behind_dashes().is_some() => names(AGENTS),
-            Named::AgentOrProvider => names(AGENTS).into_iter().chain(self.providers()).collect(),
-            Named::CommandLine => names(AGENTS),
+            Named::Agent => names(shims::agents()),
+            Named::AgentOrProvider if self.behind_dashes().is_some() => names(shims::agents()),
+            Named::AgentOrProvider => names(shims::agents()).into_iter().chain(self.providers()).collect(),
+            Named::CommandLine => names(shims::agents()),
             Named::CommandWords => self.commands.iter().map(|(name, about)| candidate(name, about)).collect(),
             Named::ConfigKey => self.config_keys(),
             Named::ConfigValue => self.config_values(),

@@ -93,12 +93,25 @@ fn aliases(context: &Context, findings: &mut Vec<DoctorFinding>) {
         let message = format!("run through lessor (lessor alias): {}", names.join(", "));
         findings.push(DoctorFinding::ok("alias", message));
     }
-    for alias in aliases {
-        if let (Some(problem), Some(remedy)) = (alias.problem, alias.remedy) {
-            let finding =
-                DoctorFinding::warning("alias", format!("{} does not run through lessor: {problem}", alias.agent));
-            findings.push(finding.of(alias.file).remedy(remedy));
+    // those with one remedy are one finding
+    let mut broken: Vec<(String, String, Vec<alias::AliasInfo>)> = Vec::new();
+    for mut alias in aliases {
+        let (Some(problem), Some(remedy)) = (alias.problem.take(), alias.remedy.take()) else { continue };
+        match broken.iter_mut().find(|(known, its, _)| (&*known, &*its) == (&problem, &remedy)) {
+            Some((.., with_it)) => with_it.push(alias),
+            None => broken.push((problem, remedy, vec![alias])),
         }
+    }
+    for (problem, remedy, aliases) in broken {
+        let names: Vec<&str> = aliases.iter().map(|alias| alias.agent.as_str()).collect();
+        let file = Path::new(&aliases[0].file);
+        let (subject, verb) = match aliases.len() {
+            1 => (file, "does"),
+            _ => (file.parent().unwrap_or(file), "do"),
+        };
+        let message = format!("{} {verb} not run through lessor: {problem}", names.join(", "));
+        let subject = subject.to_string_lossy().into_owned();
+        findings.push(DoctorFinding::warning("alias", message).of(subject).remedy(remedy));
     }
 }
 
