@@ -57,7 +57,9 @@ fn a_policy_refusal_names_the_command_that_allows_it() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     home.run(&["account", "set", "work", "use=claude"]).ok();
     let refused = home.run(&["acquire", "anthropic", "--agent", "codex", "--wait", "0s"]);
-    refused.exits(5).complains("lessor account set work use=any");
+    let refused = refused.exits(5).complains("lessor account set work use=any");
+    assert!(!refused.err.contains("name the agent"), "it is named: {refused:?}");
+    home.run(&["acquire", "anthropic", "--wait", "0s"]).exits(5).complains("name the agent");
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Pool {
                 Some("run `lessor account enable A` to enable one"),
             ),
         };
-        let hint = hint.map(str::to_owned).or_else(|| self.refusal_hint(kind, &accounts, kept_back));
+        let hint = hint.map(str::to_owned).or_else(|| self.refusal_hint(kind, &accounts, kept_back, ask));
         Refusal { kind, message, retry_at, accounts, hint }
     }
 
@@ -156,6 +156,7 @@ impl Pool {
         kind: RefusalKind,
         accounts: &[IneligibleAccount],
         kept_back: Option<usize>,
+        ask: &LeaseRequest,
     ) -> Option<String> {
         if let Some(slot) = kept_back {
             let name = self.account_reference(self.accounts[slot].record.id);
@@ -164,7 +165,8 @@ impl Pool {
         let is_forbidden = |one: &&IneligibleAccount| one.why == Ineligible::NotAllowed;
         let first = accounts.iter().find(is_forbidden).filter(|_| kind == RefusalKind::NotAllowed)?;
         let name = self.account_reference(first.account);
-        Some(format!("name the agent with `agent`, or allow every agent: `lessor account set {name} use=any`"))
+        let naming = if ask.agent.is_some() { "" } else { "name the agent with `agent`, or " };
+        Some(format!("{naming}allow every agent: `lessor account set {name} use=any`"))
     }
 
     /// Whether only the program that makes the request keeps it from an account.
