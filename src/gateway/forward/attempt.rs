@@ -29,10 +29,14 @@ pub(in crate::gateway) trait UpstreamTransport {
     type Rest: Send;
 
     /// Whether the request can go to this account as it is; if not, its client must send it in another form.
-    fn can_send_to(&self, account: &LeasedAccount) -> bool;
+    fn can_send_to(&self, _account: &LeasedAccount) -> bool {
+        true
+    }
 
     /// Whether a refusal can lead to another attempt.
-    fn can_send_again(&self) -> bool;
+    fn can_send_again(&self) -> bool {
+        true
+    }
 
     /// Sends the request with the account's credential.
     ///
@@ -51,14 +55,6 @@ pub(super) struct HttpTransport;
 
 impl UpstreamTransport for HttpTransport {
     type Rest = Incoming;
-
-    fn can_send_to(&self, _account: &LeasedAccount) -> bool {
-        true
-    }
-
-    fn can_send_again(&self) -> bool {
-        true
-    }
 
     async fn send(
         &mut self,

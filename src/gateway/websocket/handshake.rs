@@ -191,14 +191,6 @@ struct OpeningTransport<'a>(&'a UpgradeRequest);
 impl UpstreamTransport for OpeningTransport<'_> {
     type Rest = Incoming;
 
-    fn can_send_to(&self, _account: &LeasedAccount) -> bool {
-        true
-    }
-
-    fn can_send_again(&self) -> bool {
-        true
-    }
-
     async fn send(
         &mut self,
         upstreams: &UpstreamClients,
