@@ -80,7 +80,9 @@ fn a_reset_is_shown_and_used_with_yes_only() {
     home.run(&["events"]).ok().says("account.reset");
     let key = home.feed(&["account", "add", "anthropic", "--api-key-stdin", "--label", "key"], "sk-canary").ok();
     drop(key);
-    home.run(&["account", "reset", "key", "--yes"]).exits(1).complains("anthropic has no limit resets");
+    home.run(&["account", "reset", "key", "--yes"])
+        .exits(1)
+        .complains("an account of anthropic, which has no limit resets");
 }
 
 /// Only a terminal is asked.

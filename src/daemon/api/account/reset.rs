@@ -57,7 +57,7 @@ fn check_kind(state: &State, id: AccountId) -> Result<(), ErrorInfo> {
     let name = state.account_name(id);
     let why = match record.provider.as_str() {
         "openai" => format!("{name} is used like an API key, which has no limit resets; a ChatGPT plan has"),
-        provider => format!("{provider} has no limit resets that lessor knows; {name} is an account of it"),
+        provider => format!("{name} is an account of {provider}, which has no limit resets that lessor knows"),
     };
     Err(ErrorInfo::new(ErrorKind::NoReset, why))
 }
