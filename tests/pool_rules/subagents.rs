@@ -119,6 +119,19 @@ fn where_accounts_are_not_shared_a_sub_agent_leaves_those_of_other_agents_alone(
     assert_eq!(fixture.take(spread(4)), 'b');
 }
 
+/// All accounts are alike, so that the parent's is not chosen for another reason.
+#[test]
+fn of_full_accounts_only_the_parent_s_takes_a_sub_agent() {
+    for parent in "abc".chars() {
+        let mut fixture = Fixture::new("abc", |settings| settings.leases.overflow = Overflow::Wait);
+        for (n, account) in (0..).zip("abc".chars()) {
+            fixture.hold(LeaseRequest { account: Some(account.to_string().into()), ..ask(n) });
+        }
+        let placed = fixture.hold(subagent(1, parent, Some(ApartFromParent::Setting)));
+        assert_eq!(fixture.on(placed), parent);
+    }
+}
+
 #[test]
 fn a_limit_of_a_sub_agent_moves_its_lease_and_not_its_parent_s() {
     let mut fixture = Fixture::new("ab", |_| {});

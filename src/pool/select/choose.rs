@@ -293,7 +293,8 @@ impl Pool {
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);
-                    let are_alike = ask.exclude.is_empty() && !set.is_restricted();
+                    // the parent's account may lead without room, the others may not
+                    let are_alike = ask.exclude.is_empty() && !set.is_restricted() && key.has_room(leases, ask);
                     leader = (key.is_unlimited() && key.is_unmeasured() && are_alike).then_some(key);
                     ties.clear();
                     ties.push(slot);

@@ -61,6 +61,7 @@ fn a_disk_that_fails_and_recovers_loses_nothing_that_was_acknowledged() {
             1 => disk.set_read_only(true),
             _ => {}
         }
+        let mut unsure = Vec::new();
         for number in 0..1 + chance.below(4) {
             let name = format!("a{round}-{number}");
             let secret = format!("sk-canary-{name}-{}", "x".repeat(6000));
@@ -71,6 +72,8 @@ fn a_disk_that_fails_and_recovers_loses_nothing_that_was_acknowledged() {
                 false => {
                     assert_eq!(answer["error"]["data"]["kind"], "internal", "{answer}");
                     refused += 1;
+                    // a disk that fails after the change was written, when its index could not grow: a kill brings it back
+                    unsure.push(name);
                 }
             }
         }
@@ -85,13 +88,13 @@ fn a_disk_that_fails_and_recovers_loses_nothing_that_was_acknowledged() {
         if fails == 1 && chance.below(2) == 0 {
             // the next start finds it as it is
             home.start();
-            check(&home, &known);
+            check(&home, &mut known, &unsure);
             home.kill();
         }
         disk.free();
         disk.set_read_only(false);
         home.start();
-        check(&home, &known);
+        check(&home, &mut known, &unsure);
         wait_until("the warnings are over", || home.client().call("status", json!({}))["warnings"] == json!([]));
         for name in known.drain(known.len().min(6)..) {
             home.client().call("account.remove", json!({ "account": name }));
@@ -100,13 +103,15 @@ fn a_disk_that_fails_and_recovers_loses_nothing_that_was_acknowledged() {
     println!("| full and read-only disk | {rounds} | {refused} changes refused, {served} leases served | 0 lost |");
 }
 
-fn check(home: &Home, known: &[String]) {
+/// Checks that all known accounts are there; of those that were refused when the disk failed, some may be.
+fn check(home: &Home, known: &mut Vec<String>, unsure: &[String]) {
     let accounts = home.client().call("account.list", json!({}));
     let mut found: Vec<String> = accounts.as_array().unwrap().iter().map(name_of).collect();
-    let mut known = known.to_vec();
+    let written = found.iter().filter(|name| unsure.contains(name) && !known.contains(name)).cloned();
+    known.extend(written.collect::<Vec<_>>());
     found.sort();
     known.sort();
-    assert_eq!(found, known);
+    assert_eq!(found, *known);
     if let Some(name) = known.first() {
         let lease = home.client().call("lease.acquire", json!({ "provider": "anthropic", "account": name }));
         assert_eq!(&label(&lease), name);
