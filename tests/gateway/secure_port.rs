@@ -34,7 +34,7 @@ fn secure_port(gateway: &TestGateway) -> u16 {
 }
 
 /// One connection, of a client that trusts only the certificates in one file.
-struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+pub struct TlsClient(pub BufReader<StreamOwned<ClientConnection, TcpStream>>);
 
 impl TlsClient {
     fn connect(port: u16, trusted: &Path, name: &str) -> Result<Self, String> {
@@ -55,7 +55,7 @@ impl TlsClient {
         Ok(Self(BufReader::new(stream)))
     }
 
-    fn of(gateway: &TestGateway) -> Self {
+    pub fn of(gateway: &TestGateway) -> Self {
         let authority = access(gateway)["ca_file"].as_str().unwrap().to_owned();
         Self::connect(secure_port(gateway), Path::new(&authority), "127.0.0.1").unwrap()
     }
@@ -63,7 +63,12 @@ impl TlsClient {
     fn send(&mut self, bytes: &[u8]) -> Message {
         self.0.get_mut().write_all(bytes).unwrap();
         self.0.get_mut().flush().unwrap();
-        Message::read(&mut self.0, false).expect("a response")
+        self.receive(false)
+    }
+
+    /// The next response; only its head, if that is all that matters.
+    pub fn receive(&mut self, is_head: bool) -> Message {
+        Message::read(&mut self.0, is_head).expect("a response")
     }
 }
 

@@ -563,3 +563,110 @@ fn hostile_frames_end_their_own_socket_only() {
     let end = if sent.is_ok() || matches!(sent, Err(Error::Io(_))) { good.next() } else { Err(0) };
     assert_eq!(end, Err(1009));
 }
+
+/// What says so: the headers of the opening, or the message, as Codex does both.
+#[test]
+fn a_sub_agent_s_turns_use_its_own_lease_and_its_idle_socket_does_not_follow_the_run_s() {
+    for in_message in [false, true] {
+        let upstream = SocketUpstream::acting(|turn| answer(&format!("resp_{}", turn.number)));
+        let gateway = upstream.gateway("[selection]\nsubagents = \"spread\"\n", &["a", "b", "c"]);
+        let mut user = gateway.home.client();
+        let lease = user.call("lease.acquire", json!({ "provider": "openai", "wait_ms": 0 }));
+        let key = user.call("gateway.key", json!({ "lease": lease["lease"] }))["key"].as_str().unwrap().to_owned();
+        let run = format!("k-{}", label(&lease));
+        let marks = "thread-id: t-2\r\nx-codex-parent-thread-id: t-1\r\n";
+        let (head, stream) = Client::ask(&gateway, PATH, &key, if in_message { "" } else { marks });
+        assert_eq!(head.status(), 101, "{head:?}");
+        let mut subagent = Client(WebSocket::from_raw_socket(stream, Role::Client, None));
+        let stated = r#"{"client_metadata":{"thread-id":"t-2","x-codex-parent-thread-id":"t-1"},"#;
+        let turn = |previous: Option<&str>| match in_message {
+            true => create(previous).replacen('{', stated, 1),
+            false => create(previous),
+        };
+        assert_eq!(subagent.turn(&turn(None)).map(|_| ()), Ok(()));
+        assert!(subagent.turn(&turn(Some("resp_0"))).is_ok());
+        let own = upstream.keys().pop().unwrap();
+        assert_ne!(own, run, "in the message: {in_message}");
+        let leases = user.call("lease.list", json!({}));
+        let found: Vec<_> = leases.as_array().unwrap().iter().map(|row| row["account"]["label"].clone()).collect();
+        assert_eq!(found.len(), 2, "{leases:#}");
+        let mut main = Client::open(&gateway, &key);
+        assert!(main.turn(&create(None)).is_ok());
+        let free = ["a", "b", "c"].into_iter().find(|name| ![&own, &run].contains(&&format!("k-{name}"))).unwrap();
+        user.call("lease.move", json!({ "lease": lease["lease"], "to": own[2..] }));
+        assert_eq!(main.next(), Err(1012));
+        let moved = lease_of_run(&mut user);
+        user.call("lease.move", json!({ "lease": moved, "to": free }));
+        assert!(subagent.turn(&turn(Some("resp_1"))).is_ok(), "the run's move does not concern it");
+        assert_eq!(upstream.keys().pop().unwrap(), own);
+    }
+}
+
+/// The lease that is no sub-agent's.
+fn lease_of_run(user: &mut crate::support::Client) -> Value {
+    let leases = user.call("lease.list", json!({}));
+    let run = leases.as_array().unwrap().iter().find(|row| row["subagent"].is_null());
+    run.unwrap_or_else(|| panic!("{leases:#}"))["lease"].clone()
+}
+
+#[test]
+fn an_idle_socket_takes_no_place_of_a_request_and_a_turn_takes_one_until_its_last_event() {
+    let upstream = SocketUpstream::acting(|turn| {
+        let mut acts = answer(&format!("resp_{}", turn.number));
+        if turn.text.contains("slow") {
+            acts.insert(2, Act::Wait);
+        }
+        acts
+    });
+    let gateway = upstream.gateway("[leases]\nmax_in_flight = 1\n", &["a"]);
+    let mut sockets: Vec<Client> = (0..3).map(|_| Client::open(&gateway, &gateway.key)).collect();
+    for socket in &mut sockets {
+        assert!(socket.turn(&create(None)).is_ok(), "idle sockets take no place");
+    }
+    let slow = create(None).replace("1  2", "slow");
+    sockets[0].send(&slow);
+    assert!(sockets[0].next().is_ok() && sockets[0].next().is_ok());
+    // the opening asks no model
+    let began = std::time::Instant::now();
+    sockets.push(Client::open(&gateway, &gateway.key));
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "it does not wait for a place");
+    sockets[1].send(&create(Some("resp_0")));
+    wait_until("the turn waits", || gateway.metrics().contains("\nlessor_in_flight_waiting 1\n"));
+    let sent = upstream.turns().len();
+    upstream.go_on.send(()).unwrap();
+    assert!(sockets[0].next().unwrap().contains("response.completed"));
+    assert!(sockets[1].next().unwrap().contains("resp_1"), "on its own connection");
+    assert_eq!(upstream.turns().len(), sent + 1);
+    // a client that leaves gives its place back
+    for _ in 0..2 {
+        let mut gone = Client::open(&gateway, &gateway.key);
+        gone.send(&slow);
+        assert!(gone.next().is_ok() && gone.next().is_ok());
+        drop(gone);
+        assert!(sockets[2].turn(&create(None)).is_ok());
+        upstream.go_on.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_socket_through_the_https_port_is_served_in_the_same_way() {
+    use std::io::Write as _;
+    let upstream = SocketUpstream::acting(|turn| answer(&format!("resp_{}", turn.number)));
+    let gateway = upstream.gateway("[gateway]\ntls = true\n", &["a"]);
+    let mut tls = crate::secure_port::TlsClient::of(&gateway);
+    let request = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer {}\r\nConnection: Upgrade\r\nUpgrade: \
+         websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        gateway.key
+    );
+    tls.0.get_mut().write_all(request.as_bytes()).unwrap();
+    assert_eq!(tls.receive(true).status(), 101);
+    let mut socket = WebSocket::from_raw_socket(tls.0.into_inner(), Role::Client, None);
+    for previous in [None, Some("resp_0"), Some("resp_1")] {
+        socket.send(Frame::text(create(previous))).unwrap();
+        while !matches!(socket.read().unwrap(), Frame::Text(text) if text.contains("response.completed")) {}
+    }
+    gateway.home.client().call("gateway.revoke", json!({ "key": gateway.key }));
+    assert!(socket.read().is_err(), "it is cut with its key");
+    assert_eq!(upstream.keys(), ["k-a", "k-a", "k-a"]);
+}

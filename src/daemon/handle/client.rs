@@ -150,9 +150,9 @@ impl GatewayHandle {
     }
 
     /// Whether a client still uses this account between two requests: its key is valid, the account serves, and the lease
-    /// of the key, if it has one, is on it.
+    /// of the key, if it has one and the client `follows` it, is on it.
     #[must_use]
-    pub fn uses_account(&self, client: &GatewayClient, provider: &str, account: AccountId) -> bool {
+    pub fn uses_account(&self, client: &GatewayClient, provider: &str, (account, follows): (AccountId, bool)) -> bool {
         if client.key.as_ref().is_some_and(|key| !key.is_valid(clock::now().wall)) {
             return false;
         }
@@ -165,7 +165,7 @@ impl GatewayHandle {
         let Some(holder) = state.key_holder(fence, process) else { return false };
         let lease = state.key_holders.get(holder).and_then(|holder| holder.lease_of(provider));
         let lease = lease.and_then(|fence| state.pool.lease(fence));
-        lease.is_none_or(|lease| lease.account == account)
+        !follows || lease.is_none_or(|lease| lease.account == account)
     }
 
     /// The agent that the client's key or lease names.

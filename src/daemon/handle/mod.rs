@@ -209,9 +209,9 @@ impl GatewayHandle {
         self.daemon.requests.turn(client.has_key().then_some(client.id))
     }
 
-    /// Waits until an account or a lease has changed in a way that may serve a request.
-    pub async fn pool_changed(&self) {
-        self.daemon.capacity_changed.notified().await;
+    /// Waits until, after this call, an account or a lease has changed in a way that may serve a request.
+    pub fn pool_changed(&self) -> impl Future<Output = ()> + '_ {
+        self.daemon.capacity_changed.notified()
     }
 
     /// The names of the accounts that there are. No e-mail address is among them.

@@ -147,6 +147,12 @@ impl RequestLease {
         report.map(|report| (report, self)).map_err(|_| UnreportedRefusal { verdict })
     }
 
+    /// Whether it was acquired for this request alone.
+    #[must_use]
+    pub fn ends_with_request(&self) -> bool {
+        self.ends_with_request
+    }
+
     /// The request is not under way on the lease's account any more.
     pub(super) fn not_under_way(&mut self) {
         if let Some(in_flight) = self.in_flight.take() {

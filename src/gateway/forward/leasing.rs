@@ -81,7 +81,7 @@ impl Forward<'_> {
             peer: &parts.peer,
             avoid,
             uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
-            turn: Some(&self.turn),
+            turn: self.turn.as_ref(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Forward<'_> {
                         self.backend.handle.request_waits(self.client, &self.route_request(&[]));
                     }
                     let over = tokio::select! {
-                        () = self.turn.called() => continue,
+                        () = self.called() => continue,
                         // an account may have come free that was limited when it began to wait
                         () = sleep(LOOK_AGAIN) => continue,
                         over = self.wait_is_over() => over,
@@ -177,6 +177,14 @@ impl Forward<'_> {
             }
             Ok(LeaseStep::Wait(_, held) | LeaseStep::InTurn(held)) => NextStep::Retry(held),
             Err(_) => NextStep::Retry(None),
+        }
+    }
+
+    /// Waits until there is room for the request.
+    async fn called(&self) {
+        match &self.turn {
+            Some(turn) => turn.called().await,
+            None => std::future::pending().await,
         }
     }
 

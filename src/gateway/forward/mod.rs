@@ -64,8 +64,8 @@ pub(super) struct Forward<'a> {
     pub(super) has_refreshed: bool,
     /// Only the account that it is leased can serve it.
     pub(super) is_bound: bool,
-    /// Its place among the requests that wait for room.
-    pub(super) turn: RequestTurn,
+    /// Its place among the requests that wait for room; without one it needs none.
+    pub(super) turn: Option<RequestTurn>,
     /// The last answer of the gateway's own asks the client to send it again.
     pub(super) comes_back: bool,
 }
@@ -121,7 +121,7 @@ impl<'a> Forward<'a> {
             service_failures: 0,
             has_refreshed: false,
             is_bound: false,
-            turn: backend.handle.turn(client),
+            turn: Some(backend.handle.turn(client)),
             comes_back: false,
         }
     }

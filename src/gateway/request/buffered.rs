@@ -14,7 +14,7 @@ use super::json_scan::JsonScan;
 use super::request_text::{MAX_SESSION_NAME, RequestText, WantedText};
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
 use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes};
-use crate::provider::{self, SESSION_HEADERS};
+use crate::provider::{self, NamedSubagent, SESSION_HEADERS};
 
 /// A client that sends nothing of an announced body for this long has lost the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,16 +109,23 @@ impl BufferedRequest {
         let body = timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(RequestReadError::Incomplete))?;
         let mut text = wanted.read(reader.scan);
         text.session = session_of(&headers).or(text.session);
-        text.subagent = provider::subagent_of(|name| headers.get(name)?.to_str().ok());
+        text.subagent = subagent_of(&headers, |_| None);
         Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
     }
 
-    /// A request that came as one message: its text, with the headers of its connection.
-    pub(crate) fn of_message(headers: HeaderMap, message: Bytes, limits: &BufferLimits, wanted: &WantedText) -> Self {
+    /// A request that came as one message: its text, with the headers of its connection; `metadata` is what it states in
+    /// place of such headers.
+    pub(crate) fn of_message<'a>(
+        (headers, metadata): (HeaderMap, impl Fn(&'static str) -> Option<&'a str>),
+        message: Bytes,
+        limits: &BufferLimits,
+        wanted: &WantedText,
+    ) -> Self {
         let mut scan = wanted.scan();
         scan.push(&message);
         let mut text = wanted.read(scan);
         text.session = session_of(&headers).or(text.session);
+        text.subagent = subagent_of(&headers, |name| metadata(name));
         let mut share = BufferShare::empty(&limits.budget);
         let sends_left = (!share.grow(message.len() as u64, limits.total)).then_some(1);
         let body =
@@ -229,6 +236,11 @@ impl BufferedRequest {
         let length = length.unwrap_or(before).saturating_sub(before) + start.len() as u64;
         Ok(Some(RewrittenBody { start, length, share }))
     }
+}
+
+/// The sub-agent that a request is of, by what it states, or else by its headers.
+fn subagent_of<'a>(headers: &'a HeaderMap, stated: impl Fn(&'static str) -> Option<&'a str>) -> Option<NamedSubagent> {
+    provider::subagent_of(|name| stated(name).or_else(|| headers.get(name)?.to_str().ok()))
 }
 
 /// The session that a vendor's agent names in a header.

@@ -55,6 +55,8 @@ pub(in crate::gateway) struct AcceptedSocket {
     pub(super) upgrade: UpgradeRequest,
     pub(super) origin: SocketOrigin,
     pub(super) keyed: KeyedRequest,
+    /// The upstream's account is that of the lease of the client's key.
+    pub(super) follows_lease: bool,
 }
 
 impl WebSocketRequest {
@@ -94,11 +96,15 @@ impl WebSocketRequest {
         mut keyed: KeyedRequest,
     ) -> (Response<ClientBody>, Option<Box<AcceptedSocket>>) {
         let upgrade = upgrade_request(&request);
+        let is_subagents = request.buffered.text.subagent.is_some();
         let client = origin.client.clone();
         let mut forward = Forward::new(backend, &client, request, config);
         forward.patience.waits_at_most(OPENING_WAIT);
+        // the model is not asked: it takes no place of a request, and waits for none
+        forward.turn = None;
         let mut end = forward.try_accounts(&mut OpeningTransport(&upgrade), &mut keyed).await;
         let (mut upstream, mut name, mut of_upstream) = (None, None, HeaderMap::new());
+        let mut follows_lease = false;
         match &mut end {
             ForwardEnd::Served(lease, account, head, ..) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 match UpstreamSocket::of(head, &upgrade.headers, account).await {
@@ -109,6 +115,7 @@ impl WebSocketRequest {
                     }
                 }
                 lease.report_limits(&limit_headers(&head.headers));
+                follows_lease = !is_subagents && !lease.ends_with_request();
                 name = Some(account.name.clone());
                 of_upstream = std::mem::take(&mut head.headers);
             }
@@ -127,7 +134,7 @@ impl WebSocketRequest {
         }
         keyed.key_use = None;
         let response = signed(accepted(&self.accept, &of_upstream), name.as_deref(), attempts);
-        let socket = AcceptedSocket { on_upgrade: self.on_upgrade, upstream, upgrade, origin, keyed };
+        let socket = AcceptedSocket { on_upgrade: self.on_upgrade, upstream, upgrade, origin, keyed, follows_lease };
         (response, Some(Box::new(socket)))
     }
 }

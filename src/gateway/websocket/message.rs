@@ -18,12 +18,19 @@ pub(super) struct ClientMessage<'a> {
     /// The response that a turn continues.
     #[serde(borrow)]
     pub(super) previous_response_id: Option<Cow<'a, str>>,
+    /// What a request over HTTP says in headers.
+    client_metadata: Value,
 }
 
 impl<'a> ClientMessage<'a> {
     /// Reads a message; one that is no JSON object says nothing.
     pub(super) fn read(text: &'a str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// What it states in place of a header.
+    pub(super) fn metadata(&self, name: &str) -> Option<&str> {
+        self.client_metadata.get(name)?.as_str()
     }
 
     /// Whether it begins a turn.

@@ -40,6 +40,8 @@ pub(in crate::gateway) struct SocketRelay<'a> {
     watch: Arc<ConnectionWatch>,
     /// Turns true when the gateway ends.
     stop: watch::Receiver<bool>,
+    /// The upstream's account is that of the lease of the client's key, not of a sub-agent's or of one request.
+    pub(super) follows_lease: bool,
     /// Messages of the client that came during a turn.
     pub(super) waiting: VecDeque<Message>,
 }
@@ -63,12 +65,13 @@ impl<'a> SocketRelay<'a> {
         watch: Arc<ConnectionWatch>,
         stop: watch::Receiver<bool>,
     ) {
-        let AcceptedSocket { on_upgrade, upstream, upgrade, origin, keyed } = *accepted;
+        let AcceptedSocket { on_upgrade, upstream, upgrade, origin, keyed, follows_lease } = *accepted;
         let Ok(stream) = on_upgrade.await else { return };
         let max_message = usize::try_from(config().gateway.max_body).unwrap_or(usize::MAX);
         let client = socket(stream, Role::Server, max_message).await;
         let waiting = VecDeque::new();
-        let mut relay = Self { backend, config, origin, upgrade, client, upstream, keyed, watch, stop, waiting };
+        let mut relay =
+            Self { backend, config, origin, upgrade, client, upstream, keyed, watch, stop, follows_lease, waiting };
         relay.watch.turn_ended();
         let end = relay.serve().await;
         relay.close(end).await;
@@ -97,7 +100,7 @@ impl<'a> SocketRelay<'a> {
                 return Ok(text);
             }
         }
-        let account = self.upstream.as_ref().map(|upstream| upstream.account).filter(|account| self.uses(*account));
+        let used = self.upstream.as_ref().map(|upstream| (upstream.account, self.follows_lease));
         loop {
             if *self.stop.borrow() {
                 return Err(SocketEnd::Close(RECONNECT, "lessor restarts"));
@@ -117,7 +120,7 @@ impl<'a> SocketRelay<'a> {
                 }
                 _ = self.stop.changed() => None,
                 () = sleep(IDLE_TIMEOUT) => return Err(SocketEnd::Close(CloseCode::Normal, "no turn for an hour")),
-                () = lease_moves(self.backend, &self.origin, &self.upgrade, account) => {
+                () = lease_moves(self.backend, &self.origin, &self.upgrade, used) => {
                     return Err(SocketEnd::Close(RECONNECT, "the account has changed"));
                 }
             };
@@ -131,10 +134,6 @@ impl<'a> SocketRelay<'a> {
                 None => {}
             }
         }
-    }
-
-    fn uses(&self, account: AccountId) -> bool {
-        self.backend.handle.uses_account(&self.origin.client, &self.upgrade.route.provider, account)
     }
 
     /// A message of the client between two turns: the text of one that begins a turn.
@@ -208,14 +207,21 @@ impl<'a> SocketRelay<'a> {
     }
 }
 
-/// Waits until an idle socket's client does not use this account any more.
-async fn lease_moves(backend: &Backend, origin: &SocketOrigin, upgrade: &UpgradeRequest, account: Option<AccountId>) {
-    let Some(account) = account else { return std::future::pending().await };
+/// Waits until an idle socket's client does not use this account any more; `used` says whether it follows its lease.
+async fn lease_moves(
+    backend: &Backend,
+    origin: &SocketOrigin,
+    upgrade: &UpgradeRequest,
+    used: Option<(AccountId, bool)>,
+) {
+    let Some(used) = used else { return std::future::pending().await };
     loop {
-        backend.handle.pool_changed().await;
+        // a change during the last turn is found, and one after that look is not missed
+        let changed = backend.handle.pool_changed();
         sleep(SETTLING).await;
-        if !backend.handle.uses_account(&origin.client, &upgrade.route.provider, account) {
+        if !backend.handle.uses_account(&origin.client, &upgrade.route.provider, used) {
             return;
         }
+        changed.await;
     }
 }

@@ -23,15 +23,17 @@ use crate::gateway::waiting::now;
 
 /// The most messages of a client that wait while a turn is under way; further ones are not read.
 const MOST_WAITING: usize = 16;
+/// No more are read, either, when those that wait have so many bytes.
+const MOST_WAITING_BYTES: usize = 1 << 20;
 
 impl SocketRelay<'_> {
     /// Serves one turn.
     pub(super) async fn turn(&mut self, text: Utf8Bytes) -> Result<(), SocketEnd> {
         let config = (self.config)();
-        let request = self.request(&text, &config);
-        let is_continued = request.1;
+        let (request, is_continued) = self.request(&text, &config);
+        let is_subagents = request.buffered.text.subagent.is_some();
         let client = self.origin.client.clone();
-        let mut forward = Forward::new(self.backend, &client, request.0, &config);
+        let mut forward = Forward::new(self.backend, &client, request, &config);
         let mut transport = TurnTransport { upgrade: &self.upgrade, upstream: &mut self.upstream, text, is_continued };
         let end = tokio::select! {
             end = forward.try_accounts(&mut transport, &mut self.keyed) => end,
@@ -43,6 +45,7 @@ impl SocketRelay<'_> {
         };
         match end {
             ForwardEnd::Served(lease, account, _, first, ()) => {
+                self.follows_lease = !is_subagents && !lease.ends_with_request();
                 forward.note_served();
                 let observed = forward.observed(&account, StatusCode::OK);
                 let observer = TurnObserver::new(&self.upgrade.route.provider, observed, lease, &first);
@@ -53,6 +56,8 @@ impl SocketRelay<'_> {
                 self.refuse(*refused, observed).await
             }
             ForwardEnd::Answer(response) => {
+                // it waits for no room any more, however slowly its client reads
+                drop(forward);
                 let (head, body) = response.into_parts();
                 self.backend.handle.all_saved().await;
                 let body = body.into_complete().unwrap_or_default();
@@ -94,11 +99,13 @@ impl SocketRelay<'_> {
             RecordedSource { client: client.clone(), peer: peer.clone(), cut: cut.clone(), received_at: now() };
         let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&route.provider, &route.path));
         let wanted = WantedText::of(&route.provider, &route.path);
-        let mut buffered = BufferedRequest::of_message(headers.clone(), text.clone().into(), &limits, &wanted);
-        let previous = ClientMessage::read(text).previous_response_id;
+        let message = ClientMessage::read(text);
+        let said = (headers.clone(), |name| message.metadata(name));
+        let mut buffered = BufferedRequest::of_message(said, text.clone().into(), &limits, &wanted);
+        let previous = message.previous_response_id.as_deref();
         let has_created = |id: &str| self.upstream.as_ref().is_some_and(|upstream| upstream.has_created(id));
         let previous = previous.filter(|id| has_created(id));
-        if let Some(previous) = &previous {
+        if let Some(previous) = previous {
             // its client can do without it: it sends the whole conversation on another connection
             buffered.text.stored_ids.retain(|id| id != previous);
         }
@@ -150,7 +157,7 @@ impl SocketRelay<'_> {
             }
         }
         loop {
-            let may_read = self.waiting.len() < MOST_WAITING;
+            let may_read = may_wait(&self.waiting);
             let Some(upstream) = &mut self.upstream else { return Err(SocketEnd::AsUpstream(None)) };
             tokio::select! {
                 biased;
@@ -211,9 +218,14 @@ impl SocketRelay<'_> {
     }
 }
 
+/// Whether there is room for another message.
+fn may_wait(waiting: &VecDeque<Message>) -> bool {
+    waiting.len() < MOST_WAITING && waiting.iter().map(Message::len).sum::<usize>() < MOST_WAITING_BYTES
+}
+
 /// Keeps what the client sends while its turn waits for an account, until it closes its socket.
 async fn keep_messages(client: &mut SocketStream, waiting: &mut VecDeque<Message>) -> SocketMessage {
-    while waiting.len() < MOST_WAITING {
+    while may_wait(waiting) {
         match next_message(client).await {
             SocketMessage::Message(message @ (Message::Text(_) | Message::Binary(_))) => waiting.push_back(message),
             // the library has answered a ping
