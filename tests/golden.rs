@@ -763,6 +763,7 @@ fn event() -> EventInfo {
         scope: text("pool"),
         until: Some(1_790_000_000_000),
         state: text("limited"),
+        subagent: text("agent-1"),
         ..EventInfo::default()
     }
 }

@@ -237,3 +237,44 @@ fn an_agent_with_the_credential_of_a_lease_itself_states_windows_of_its_account_
     assert_eq!((&after["account"]["label"] == label, &after["learnt"]), (false, &json!(false)), "{after}");
     assert_eq!(usage(&gateway, label), used(0.42));
 }
+
+#[test]
+fn impossible_statements_are_answered_and_not_learnt() {
+    let gateway = gateway();
+    let account = ask(&gateway, &gateway.key, "s");
+    let link = json!({ "key": gateway.key });
+    for windows in [
+        vec![window("five_hour", -1.0, now() + HOUR)],
+        vec![window("five_hour", f64::MAX, now() + HOUR)],
+        vec![window("five_hour", 50.0, u64::MAX)],
+        vec![window("five_hour", 50.0, 0)],
+        vec![window("", 50.0, now() + HOUR), window(&"x".repeat(100_000), 50.0, now() + HOUR)],
+        vec![window("ten_year", 50.0, now() + HOUR); 2_000],
+    ] {
+        let answer = report(&gateway, "s", link.clone(), &windows);
+        assert_eq!((&answer["learnt"], &answer["account"]["label"]), (&json!(false), &json!(account)), "{answer}");
+    }
+    for more in [json!({ "pid": 0 }), json!({ "pid": u32::MAX }), json!({ "key": "x".repeat(100_000) })] {
+        let answer = report(&gateway, &"s".repeat(100_000), more, &[window("five_hour", 50.0, now() + HOUR)]);
+        assert_eq!((&answer["learnt"], &answer["account"]), (&json!(false), &json!(null)), "{answer}");
+    }
+    let mut client = gateway.home.client();
+    for wrong in [
+        json!({ "session": "s", "windows": [{ "name": "five_hour", "used_percentage": "50" }] }),
+        json!({ "session": "s", "read_at": -1 }),
+        json!({ "session": "s", "pid": -1 }),
+        json!({ "session": 5 }),
+        json!({ "sessions": "s" }),
+    ] {
+        assert_eq!(client.refused("session.report", wrong.clone()), "bad_request", "{wrong}");
+    }
+    assert!(usage(&gateway, &account).is_empty());
+    // a time far in the future counts as now
+    let ahead = json!({ "key": gateway.key, "read_at": u64::MAX });
+    assert_eq!(report(&gateway, "s", ahead, &[window("five_hour", 50.0, now() + HOUR)])["learnt"], true);
+    assert_eq!(report(&gateway, "s", link, &[window("five_hour", 70.0, now() + HOUR)])["learnt"], false, "it is older");
+    for name in ["", "none", &"x".repeat(100_000), "\u{1b}[2J"] {
+        let kind = client.refused("account.reset", json!({ "account": name }));
+        assert!(["unknown_account", "bad_request"].contains(&kind.as_str()), "{kind}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::harness::{TestGateway, messages};
+use crate::harness::{TestGateway, messages, request};
 use crate::support::{reference, wait_until};
 use crate::upstream::{Upstream, respond};
 
@@ -89,7 +89,7 @@ fn one_key_serves_every_provider_of_a_run() {
     let (lease, key) = gateway.lease(&mut client);
     for _ in 0..2 {
         let headers = format!("authorization: Bearer {key}\r\n");
-        let request = crate::harness::request("POST /openai/v1/chat/completions", &headers, r#"{"model":"gpt-5"}"#);
+        let request = request("POST /openai/v1/chat/completions", &headers, r#"{"model":"gpt-5"}"#);
         assert_eq!(gateway.http_client().send(&request).header("x-lessor-account"), Some("o"));
     }
     let count = |client: &mut crate::support::Client| client.call("lease.list", json!({})).as_array().unwrap().len();
@@ -103,7 +103,7 @@ fn a_session_stays_on_its_account() {
     let gateway = TestGateway::new("abcd", Upstream::by_key(|_| (200, "", "{}")));
     let ask = |session: &str| {
         let headers = format!("x-api-key: {}\r\nx-claude-code-session-id: {session}\r\n", gateway.key);
-        let request = crate::harness::request("POST /anthropic/v1/messages", &headers, "{}");
+        let request = request("POST /anthropic/v1/messages", &headers, "{}");
         gateway.http_client().send(&request).header("x-lessor-account").unwrap().to_owned()
     };
     let first: Vec<String> = ["s1", "s2", "s3"].map(&ask).to_vec();
@@ -246,4 +246,41 @@ fn a_request_waits_for_a_token_that_is_late() {
     http.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     send.send(()).unwrap();
     assert_eq!(http.receive().status(), 200);
+}
+
+/// `lessor run -p anthropic,openai`: each lease may have moved before the daemon is restarted, the first one or both.
+#[test]
+fn the_key_of_two_leases_serves_both_providers_after_a_restart() {
+    let config = "[leases]\ngrace = \"0s\"\n";
+    let mut gateway = TestGateway::with(config, "ab", Upstream::by_key(|_| (200, "", "{}")));
+    ["c", "d"].iter().for_each(|label| gateway.add("openai", "api_key", label));
+    let mut client = gateway.home.client();
+    let bind = json!({ "pid": std::process::id() });
+    let acquire = |client: &mut crate::support::Client, provider: &str| {
+        client.call("lease.acquire", json!({ "provider": provider, "bind": bind, "credential": false }))
+    };
+    let leases = ["anthropic", "openai"].map(|provider| acquire(&mut client, provider));
+    let key = client.call("gateway.key", json!({ "lease": leases[0]["lease"] }))["key"].as_str().unwrap().to_owned();
+    let ask = |gateway: &TestGateway, path: &str| {
+        let headers = format!("x-api-key: {key}\r\n");
+        let answer = gateway.http_client().send(&request(&format!("POST {path}"), &headers, r#"{"model":"m"}"#));
+        assert_eq!(answer.status(), 200, "{path}: {answer:?}");
+        answer.header("x-lessor-account").unwrap().to_owned()
+    };
+    let both = |gateway: &TestGateway| {
+        ["/anthropic/v1/messages", "/openai/v1/chat/completions"].map(|path| ask(gateway, path))
+    };
+    assert_eq!(both(&gateway), [&leases[0], &leases[1]].map(crate::support::label));
+    for moved in ["anthropic", "openai", "anthropic"] {
+        let held = gateway.home.client().call("lease.list", json!({}));
+        let lease = held.as_array().unwrap().iter().find(|lease| lease["provider"] == moved).unwrap()["lease"].clone();
+        gateway.home.client().call("lease.move", json!({ "lease": lease }));
+        let before = both(&gateway);
+        gateway.home.kill();
+        gateway.home.start();
+        gateway.connect();
+        assert_eq!(both(&gateway), before, "after a move of the {moved} lease");
+        let held = gateway.home.client().call("lease.list", json!({}));
+        assert_eq!(held.as_array().unwrap().len(), 2, "{held:#}");
+    }
 }

@@ -345,3 +345,61 @@ fn the_requests_of_one_key_wait_when_as_many_are_under_way_and_another_key_s_do_
     (0..5).for_each(|_| held.send.send(()).unwrap());
     sent.iter_mut().for_each(|http| assert_eq!(http.receive().status(), 200));
 }
+
+#[test]
+fn the_lease_of_a_run_is_the_one_that_is_moved_by_its_process_and_a_sub_agents_events_say_so() {
+    let upstream = Upstream::start(|message, stream| {
+        let is_refused = message.header("x-claude-code-agent-id").is_some() && message.key() == "k-b";
+        if is_refused { respond(stream, 429, "retry-after: 3600\r\n", LIMITED) } else { respond(stream, 200, "", "{}") }
+    });
+    let gateway = TestGateway::with(&config("spread"), "abc", upstream);
+    let mut client = gateway.home.client();
+    let mut events = gateway.home.client();
+    events.call("events.subscribe", json!({ "kinds": ["lease.moved"] }));
+    let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "bind": { "pid": std::process::id() } }));
+    let key = client.call("gateway.key", json!({ "lease": lease["lease"] }))["key"].as_str().unwrap().to_owned();
+    let ids = ["1", "2", "3", "4"];
+    let on = ids.map(|id| ask(&gateway, &key, id));
+    let moved = client.call("lease.move", json!({ "pid": std::process::id(), "to": "c" }));
+    assert_eq!((&moved["from"]["label"], &moved["to"]["label"]), (&lease["account"]["label"], &json!("c")));
+    assert_eq!(ids.map(|id| ask(&gateway, &key, id)), on, "the sub-agents stay");
+    assert_eq!(account(&gateway.http_client().send(&of(&key, None))), "c");
+    let (mut of_run, mut of_subagents) = (0, 0);
+    while of_run == 0 {
+        let event = events.receive().unwrap()["params"].clone();
+        *(if event["subagent"].is_null() { &mut of_run } else { &mut of_subagents }) += 1;
+    }
+    assert!(of_subagents > 0, "those that began on b were moved before");
+}
+
+#[test]
+fn after_a_restart_the_key_of_a_run_serves_it_and_its_sub_agents_and_no_lease_is_left_over() {
+    let mut gateway = TestGateway::with(&config("spread"), "abc", Upstream::by_key(|_| (200, "", "{}")));
+    let mut client = gateway.home.client();
+    let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "bind": { "pid": std::process::id() } }));
+    let key = client.call("gateway.key", json!({ "lease": lease["lease"] }))["key"].as_str().unwrap().to_owned();
+    let ids = ["1", "2", "3"];
+    let on = ids.map(|id| ask(&gateway, &key, id));
+    for is_killed in [false, true] {
+        if is_killed {
+            gateway.home.kill();
+            gateway.home.start();
+            gateway.connect();
+        } else {
+            gateway.home.client().restart(60_000);
+        }
+        let mut client = gateway.home.client();
+        assert_eq!(leases(&mut client).len(), 1, "the run's, which alone is stored");
+        assert_eq!(ids.map(|id| ask(&gateway, &key, id)), on, "killed: {is_killed}");
+        assert_eq!(account(&gateway.http_client().send(&of(&key, None))), lease["account"]["label"].as_str().unwrap());
+        assert_eq!(leases(&mut client).len(), 4);
+        let to = json!({ "pid": std::process::id(), "to": lease["account"]["id"] });
+        let answer = client.ask("lease.move", &to).to_string();
+        assert!(answer.contains(" already"), "the run's lease is the one that is meant: {answer}");
+    }
+    let mut client = gateway.home.client();
+    let run = lease_of_run(&mut client)["lease"].clone();
+    client.call("lease.release", json!({ "lease": run }));
+    assert!(leases(&mut client).is_empty());
+    assert_eq!(gateway.http_client().send(&of(&key, Some(("1", None)))).status(), 401);
+}

@@ -98,7 +98,7 @@ pub(super) fn lease(
 /// A lease was perhaps granted in the moment in which the wait for it ended.
 fn release_crossing(client: &mut Client, process: Process, borrowed: &LeaseRow) -> Result<(), CliError> {
     for row in client.leases()? {
-        let is_own = row.holder.as_ref().is_some_and(|holder| holder.pid == process.pid);
+        let is_own = row.holder.as_ref().is_some_and(|holder| holder.pid == process.pid) && row.subagent.is_none();
         if is_own && row.provider == borrowed.provider && row.lease != borrowed.lease {
             let _ended = client.release(LeaseRef { lease: row.lease, fence: Some(row.fence) });
         }
@@ -135,6 +135,7 @@ fn offered<'a>(
     let is_its = |row: &LeaseRow| {
         row.provider == request.provider
             && row.bind == "pid"
+            && row.subagent.is_none()
             && row.holder.as_ref().is_some_and(|holder| holder.pid == outer.process().pid)
     };
     let Some(row) = leases.into_iter().find(is_its) else { return Ok(None) };

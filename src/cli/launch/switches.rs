@@ -35,9 +35,10 @@ pub(crate) fn is_printing(agent: Option<&str>, arguments: &[OsString]) -> bool {
     own.into_iter().any(|argument| is_mark(&argument))
 }
 
-/// The line for a change of the account of a lease that this process holds.
+/// The line for a change of the account of a lease that this process holds. A sub-agent's moves are none of its own.
 fn line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
-    let is_its = event.kind == MOVED && event.holder.as_ref().is_some_and(|holder| holder.pid == pid);
+    let is_held = event.holder.as_ref().is_some_and(|holder| holder.pid == pid);
+    let is_its = event.kind == MOVED && is_held && event.subagent.is_none();
     let (Some(from), Some(to)) = (event.from.as_ref().filter(|_| is_its), &event.account) else { return None };
     let (from, to) = (name(from), name(to));
     let why = match (event.reason.as_deref(), event.until) {
@@ -142,6 +143,8 @@ mod tests {
         assert_eq!(text("server_error", None).unwrap(), "lessor: work: server error: now on ho\\u{1b}me");
         assert_eq!(text("turn", None), None);
         assert_eq!(line(&event("requested", None), 8, 0), None, "of another process");
+        let of_subagent = EventInfo { subagent: Some("x".to_owned()), ..event("quota_exhausted", None) };
+        assert_eq!(line(&of_subagent, 7, 0), None, "of a sub-agent");
     }
 
     #[test]

@@ -104,9 +104,11 @@ fn agent_link(
     if agent.is_some() { AgentLink::Foreign } else { AgentLink::SessionOnly }
 }
 
-/// The leases that are bound to a process.
+/// The leases that are bound to a process, without those of its sub-agents.
 fn leases_of(state: &State, provider: &str, process: Process) -> Vec<Fence> {
-    let is_of_it = |lease: &&Lease| lease.bind.process() == Some(process) && *lease.target.provider == *provider;
+    let is_of_it = |lease: &&Lease| {
+        lease.bind.process() == Some(process) && *lease.target.provider == *provider && lease.subagent.is_none()
+    };
     state.pool.leases().filter(is_of_it).map(|lease| lease.fence).collect()
 }
 

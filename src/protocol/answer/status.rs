@@ -319,4 +319,6 @@ pub struct EventInfo {
     pub request: Option<Box<RequestRow>>,
     /// Of `usage.updated`: the quota windows as they were read then, rates left out.
     pub usage: Option<Vec<UsageInfo>>,
+    /// Of the lease of a sub-agent: its id within the run, whose process holds the lease.
+    pub subagent: Option<String>,
 }

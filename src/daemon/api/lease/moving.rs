@@ -129,11 +129,16 @@ fn by_id(state: &State, id: &str) -> Result<Fence, ErrorInfo> {
 fn by_process(state: &State, pid: u32, to: Option<AccountId>, above: Option<&Ancestry>) -> Result<Fence, ErrorInfo> {
     let provider = to.and_then(|to| state.pool.account(to)).map(|account| account.record.provider.as_str());
     let of = |process: u32| -> Vec<&Lease> {
+        // those of its sub-agents have ids
         let is_its = |lease: &&Lease| {
             let holder = lease.bind.process().or(lease.holder.process);
-            holder.is_some_and(|holder| holder.pid == process)
+            holder.is_some_and(|holder| holder.pid == process) && lease.subagent.is_none()
         };
-        let held: Vec<&Lease> = state.pool.leases().filter(is_its).collect();
+        let mut held: Vec<&Lease> = state.pool.leases().filter(is_its).collect();
+        // one that ends with a request of the process is beside its own
+        if held.iter().any(|lease| !ends_with_request(lease)) {
+            held.retain(|lease| !ends_with_request(lease));
+        }
         // of several leases, the account says which one is meant
         let fitting: Vec<&Lease> =
             held.iter().copied().filter(|lease| provider.is_none_or(|name| *lease.target.provider == *name)).collect();

@@ -72,6 +72,7 @@ impl RecordedEvent {
             event.label = text(lease.label.as_deref());
             event.session = text(lease.session.as_deref());
             event.agent = text(lease.agent.as_deref());
+            event.subagent = lease.subagent.as_ref().map(|subagent| subagent.id.to_string());
         }
         NamedEvent { event, holder: lease.and_then(|lease| lease.holder.process) }
     }
