@@ -10,6 +10,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
 };
+use rustls::RootCertStore;
+use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier as _};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -106,6 +109,32 @@ fn issue_for(names: &[&str], now: Wall) -> Result<IssuedCertificate, rcgen::Erro
     issued
 }
 
+impl IssuedCertificate {
+    /// Checks that clients which trust the CA accept the certificate for as long as it is said to be valid.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let is_accepted = |at: Wall| accepts(&self.ca, &self.certificate, LOOPBACK_NAME, at.0);
+        is_accepted(self.valid_from).and_then(|()| is_accepted(self.valid_until))
+    }
+}
+
+/// What a client says that trusts `ca` and is shown the certificate as this server, so many ms after 1970.
+fn accepts(ca: &str, certificate: &str, name: &str, at: u64) -> Result<(), String> {
+    let invalid = |error: &dyn std::fmt::Debug| format!("{error:?}");
+    let read = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| invalid(&error));
+    let mut roots = RootCertStore::empty();
+    roots.add(read(ca)?).map_err(|error| invalid(&error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.into()).build();
+    let verifier = verifier.map_err(|error| invalid(&error))?;
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| invalid(&error))?;
+    let at = UnixTime::since_unix_epoch(Duration::from_millis(at));
+    let verified = verifier.verify_server_cert(&read(certificate)?, &[], &name, &[], at);
+    verified.map(drop).map_err(|error| invalid(&error))
+}
+
 fn whole_second(at: u64) -> Wall {
     Wall(at / 1000 * 1000)
 }
@@ -123,22 +152,6 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{RootCertStore, client::WebPkiServerVerifier};
-
-    /// What a client says that trusts `ca` and is shown the certificate as this server, so many ms after 1970.
-    fn accepts(ca: &str, certificate: &str, name: &str, at: u64) -> Result<(), String> {
-        use rustls::client::danger::ServerCertVerifier as _;
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
-        let provider = rustls::crypto::ring::default_provider();
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.into()).build().unwrap();
-        let shown = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let (name, at) = (ServerName::try_from(name.to_owned()).unwrap(), Duration::from_millis(at));
-        let verified = verifier.verify_server_cert(&shown, &[], &name, &[], UnixTime::since_unix_epoch(at));
-        verified.map(drop).map_err(|error| format!("{error:?}"))
-    }
 
     const NOW: u64 = 1_796_000_000_123;
 

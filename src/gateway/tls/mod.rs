@@ -66,6 +66,18 @@ impl KeptCertificates {
         Ok(Self { current, next })
     }
 
+    /// Checks what was read.
+    ///
+    /// # Errors
+    /// When one of them cannot be shown, or not trusted.
+    fn check(&self) -> Result<(), String> {
+        for issued in [&self.current].into_iter().chain(&self.next) {
+            server_config(issued)?;
+            issued.check()?;
+        }
+        Ok(())
+    }
+
     /// The CAs that clients should trust, the one of the shown certificate first.
     fn authorities(&self) -> String {
         let next = self.next.as_ref().map(|next| next.ca.as_str());
@@ -88,7 +100,12 @@ impl TlsCertificates {
     /// When it cannot be made or stored.
     pub(super) fn open(directory: &Path, now: Wall) -> Result<Self, TlsError> {
         let files = TlsFiles::in_directory(directory)?;
-        let before = files.read();
+        let before = files.read().filter(|kept| {
+            let unusable = kept.check().err();
+            let path = files.certificates.display();
+            unusable.iter().for_each(|why| tracing::warn!("another certificate for TLS is made: {path}: {why}"));
+            unusable.is_none()
+        });
         let kept = KeptCertificates::at(now, before.as_ref())?;
         if before.as_ref() != Some(&kept) {
             files.save(&kept)?;
@@ -180,6 +197,27 @@ mod tests {
         assert_eq!(open().kept, first.kept);
         assert!(first.files.ca.exists());
         std::fs::write(&first.files.certificates, "{").unwrap();
-        assert_ne!(open().kept, first.kept);
+        let mut kept = open().kept;
+        assert_ne!(kept, first.kept);
+        // a file that can be read, with what cannot be shown, or not trusted
+        for (old, new) in [("BEGIN PRIVATE", "BEGIN X"), ("BEGIN CERTIFICATE", "BEGIN X")] {
+            let text = std::fs::read_to_string(&first.files.certificates).unwrap();
+            assert!(text.contains(old));
+            std::fs::write(&first.files.certificates, text.replacen(old, new, 1)).unwrap();
+            let replaced = open().kept;
+            assert_ne!(replaced, kept, "{old}");
+            kept = replaced;
+        }
+        let others = KeptCertificates::at(Wall(START), None).unwrap().current;
+        for damaged in [
+            IssuedCertificate { key: others.key.clone(), ..kept.current.clone() },
+            IssuedCertificate { ca: others.ca.clone(), ..kept.current.clone() },
+            IssuedCertificate { valid_until: Wall(START + 4000 * DAY), ..kept.current.clone() },
+        ] {
+            let damaged = KeptCertificates { current: damaged, next: None };
+            first.files.save(&damaged).unwrap();
+            assert_ne!(open().kept, damaged);
+            assert_eq!(open().kept, open().kept);
+        }
     }
 }
