@@ -128,6 +128,11 @@ fn requests_before_the_end_of_the_input_are_answered_and_nonsense_ends_nothing()
     for nothing in ["", "\n", "nonsense\n"] {
         home.feed(&["mcp"], nothing).ok();
     }
+    let too_long = format!("{}\n", "x".repeat(3 << 20));
+    let listed = message(4, "tools/list", json!({}));
+    let done = home.feed(&["mcp"], &(input + &too_long + &listed + &too_long + too_long.trim_end())).ok();
+    let answers = |part: &str| done.out.lines().filter(|line| line.contains(part)).count();
+    assert_eq!((answers("1048576 bytes"), answers("\"id\":4")), (2, 1), "{}", done.out);
     home.run(&["mcp", "--json"]).exits(2).complains("no JSON document");
 }
 

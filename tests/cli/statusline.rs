@@ -46,6 +46,10 @@ fn without_a_daemon_it_shows_what_it_was_fed_and_starts_none() {
     let odd =
         json!({ "rate_limits": { "five_hour": { "used_percentage": "17" }, "seven_day": { "used_percentage": 5 } } });
     assert_eq!(line(&home, &odd.to_string()), "7d 5 %\n");
+    for impossible in [-1.0, 1e300] {
+        let odd = json!({ "rate_limits": { "five_hour": { "used_percentage": impossible } } });
+        assert_eq!(line(&home, &odd.to_string()), "");
+    }
     let over = json!({ "rate_limits": { "five_hour": { "used_percentage": 5, "resets_at": 1 } } });
     assert_eq!(line(&home, &over.to_string()), "", "a window that has been reset says nothing");
     let endless = " ".repeat(3 << 20) + &input().to_string();

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, JsonObject, ListToolsResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ErrorCode, Implementation, JsonObject, ListToolsResult,
     PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
@@ -225,7 +225,10 @@ fn read_input(mut to: DuplexStream, runtime: &Handle, open: &OpenRequests) {
         let mut line = Vec::new();
         match stdin.by_ref().take(MAX_MESSAGE).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => break,
-            Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 == MAX_MESSAGE => break,
+            Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 == MAX_MESSAGE => {
+                let is_whole = skip_line(&mut stdin) && refuse_long().is_ok();
+                if is_whole { continue } else { break }
+            }
             Ok(_) => {}
         }
         if line.last() != Some(&b'\n') {
@@ -242,6 +245,30 @@ fn read_input(mut to: DuplexStream, runtime: &Handle, open: &OpenRequests) {
     while !open.are_answered() && Instant::now() < until {
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Reads the rest of a line, without keeping it; answers whether the line has an end.
+fn skip_line(input: &mut impl BufRead) -> bool {
+    loop {
+        let Ok(read) = input.fill_buf() else { return false };
+        if read.is_empty() {
+            return false;
+        }
+        let (end, length) = (memchr::memchr(b'\n', read), read.len());
+        input.consume(end.map_or(length, |end| end + 1));
+        if end.is_some() {
+            return true;
+        }
+    }
+}
+
+/// The answer to a message that is too long to be read, also for its id.
+fn refuse_long() -> io::Result<()> {
+    let message = format!("a message must not be larger than {MAX_MESSAGE} bytes");
+    let error = serde_json::json!({ "code": ErrorCode::INVALID_REQUEST.0, "message": message });
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error }))?;
+    stdout.flush()
 }
 
 /// Whether a message gets an answer.

@@ -2,6 +2,7 @@
 //! input of another version, or with none.
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::ops::RangeInclusive;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -29,6 +30,8 @@ const MAX_OUTPUT: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// The windows that are shown, as Claude Code calls them, and their short names.
 const WINDOWS: [(&str, &str); 2] = [("five_hour", "5h"), ("seven_day", "7d")];
+/// How much of a window can be used, in percent; what states more, or less than nothing, has another meaning.
+const MOST_USED: RangeInclusive<f64> = 0.0..=200.0;
 /// The variables that can hold a gateway key. Claude Code hides the last one from its children.
 const KEYS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
 
@@ -99,7 +102,7 @@ impl AgentInput {
             let window = document.get("rate_limits")?.get(name)?;
             Some(AgentWindow {
                 name: (*name).to_owned(),
-                used_percentage: window.get("used_percentage")?.as_f64()?,
+                used_percentage: window.get("used_percentage")?.as_f64().filter(|used| MOST_USED.contains(used))?,
                 resets_at: window.get("resets_at").and_then(epoch_ms),
             })
         });
