@@ -35,7 +35,7 @@ pub(crate) fn is_printing(agent: Option<&str>, arguments: &[OsString]) -> bool {
     own.into_iter().any(|argument| is_mark(&argument))
 }
 
-/// The line for a change of the account of a lease that this process holds. A sub-agent's moves are none of its own.
+/// The line for a change of the account of a lease that this process holds. The moves of a sub-agent do not count.
 fn line(event: &EventInfo, pid: u32, now: u64) -> Option<String> {
     let is_held = event.holder.as_ref().is_some_and(|holder| holder.pid == pid);
     let is_its = event.kind == MOVED && is_held && event.subagent.is_none();

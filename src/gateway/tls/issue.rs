@@ -110,7 +110,7 @@ fn issue_for(names: &[&str], now: Wall) -> Result<IssuedCertificate, rcgen::Erro
 }
 
 impl IssuedCertificate {
-    /// Checks that clients which trust the CA accept the certificate for as long as it is said to be valid.
+    /// Checks that clients which trust the CA accept the certificate until the end of its validity.
     ///
     /// # Errors
     /// Why they do not.
