@@ -125,7 +125,7 @@ impl BufferedRequest {
         scan.push(&message);
         let mut text = wanted.read(scan);
         text.session = session_of(&headers).or(text.session);
-        text.subagent = subagent_of(&headers, |name| metadata(name));
+        text.subagent = subagent_of(&headers, metadata);
         let mut share = BufferShare::empty(&limits.budget);
         let sends_left = (!share.grow(message.len() as u64, limits.total)).then_some(1);
         let body =
@@ -239,7 +239,7 @@ impl BufferedRequest {
 }
 
 /// The sub-agent that a request is of, by what it states, or else by its headers.
-fn subagent_of<'a>(headers: &'a HeaderMap, stated: impl Fn(&'static str) -> Option<&'a str>) -> Option<NamedSubagent> {
+fn subagent_of<'s>(headers: &HeaderMap, stated: impl Fn(&'static str) -> Option<&'s str>) -> Option<NamedSubagent> {
     provider::subagent_of(|name| stated(name).or_else(|| headers.get(name)?.to_str().ok()))
 }
 

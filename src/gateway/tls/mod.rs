@@ -211,8 +211,8 @@ mod tests {
         let others = KeptCertificates::at(Wall(START), None).unwrap().current;
         for damaged in [
             IssuedCertificate { key: others.key.clone(), ..kept.current.clone() },
-            IssuedCertificate { ca: others.ca.clone(), ..kept.current.clone() },
-            IssuedCertificate { valid_until: Wall(START + 4000 * DAY), ..kept.current.clone() },
+            IssuedCertificate { ca: others.ca, ..kept.current.clone() },
+            IssuedCertificate { valid_until: Wall(START + 4000 * DAY), ..kept.current },
         ] {
             let damaged = KeptCertificates { current: damaged, next: None };
             first.files.save(&damaged).unwrap();
