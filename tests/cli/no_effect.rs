@@ -63,6 +63,14 @@ fn a_policy_refusal_names_the_command_that_allows_it() {
 }
 
 #[test]
+fn where_all_accounts_are_disabled_none_is_to_be_added() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    home.run(&["account", "disable", "work"]).ok();
+    let refused = home.run(&["run", "claude", "--", "true"]).exits(5).complains("lessor account enable");
+    assert!(!refused.err.contains("lessor import"), "{refused:?}");
+}
+
+#[test]
 fn enable_and_verify_say_whether_the_account_can_serve() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     home.run(&["account", "disable", "work"]).ok();

@@ -21,8 +21,8 @@ pub(crate) enum GatewayCommand {
     ///
     /// The name of a provider follows the URL, as in URL/anthropic.
     #[command(
-        after_help = "Examples: curl \"$(lessor gateway url)/anthropic/v1/models\" -H \"x-api-key: $KEY\"\n          \
-                      lessor gateway url --tls --json    # with the files of certificates to trust"
+        after_help = "Examples:\n  curl \"$(lessor gateway url)/anthropic/v1/models\" -H \"x-api-key: $KEY\"\n  \
+                      lessor gateway url --tls --json"
     )]
     Url(GatewayUrlArgs),
     /// Create a gateway key for a client that `run` does not start
@@ -36,10 +36,8 @@ pub(crate) enum GatewayCommand {
     #[command(after_help = "Example: lessor gateway keys")]
     Keys,
     /// Revoke gateway keys: requests with them are cut off at once
-    #[command(
-        after_help = "Examples: lessor gateway revoke 'my editor'\n          lessor gateway revoke gk_3f9c\n          \
-                      lessor gateway revoke - < file-with-the-key\n          lessor gateway revoke --unused 90d"
-    )]
+    #[command(after_help = "Examples:\n  lessor gateway revoke 'my editor'\n  lessor gateway revoke gk_3f9c\n  \
+                      lessor gateway revoke - < file-with-the-key\n  lessor gateway revoke --unused 90d")]
     Revoke(RevokeArgs),
 }
 

@@ -66,7 +66,8 @@ pub(crate) enum CliCommand {
     /// ends. By default the command reaches its provider through lessor's gateway, which continues with another
     /// account when one is rate limited. The exit code is that of the command.
     #[command(after_help = "Examples:\n  lessor run claude\n  lessor run -- codex exec 'fix the tests'\n  \
-                            lessor run -p openai -m gpt-5 -- python agent.py\n  lessor run --only work,spare claude")]
+                            lessor run -p openai -m gpt-5 -- python agent.py\n  lessor run --only work,spare claude\n  \
+                            lessor run -p anthropic,openai -- ./orchestrator")]
     Run(run::RunArgs),
     /// Print the variables of a leased account for the calling shell
     ///

@@ -52,6 +52,7 @@ pub(crate) enum AccountSubcommand {
     /// Change the settings of an account, or replace its key
     #[command(after_help = "Examples:\n  lessor account set work max_leases=2 priority=5\n  \
                             lessor account set work use=claude,codex label=\n  \
+                            lessor account set spare reserve=0.2 fallback_only=true\n  \
                             lessor account set work --api-key-stdin < key-file")]
     Set(set::AccountSetArgs),
     /// Clear the limits of an account, so that it is used again at once
