@@ -111,7 +111,8 @@ fn an_agent_starts_without_a_lessor_that_works() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace(" --provider openai", "")).unwrap();
     let done = shell(&home, &path, "opencode run x").ok();
-    done.says("real ").complains("lessor alias install opencode --provider PROVIDER");
+    let done = done.says("real ").complains("lessor alias install opencode --provider PROVIDER");
+    assert!(!done.err.contains("-p:"), "an option of `run`: {done:?}");
     // its daemon cannot start
     home.run(&["stop"]).ok();
     std::fs::write(home.path().join("config.toml"), "nonsense = 1\n").unwrap();

@@ -57,10 +57,14 @@ pub(super) fn execute(args: ShimArgs, context: &Context) -> Result<u8, CliError>
         // in daily use the agent starts even if lessor does not work; inside a run it has no account without lessor
         Err(error) if outer.is_none() && is_of_lessor(&error) => {
             let why = clean(error.message().lines().next().unwrap_or_default());
-            let remedy = match error.kind() {
-                ErrorKind::Usage if is_neutral(&agent) => format!("lessor alias install {agent} --provider PROVIDER"),
-                ErrorKind::Usage => clean(error.info.data.hint.as_deref().unwrap_or("lessor doctor")),
-                _ => "lessor doctor".to_owned(),
+            let (why, remedy) = match error.kind() {
+                // the error names an option of `run`
+                ErrorKind::Usage if is_neutral(&agent) => (
+                    format!("{agent} works with any provider"),
+                    format!("lessor alias install {agent} --provider PROVIDER"),
+                ),
+                ErrorKind::Usage => (why, clean(error.info.data.hint.as_deref().unwrap_or("lessor doctor"))),
+                _ => (why, "lessor doctor".to_owned()),
             };
             context.output.note(&format!("lessor: {why}; {agent} runs without lessor: {remedy}"));
             start_itself(&agent, &args.arguments, &[])

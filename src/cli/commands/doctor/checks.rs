@@ -97,7 +97,7 @@ fn aliases(context: &Context, findings: &mut Vec<DoctorFinding>) {
     let mut broken: Vec<(String, String, Vec<alias::AliasInfo>)> = Vec::new();
     for mut alias in aliases {
         let (Some(problem), Some(remedy)) = (alias.problem.take(), alias.remedy.take()) else { continue };
-        match broken.iter_mut().find(|(known, its, _)| (&*known, &*its) == (&problem, &remedy)) {
+        match broken.iter_mut().find(|(known, its, _)| *known == problem && *its == remedy) {
             Some((.., with_it)) => with_it.push(alias),
             None => broken.push((problem, remedy, vec![alias])),
         }
