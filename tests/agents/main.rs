@@ -49,6 +49,7 @@ fn three_at_once(task: &Task<'_>, command: impl Fn(&str) -> Vec<String>) {
     };
     let ran = wait((1..=3).map(start).collect());
     check(&fleet, &ran, 1);
+    assert_eq!(fleet.upstream.repeated(), 0, "an agent tried again: {:#?}", fleet.upstream.seen());
     assert_eq!(fleet.upstream.left(), 0, "all of the quota was used: {:#?}", fleet.upstream.seen());
 }
 

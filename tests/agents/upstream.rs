@@ -62,6 +62,8 @@ struct Record {
     pace: Duration,
     /// How many WebSockets were opened.
     sockets: u64,
+    /// Requests that a client sent again, as it says.
+    repeated: u64,
 }
 
 /// A recorded request.
@@ -109,6 +111,7 @@ impl Upstream {
             trouble: None,
             pace: Duration::ZERO,
             sockets: 0,
+            repeated: 0,
         };
         let upstream = Self { record: Arc::new(Mutex::new(record)) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -190,6 +193,9 @@ impl Upstream {
             self.gather(request.run).await;
         }
         let mut record = self.record();
+        // the SDKs of Python say so; Claude Code tries again without them
+        let again = head.headers.get("x-stainless-retry-count").is_some_and(|count| count != "0");
+        record.repeated += u64::from(again);
         let account = key.and_then(|key| record.account_of(&key));
         let (pace, window) = (record.pace, account.map_or(0, |account| record.window(account)));
         let (mut status, content_type, text) = match account {
@@ -258,6 +264,11 @@ impl Upstream {
     /// How many WebSockets were opened.
     pub fn sockets(&self) -> u64 {
         self.record().sockets
+    }
+
+    /// How many requests the SDKs of Python sent again, after a limit that they saw.
+    pub fn repeated(&self) -> u64 {
+        self.record().repeated
     }
 
     /// Holds the first requests until those of all runs have come, so that a trouble meets all of them.

@@ -15,6 +15,8 @@ const STEPS: u64 = 2;
 const AFTERWARDS: Duration = Duration::from_secs(120);
 /// `limits.max_rate_limit_wait`
 const LONGEST_WAIT: u64 = 300;
+/// No request is refused that can be served within this time.
+const BORNE: Duration = Duration::from_secs(50);
 /// After this time an agent has stopped that cannot be served.
 const STOP: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,10 @@ fn scene(kind: AgentKind, length: u64) {
     let rows: Vec<Vec<String>> = ran.iter().map(row).collect();
     let head = ["run", "outcome", "ended s", "after the end s", "requests", "429s upstream", "names time and account"];
     table(&format!("spent pool, {} s: {} with a {form}", length.as_secs(), kind.name), &head, &rows);
+    // what stops an agent is a limit that it sees, so that it is known to be counted
+    let (met, visible) = fleet.limits();
+    assert!(met > 0 && (visible > 0 || !stops), "{visible} of {met} limits reached an agent: {seen:#?}");
+    assert!(length > BORNE || visible == 0, "{visible} of {met} limits reached an agent: {seen:#?}");
     for ran in &ran {
         let text = &ran.text;
         assert!(!ran.hung, "run {} hangs: {text}", ran.run);
