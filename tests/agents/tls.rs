@@ -80,6 +80,8 @@ fn codex_has_a_chatgpt_login_by_https_and_the_user_s_own_stays() {
     let prompt = fleet.prompt(1, STEPS);
     let ran = wait(vec![(1, fleet.start("user", &[], &codex(&[], &prompt)))]);
     check(&fleet, &ran, 1);
+    // over a socket by https, one for each account
+    assert_eq!(fleet.upstream.sockets(), 2, "{:#?}", fleet.upstream.seen());
     let text = &ran[0].text;
     assert!(text.contains("provider: openai"), "it is the built-in one: {text}");
     assert!(!text.contains("rmcp") && !text.contains("certificate"), "{text}");
