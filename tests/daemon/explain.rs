@@ -29,7 +29,7 @@ fn a_forecast_counts_grantable_leases_and_names_the_next_time() {
         json!({"grantable": 0, "unshared": 0, "next_at": null, "accounts": [], "set": null})
     );
     assert_eq!(client.refused("forecast", json!({"provider": "nosuch"})), "unknown_provider");
-    assert_eq!(client.refused("forecast", json!({"provider": "anthropic", "agent": "x"})), "bad_request");
+    assert_eq!(client.refused("forecast", json!({"provider": "anthropic", "cuont": 1})), "bad_request");
 }
 
 #[test]

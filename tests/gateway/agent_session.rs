@@ -234,7 +234,7 @@ fn an_agent_with_the_credential_of_a_lease_itself_states_windows_of_its_account_
     let refused = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": 60_000 });
     assert_eq!(client.call("lease.report", refused)["action"], "switch");
     let after = state(77.0);
-    assert_eq!((&after["account"]["label"] == label, &after["learnt"]), (false, &json!(false)), "{after}");
+    assert_eq!((after["account"]["label"] == *label, &after["learnt"]), (false, &json!(false)), "{after}");
     assert_eq!(usage(&gateway, label), used(0.42));
 }
 

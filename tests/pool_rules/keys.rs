@@ -366,11 +366,11 @@ fn reserved(fixture: &mut Fixture) -> String {
 /// How many of five requests with one key begin at once, on each of two accounts.
 fn requests_of_one_key(fixture: &mut Fixture) -> String {
     let mut in_flight = InFlight::new(&fixture.pool.settings().leases);
-    let mut begin = |ticket: u64| {
+    let begin = |ticket: u64| {
         let account = id(if ticket.is_multiple_of(2) { 'a' } else { 'b' });
         in_flight.begin(TurnTicket { ticket, key: Some(1) }, account, fixture.now.mono).0
     };
-    format!("{:?}", (0..10).map(|ticket| begin(ticket)).collect::<Vec<_>>())
+    format!("{:?}", (0..10).map(begin).collect::<Vec<_>>())
 }
 
 /// Whether a sub-agent is to be with its parent.
