@@ -80,9 +80,10 @@ fn a_reset_is_shown_and_used_with_yes_only() {
     home.run(&["events"]).ok().says("account.reset");
     let key = home.feed(&["account", "add", "anthropic", "--api-key-stdin", "--label", "key"], "sk-canary").ok();
     drop(key);
-    home.run(&["account", "reset", "key", "--yes"])
-        .exits(1)
-        .complains("an account of anthropic, which has no limit resets");
+    for command in [&["account", "reset", "key", "--yes"][..], &["account", "reset", "key"]] {
+        home.run(command).exits(1).complains("an account of anthropic, which has no limit resets");
+    }
+    home.run(&["account", "reset", "work"]).exits(1).complains("work has no limit reset left");
 }
 
 /// Only a terminal is asked.

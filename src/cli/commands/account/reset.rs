@@ -21,14 +21,14 @@ pub(crate) struct AccountResetArgs {
 pub(super) fn reset(args: AccountResetArgs, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
     let AccountResetArgs { account: AccountArg { account }, yes } = args;
-    if !yes && (output.json || !prompt::can_ask()) {
-        let error = CliError::usage("using a limit reset cannot be undone, and no terminal can be asked");
-        return Err(error.hint("to use one without a question: --yes"));
-    }
     let info = context.ask(|client| client.usage(AccountRef { account: account.clone() }))?;
     // of other accounts, the daemon says why they have none
     if has_resets(&info.provider, info.api_kind()) {
         check_available(&info)?;
+        if !yes && (output.json || !prompt::can_ask()) {
+            let error = CliError::usage("using a limit reset cannot be undone, and no terminal can be asked");
+            return Err(error.hint("to use one without a question: --yes"));
+        }
         output.note(preview(&info, format::now(), output).trim_end());
         if !yes && !matches!(prompt::ask(question(&info), output)?.as_deref(), Some("y" | "yes")) {
             output.note("no reset was used");
