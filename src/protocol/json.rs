@@ -1,5 +1,8 @@
 //! JSON-RPC 2.0, one message per line.
 
+mod lease_answer;
+mod plain_call;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +38,12 @@ struct Notification<'a, P> {
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
+
 pub(super) fn parse(line: &[u8]) -> Incoming {
+    plain_call::parse(line).unwrap_or_else(|| parse_by_serde(line))
+}
+
+fn parse_by_serde(line: &[u8]) -> Incoming {
     // serde would also accept a list for a structure
     if !line.trim_ascii_start().starts_with(b"{") {
         return no_object(line);
@@ -161,11 +169,12 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
             match answer {
                 // already a JSON document
                 Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
+                Answer::Lease(info) => lease_answer::lease(info, out),
                 $(Answer::$variant(result) => value(result, out),)*
             }
         };
     }
-    write_result!(Hello Lease Done Credential Decision Leases Accounts Account Status Reloaded
+    write_result!(Hello Done Credential Decision Leases Accounts Account Status Reloaded
         Imported Exported Forecast Explained GatewayAccess Rekeyed Restarting Checked GatewayKeys RevokedKey
         History Moved PageAccess StoredClient StoredClients UsedReset AgentSession);
     out.extend_from_slice(b"}\n");
@@ -191,7 +200,7 @@ fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(part);
 }
 
-fn value(value: &impl Serialize, out: &mut Vec<u8>) {
+fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     // our own types have string keys and are written to memory: this cannot fail
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "{written:?}");

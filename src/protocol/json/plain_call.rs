@@ -1,0 +1,336 @@
+//! Reads the calls that come most often without `serde`, in the plain form in which most clients write them.
+//!
+//! What is read here is read as `serde` would. Anything else is left to it: an escape, a character that is not ASCII, a
+//! number that is not whole, a name that is not known or comes twice, a call that is refused.
+
+use crate::protocol::call::{AcquireParams, BindTo, Call, CredentialParams, LeaseRef, ReportParams};
+use crate::protocol::message::{Incoming, RequestId};
+
+/// The call of a line; `None` if it is not one of these, or not in a plain form.
+pub(super) fn parse(line: &[u8]) -> Option<Incoming> {
+    // without a branch, so that many bytes are compared at a time
+    let is_odd = line.iter().fold(false, |odd, byte| odd | !(0x20..0x7f).contains(byte) | (*byte == b'\\'));
+    if is_odd {
+        return None;
+    }
+    let mut scanner = Scanner { rest: str::from_utf8(line).ok()? };
+    let (mut has_version, mut id, mut method, mut call) = (false, None, None, None);
+    scanner.take(b'{')?;
+    loop {
+        match scanner.name()? {
+            "jsonrpc" if !has_version => has_version = (scanner.text()? == "2.0").then_some(true)?,
+            "id" if id.is_none() => id = Some(scanner.id()?),
+            "method" if method.is_none() => method = Some(scanner.text()?),
+            "params" if call.is_none() => call = Some(scanner.params(method?)?),
+            _ => return None,
+        }
+        if !scanner.goes_on()? {
+            break;
+        }
+    }
+    scanner.skip_spaces();
+    (has_version && scanner.rest.is_empty()).then_some(Incoming { id, call: Ok(call?) })
+}
+
+/// What is left of a line in ASCII, without escapes.
+struct Scanner<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Scanner<'a> {
+    fn params(&mut self, method: &str) -> Option<Call> {
+        self.take(b'{')?;
+        Some(match method {
+            "lease.acquire" => Call::Acquire(Box::new(self.acquire()?)),
+            "lease.token" => Call::Token(Box::new(self.acquire()?)),
+            "lease.release" => Call::Release(self.lease()?),
+            "lease.renew" => Call::Renew(self.lease()?),
+            "lease.report" => Call::Report(self.report()?),
+            "lease.credential" => Call::Credential(self.credential()?),
+            _ => return None,
+        })
+    }
+
+    fn acquire(&mut self) -> Option<AcquireParams> {
+        let (mut params, mut provider) = (AcquireParams::default(), None);
+        let (mut bind, mut credential, mut exclusive) = (None, None, None);
+        loop {
+            match self.name()? {
+                "provider" => once(&mut provider, self.owned_text()?)?,
+                "model" => once(&mut params.model, self.owned_text()?)?,
+                "session" => once(&mut params.session, self.owned_text()?)?,
+                "label" => once(&mut params.label, self.owned_text()?)?,
+                "agent" => once(&mut params.agent, self.owned_text()?)?,
+                "request_id" => once(&mut params.request_id, self.owned_text()?)?,
+                "wait_ms" => once(&mut params.wait_ms, self.number()?)?,
+                "ttl_ms" => once(&mut params.ttl_ms, self.number()?)?,
+                "bind" => once(&mut bind, self.bind()?)?,
+                "credential" => once(&mut credential, self.flag()?)?,
+                "exclusive" => once(&mut exclusive, self.flag()?)?,
+                _ => return None,
+            }
+            if !self.goes_on()? {
+                return Some(AcquireParams {
+                    provider: provider?,
+                    bind: bind.unwrap_or_default(),
+                    credential: credential.unwrap_or(true),
+                    exclusive: exclusive.unwrap_or_default(),
+                    ..params
+                });
+            }
+        }
+    }
+
+    fn lease(&mut self) -> Option<LeaseRef> {
+        let (mut lease, mut fence) = (None, None);
+        loop {
+            match self.name()? {
+                "lease" => once(&mut lease, self.owned_text()?)?,
+                "fence" => once(&mut fence, self.number()?)?,
+                _ => return None,
+            }
+            if !self.goes_on()? {
+                return Some(LeaseRef { lease: lease?, fence });
+            }
+        }
+    }
+
+    fn report(&mut self) -> Option<ReportParams> {
+        let (mut lease, mut params) = (None, ReportParams::default());
+        loop {
+            match self.name()? {
+                "lease" => once(&mut lease, self.owned_text()?)?,
+                "ok" => once(&mut params.ok, self.flag()?)?,
+                "status" => once(&mut params.status, self.number()?.try_into().ok()?)?,
+                "retry_after_ms" => once(&mut params.retry_after_ms, self.number()?)?,
+                _ => return None,
+            }
+            if !self.goes_on()? {
+                return Some(ReportParams { lease: lease?, ..params });
+            }
+        }
+    }
+
+    fn credential(&mut self) -> Option<CredentialParams> {
+        let (mut lease, mut force) = (None, None);
+        loop {
+            match self.name()? {
+                "lease" => once(&mut lease, self.owned_text()?)?,
+                "force" => once(&mut force, self.flag()?)?,
+                _ => return None,
+            }
+            if !self.goes_on()? {
+                return Some(CredentialParams { lease: lease?, force: force.unwrap_or_default() });
+            }
+        }
+    }
+
+    fn bind(&mut self) -> Option<BindTo> {
+        match self.text()? {
+            "connection" => Some(BindTo::Connection),
+            "ttl" => Some(BindTo::Ttl),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn skip_spaces(&mut self) {
+        while let Some(rest) = self.rest.strip_prefix(' ') {
+            self.rest = rest;
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        self.skip_spaces();
+        let first = *self.rest.as_bytes().first()?;
+        self.rest = &self.rest[1..];
+        Some(first)
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then_some(())
+    }
+
+    /// The name of a member.
+    #[inline]
+    fn name(&mut self) -> Option<&'a str> {
+        let name = self.text()?;
+        self.take(b':')?;
+        Some(name)
+    }
+
+    /// Whether another member follows.
+    #[inline]
+    fn goes_on(&mut self) -> Option<bool> {
+        match self.next()? {
+            b',' => Some(true),
+            b'}' => Some(false),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn text(&mut self) -> Option<&'a str> {
+        self.take(b'"')?;
+        let bytes = self.rest.as_bytes();
+        let mut length = 0;
+        // most are short
+        while length < NEAR && *bytes.get(length)? != b'"' {
+            length += 1;
+        }
+        if length == NEAR {
+            length += memchr::memchr(b'"', &bytes[NEAR..])?;
+        }
+        let text = &self.rest[..length];
+        self.rest = &self.rest[length + 1..];
+        Some(text)
+    }
+
+    fn owned_text(&mut self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    /// A whole number that is surely not too large.
+    #[inline]
+    fn number(&mut self) -> Option<u64> {
+        self.skip_spaces();
+        let bytes = self.rest.as_bytes();
+        let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, rest) = self.rest.split_at(length);
+        let is_written_so = (1..=MOST_DIGITS).contains(&length) && (length == 1 || bytes[0] != b'0');
+        if !is_written_so || matches!(rest.as_bytes().first(), None | Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        self.rest = rest;
+        Some(digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        self.skip_spaces();
+        let flag = self.rest.starts_with("true");
+        self.rest = self.rest.strip_prefix(if flag { "true" } else { "false" })?;
+        Some(flag)
+    }
+
+    /// The id of a call: a whole number or a text.
+    fn id(&mut self) -> Option<RequestId> {
+        self.skip_spaces();
+        if !self.rest.starts_with('"') {
+            return self.number().map(RequestId::Number);
+        }
+        let from = self.rest;
+        self.text()?;
+        Some(RequestId::Json(from[..from.len() - self.rest.len()].into()))
+    }
+}
+
+/// How far a text's end is looked for byte by byte.
+const NEAR: usize = 16;
+/// The digits of every number of this length are those of a `u64`.
+const MOST_DIGITS: usize = 18;
+
+/// Sets a member; one that comes twice is an error, which `serde` describes.
+#[inline]
+fn once<T>(member: &mut Option<T>, value: T) -> Option<()> {
+    member.is_none().then(|| *member = Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::super::parse_by_serde;
+    use super::*;
+
+    fn is_read(line: &str) -> bool {
+        let read = parse(line.as_bytes());
+        if let Some(read) = &read {
+            assert_eq!(*read, parse_by_serde(line.as_bytes()), "{line}");
+        }
+        read.is_some()
+    }
+
+    #[test]
+    fn the_usual_calls_are_read_here() {
+        for line in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.acquire","params":{"provider":"anthropic","model":"claude"}}"#,
+            r#"{"jsonrpc": "2.0", "id": "a-1", "method": "lease.release", "params": {"lease": "ls_1", "fence": 7}} "#,
+            r#"{"method":"lease.report","params":{"lease":"ls_1","ok":true},"id":18446744073709,"jsonrpc":"2.0"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.report","params":{"lease":"ls_1","status":529}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.renew","params":{"lease":"ls_1"}}"#,
+            r#"{"jsonrpc":"2.0","method":"lease.credential","params":{"force":true,"lease":"ls_1"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.token","params":{"provider":"p","bind":"ttl","ttl_ms":5,
+                "wait_ms":0,"session":"s","label":"","agent":"claude","request_id":"r","credential":false,"exclusive":true}}"#,
+        ] {
+            assert!(is_read(&line.replace('\n', "")), "{line}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_left_to_serde() {
+        let call = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"lease.acquire","params":{params}}}"#);
+        for line in [
+            call(r#"{"provider":"a\u0062"}"#),
+            call(r#"{"provider":"é"}"#),
+            call("{\"provider\":\"a\u{7f}\"}"),
+            call(r#"{"provider":"a","provider":"a"}"#),
+            call(r#"{"provider":"a","wait_ms":1.5}"#),
+            call(r#"{"provider":"a","wait_ms":01}"#),
+            call(r#"{"provider":"a","wait_ms":-1}"#),
+            call(r#"{"provider":"a","wait_ms":9999999999999999999}"#),
+            call(r#"{"provider":"a","bind":{"pid":1}}"#),
+            call(r#"{"provider":"a","nothing":1}"#),
+            call(r#"{"provider":"a"},"id":2"#),
+            call(r#"{"provider":"a",}"#),
+            call(r#"["a"]"#),
+            call("{}"),
+            call("null"),
+            r#"{"jsonrpc":"1.0","id":1,"method":"lease.release","params":{"lease":"a"}}"#.to_owned(),
+            r#"{"jsonrpc":"1.0","jsonrpc":"2.0","id":1,"method":"lease.release","params":{"lease":"a"}}"#.to_owned(),
+            r#"{"id":1,"method":"lease.release","params":{"lease":"a"}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":null,"method":"lease.release","params":{"lease":"a"}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":1,"params":{"lease":"a"},"method":"lease.release"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.release","params":{"lease":"a"}}{"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.release","params":{"lease":"a"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":1,"method":"lease.list","params":{}}"#.to_owned(),
+        ] {
+            assert!(!is_read(&line), "{line}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            4 => "[ -~]{0,6}|connection|ttl".prop_map(Value::from),
+            2 => any::<bool>().prop_map(Value::from),
+            3 => prop_oneof![any::<u64>(), 0..1000_u64].prop_map(Value::from),
+            1 => prop_oneof![Just(Value::Null), Just(json!({ "pid": 1 })), Just(json!(1.5)), Just(json!([])), Just(json!("é"))],
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_read_as_by_serde(
+            method in prop::sample::select(vec!["acquire", "token", "release", "renew", "report", "credential", "list"]),
+            members in prop::collection::vec((prop::sample::select(vec![
+                "provider", "model", "session", "label", "agent", "request_id", "wait_ms", "ttl_ms", "bind", "credential",
+                "exclusive", "lease", "fence", "ok", "status", "retry_after_ms", "force", "priority", "x",
+            ]), value()), 0..4),
+            id in value(),
+            breaks in prop::option::of((0..120_usize, any::<u8>())),
+        ) {
+            let params: Map<String, Value> = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let call = json!({ "jsonrpc": "2.0", "id": id, "method": format!("lease.{method}"), "params": params });
+            let mut line = call.to_string().into_bytes();
+            if let Some((place, byte)) = breaks {
+                let place = place % line.len();
+                line[place] = byte;
+            }
+            if let Some(read) = parse(&line) {
+                prop_assert_eq!(read, parse_by_serde(&line), "{}", String::from_utf8_lossy(&line));
+            }
+        }
+    }
+}
