@@ -9,14 +9,16 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Encodes five bytes to eight letters; the last group may be shorter.
 pub(super) fn encode(prefix: &str, bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(prefix.len() + bytes.len() * 8 / 5 + 1);
+    let mut text = Vec::with_capacity(prefix.len() + bytes.len() * 8 / 5 + LETTERS);
     text.extend_from_slice(prefix.as_bytes());
-    for group in bytes.chunks(GROUP) {
-        let mut padded = [0; 8];
-        padded[8 - GROUP..8 - GROUP + group.len()].copy_from_slice(group);
-        let bits = u64::from_be_bytes(padded);
-        let letters: [u8; 8] = std::array::from_fn(|place| ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
-        text.extend_from_slice(&letters[..(group.len() * 8).div_ceil(5)]);
+    let (groups, rest) = bytes.as_chunks::<GROUP>();
+    for group in groups {
+        text.extend_from_slice(&letters_of(*group));
+    }
+    if !rest.is_empty() {
+        let mut group = [0; GROUP];
+        group[..rest.len()].copy_from_slice(rest);
+        text.extend_from_slice(&letters_of(group)[..(rest.len() * 8).div_ceil(5)]);
     }
     // letters of the alphabet are ASCII
     String::from_utf8(text).unwrap_or_default()
@@ -28,29 +30,60 @@ fn decode<'a>(text: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
         return None;
     }
     let mut end = 0;
-    for letters in text.as_bytes().chunks(8) {
-        let mut bits = 0u64;
-        for letter in letters {
-            let value = VALUES[usize::from(*letter)];
-            if value == NONE {
-                return None;
-            }
-            bits = bits << 5 | u64::from(value);
-        }
-        let whole = letters.len() * 5 / 8;
-        let bits = bits << (40 - 5 * letters.len());
-        let group = bits.to_be_bytes();
-        let (group, rest) = group[8 - GROUP..].split_at(whole);
+    let (groups, rest) = text.as_bytes().as_chunks::<LETTERS>();
+    for letters in groups {
+        room.get_mut(end..end + GROUP)?.copy_from_slice(&bytes_of(*letters)?);
+        end += GROUP;
+    }
+    if !rest.is_empty() {
+        let mut letters = [ALPHABET[0]; LETTERS];
+        letters[..rest.len()].copy_from_slice(rest);
+        let group = bytes_of(letters)?;
+        let (whole, beyond) = group.split_at(rest.len() * 5 / 8);
         // the bits after the last whole byte must be zero, or two texts would name one lease
-        if rest.iter().any(|byte| *byte != 0) || letters.len() != (whole * 8).div_ceil(5) {
+        if beyond.iter().any(|byte| *byte != 0) || rest.len() != (whole.len() * 8).div_ceil(5) {
             return None;
         }
-        room.get_mut(end..end + whole)?.copy_from_slice(group);
-        end += whole;
+        room.get_mut(end..end + whole.len())?.copy_from_slice(whole);
+        end += whole.len();
     }
     room.get(..end)
 }
 
+/// The letters of five bytes. The forty bits are spread over eight bytes, and all eight become letters at the same time.
+fn letters_of([a, b, c, d, e]: [u8; GROUP]) -> [u8; LETTERS] {
+    let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+    let bits = (bits & 0x00ff_fff0_0000) << 12 | bits & 0x000f_ffff;
+    let bits = (bits & 0x000f_fc00_000f_fc00) << 6 | bits & 0x0000_03ff_0000_03ff;
+    let values = (bits & 0x03e0_03e0_03e0_03e0) << 3 | bits & 0x001f_001f_001f_001f;
+    // one in each byte whose value is at least this
+    let at_least = |least: u64| ((values + EACH * (0x80 - least)) >> 7) & EACH;
+    // after the digits come the letters, without i, l, o and u
+    let letters = values + EACH * u64::from(b'0') + at_least(10) * u64::from(b'a' - b'9' - 1);
+    (letters + at_least(18) + at_least(20) + at_least(22) + at_least(27)).to_be_bytes()
+}
+
+/// The bytes of eight letters; `None` if one of them is not of the alphabet.
+fn bytes_of(letters: [u8; LETTERS]) -> Option<[u8; GROUP]> {
+    let mut values = [0; LETTERS];
+    for (value, letter) in values.iter_mut().zip(letters) {
+        *value = VALUES[usize::from(letter)];
+    }
+    let values = u64::from_be_bytes(values);
+    if values & (EACH * 0xe0) != 0 {
+        return None;
+    }
+    let bits = (values & 0x1f00_1f00_1f00_1f00) >> 3 | values & 0x001f_001f_001f_001f;
+    let bits = (bits & 0x03ff_0000_03ff_0000) >> 6 | bits & 0x0000_03ff_0000_03ff;
+    let bits = (bits & 0x000f_ffff_0000_0000) >> 12 | bits & 0x000f_ffff;
+    let [_, _, _, bytes @ ..] = bits.to_be_bytes();
+    Some(bytes)
+}
+
+/// The number of letters that are decoded together.
+const LETTERS: usize = 8;
+/// A one in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
 /// The number of bytes that are encoded together.
 pub(super) const GROUP: usize = 5;
 const NONE: u8 = u8::MAX;
@@ -111,5 +144,59 @@ pub(super) fn every_letter_counts(text: &str, prefix: &str, opens: impl Fn(&str)
         let mut changed = text.to_owned().into_bytes();
         changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
         assert!(!opens(str::from_utf8(&changed).unwrap()), "letter {place}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_value_has_its_letter() {
+        for value in 0..32_u8 {
+            // the value in all eight places of a group
+            let bits = (0..LETTERS).fold(0_u64, |bits, _| bits << 5 | u64::from(value));
+            let [_, _, _, group @ ..] = bits.to_be_bytes();
+            assert_eq!(letters_of(group), [ALPHABET[usize::from(value)]; LETTERS]);
+            assert_eq!(bytes_of([ALPHABET[usize::from(value)]; LETTERS]), Some(group));
+        }
+        for letter in (0..=u8::MAX).filter(|letter| !ALPHABET.contains(letter)) {
+            for place in 0..LETTERS {
+                let mut letters = [b'0'; LETTERS];
+                letters[place] = letter;
+                assert_eq!(bytes_of(letters), None, "{letter} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_of_earlier_versions_are_the_same() {
+        for (bytes, text) in [
+            (&b""[..], "x_"),
+            (b"\0", "x_00"),
+            (b"\xff", "x_zw"),
+            (b"lessor", "x_dhjq6wvfe8"),
+            (b"hello world", "x_d1jprv3f41vpywkccg"),
+        ] {
+            assert_eq!(encode("x_", bytes), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut room = [0; 64 + GROUP];
+            prop_assert_eq!(decode(&encode("", &bytes), &mut room), Some(&*bytes));
+        }
+
+        #[test]
+        fn a_text_is_decoded_only_if_it_is_encoded_so(text in "[0-9a-z]{0,40}") {
+            let mut room = [0; 64 + GROUP];
+            if let Some(bytes) = decode(&text, &mut room) {
+                prop_assert_eq!(encode("", bytes), text);
+            }
+        }
     }
 }

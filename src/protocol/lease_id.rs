@@ -89,6 +89,13 @@ impl LeaseKey {
         encode(PREFIX, &bytes[..end + MAC])
     }
 
+    /// The fence of an id; `None` for a forged id.
+    #[must_use]
+    pub fn fence(&self, id: &str) -> Option<Fence> {
+        let mut room = [0; MOST_BYTES + GROUP];
+        fence_in(self.0.open(id.strip_prefix(PREFIX)?, MAC, &mut room)?)
+    }
+
     /// The content of an id; `None` for a forged id.
     #[must_use]
     pub fn open(&self, id: &str) -> Option<LeaseToken> {
@@ -106,7 +113,7 @@ impl LeaseKey {
             _ => None,
         };
         Some(LeaseToken {
-            fence: Fence(u64::from_le_bytes(fixed[5..13].try_into().ok()?)),
+            fence: fence_in(fixed)?,
             account: AccountId::from_bits(u64::from_le_bytes(account)),
             exclusive: flags & EXCLUSIVE != 0,
             model,
@@ -160,6 +167,10 @@ fn take_set(bytes: &mut &[u8]) -> Option<AccountSet> {
     Some(AccountSet { only, directory })
 }
 
+fn fence_in(payload: &[u8]) -> Option<Fence> {
+    Some(Fence(u64::from_le_bytes(payload.get(5..13)?.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -206,7 +217,9 @@ mod tests {
         ) {
             let key = LeaseKey::new([7; 16]);
             let lease = lease(account, fence, texts, exclusive);
-            let token = key.open(&key.id(&lease)).unwrap();
+            let id = key.id(&lease);
+            let token = key.open(&id).unwrap();
+            prop_assert_eq!(key.fence(&id), Some(lease.fence));
             prop_assert_eq!((token.fence, token.account, token.exclusive), (lease.fence, lease.account, exclusive));
             prop_assert_eq!((token.model, token.session), (lease.target.model, lease.session));
             prop_assert_eq!(token.label, lease.label);
@@ -215,6 +228,7 @@ mod tests {
         #[test]
         fn other_texts_are_rejected(text in "(ls_)?[0-9a-z]{0,80}|.{0,40}") {
             prop_assert_eq!(LeaseKey::new([7; 16]).open(&text), None);
+            prop_assert_eq!(LeaseKey::new([7; 16]).fence(&text), None);
         }
     }
 

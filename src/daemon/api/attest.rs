@@ -54,7 +54,7 @@ impl Session {
         if !is_strict && !matches!(call, Call::Credential(_)) {
             return;
         }
-        let Some(fence) = daemon.lease_key.open(id).map(|token| token.fence) else { return };
+        let Some(fence) = daemon.lease_key.fence(id) else { return };
         let Some((stated, provider)) = stated_in(daemon, fence) else { return };
         if is_strict {
             let attested = match (call, daemon.attest_process(self.pid, &stated)) {

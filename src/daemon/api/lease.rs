@@ -304,19 +304,26 @@ pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
 
 /// The fence of a lease id, if this daemon made it and the fence in the call agrees.
 pub fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
-    open(daemon, params).map(|token| token.fence)
+    let fence = daemon.lease_key.fence(&params.lease).ok_or_else(unknown_lease)?;
+    check_fence(params, fence).map(|()| fence)
 }
 
 fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
-    let unknown =
-        || ErrorInfo::new(ErrorKind::UnknownLease, "this is not a lease of this daemon").hint("acquire a new one");
-    let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown)?;
+    let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown_lease)?;
+    check_fence(params, token.fence).map(|()| token)
+}
+
+fn check_fence(params: &LeaseRef, granted: Fence) -> Result<(), ErrorInfo> {
     match params.fence {
-        Some(fence) if fence != token.fence.0 => {
+        Some(fence) if fence != granted.0 => {
             Err(ErrorInfo::new(ErrorKind::StaleLease, "the fence is not the one this lease was granted with"))
         }
-        _ => Ok(token),
+        _ => Ok(()),
     }
+}
+
+fn unknown_lease() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::UnknownLease, "this is not a lease of this daemon").hint("acquire a new one")
 }
 
 fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
