@@ -10,10 +10,11 @@ use rustc_hash::FxHashMap;
 use super::handle::GatewayHandle;
 use super::os::{clock, peer_process, process};
 use super::state::Daemon;
+use super::state::events::lease_event;
 use crate::config::Config;
-use crate::history::{HistoryObserver, HistoryRecord, HistorySettings, Price, PriceTable};
-use crate::pool::{Mono, Process};
-use crate::protocol::{HolderInfo, RequestRow};
+use crate::history::{HistoryObserver, HistoryRecord, HistorySettings, LeaseNote, Price, PriceTable};
+use crate::pool::{Ending, Mono, Process};
+use crate::protocol::{AccountLabel, HolderInfo, LeaseKey, PastLease, RequestRow};
 
 /// When a holder is looked up again: `lessor run` becomes the agent's program, and agents change their name.
 const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -48,7 +49,8 @@ pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> io::Result<()> {
         let held: Vec<Process> = state.pool.leases().filter_map(|lease| lease.holder.process).collect();
         (settings(&state.config.config), held)
     };
-    let observer = DaemonObserver { daemon: Arc::downgrade(daemon), holders: KnownHolders::default() };
+    let (key, holders) = (daemon.lease_key.clone(), KnownHolders::default());
+    let observer = DaemonObserver { daemon: Arc::downgrade(daemon), key, holders };
     daemon.history.start(path, settings, observer)?;
     held.into_iter().for_each(|process| daemon.history.push(HistoryRecord::Holder(process)));
     Ok(())
@@ -70,6 +72,8 @@ pub(super) fn settings(config: &Config) -> HistorySettings {
 /// The daemon, as the history's thread sees it.
 struct DaemonObserver {
     daemon: Weak<Daemon>,
+    /// For the ids of leases.
+    key: LeaseKey,
     holders: KnownHolders,
 }
 
@@ -82,8 +86,9 @@ impl HistoryObserver for DaemonObserver {
         Duration::from_millis(clock::now().mono.0)
     }
 
-    fn complete(&mut self, records: &mut [HistoryRecord]) {
+    fn complete(&mut self, records: &mut Vec<HistoryRecord>) {
         let now = clock::now().mono;
+        *records = records.drain(..).flat_map(|record| in_words(record, &self.key)).flatten().collect();
         for record in &mut *records {
             match record {
                 HistoryRecord::Holder(process) => self.holders.begin(*process, now),
@@ -93,6 +98,8 @@ impl HistoryObserver for DaemonObserver {
                 HistoryRecord::Lease(..)
                 | HistoryRecord::Request(_)
                 | HistoryRecord::Summed(_)
+                | HistoryRecord::Granted(_)
+                | HistoryRecord::Ended(..)
                 | HistoryRecord::Event(_, None) => {}
             }
         }
@@ -126,6 +133,44 @@ impl HistoryObserver for DaemonObserver {
     fn recorded(&mut self, requests: Vec<RequestRow>) {
         let Some(daemon) = self.daemon.upgrade() else { return };
         daemon.state().events.requests_ended(requests);
+    }
+}
+
+/// What is made of a record: of a lease that was granted its holder and an event, of one that has ended a row and an
+/// event.
+fn in_words(record: HistoryRecord, key: &LeaseKey) -> [Option<HistoryRecord>; 2] {
+    let event =
+        |note: &LeaseNote, why| HistoryRecord::Event(Box::new(lease_event(note, why, key)), note.lease.holder.process);
+    match record {
+        HistoryRecord::Granted(note) => {
+            [note.lease.holder.process.map(HistoryRecord::Holder), Some(event(&note, None))]
+        }
+        HistoryRecord::Ended(note, why) => {
+            let past = HistoryRecord::Lease(Box::new(past_lease(&note, why, key)), note.lease.holder.process);
+            [Some(past), Some(event(&note, Some(why)))]
+        }
+        other => [Some(other), None],
+    }
+}
+
+/// A lease that has ended. Its holder is found later.
+fn past_lease(LeaseNote { at, lease, account }: &LeaseNote, why: Ending, key: &LeaseKey) -> PastLease {
+    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    PastLease {
+        lease: key.id(lease),
+        fence: lease.fence.0,
+        account: AccountLabel::clone(account),
+        provider: lease.target.provider.to_string(),
+        model: text(&lease.target.model),
+        pool: lease.target.pool.as_deref().map(str::to_owned),
+        session: text(&lease.session),
+        label: text(&lease.label),
+        agent: text(&lease.agent),
+        holder: None,
+        directory: None,
+        granted_at: lease.granted_at.0,
+        ended_at: at.0,
+        reason: why.name().to_owned(),
     }
 }
 

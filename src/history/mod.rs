@@ -29,7 +29,7 @@ use std::{io, time::Duration};
 
 pub use filter::{HistoryQuery, InvalidQuery, QueryFault};
 pub use prices::{Price, PriceTable};
-pub use queue::{HistoryQueue, HistoryRecord};
+pub use queue::{HistoryQueue, HistoryRecord, LeaseNote};
 pub use reader::QueryGuard;
 
 use pace::WritePace;
@@ -63,8 +63,9 @@ pub trait HistoryObserver: Send + 'static {
     fn now(&self) -> u64;
     /// How long the daemon runs, by a clock that cannot be set.
     fn running(&self) -> Duration;
-    /// Completes records before they are written: finds the programs and directories of holders.
-    fn complete(&mut self, records: &mut [HistoryRecord]);
+    /// Completes records before they are written: makes rows and events of what is noted of leases, and finds the
+    /// programs and directories of holders.
+    fn complete(&mut self, records: &mut Vec<HistoryRecord>);
     /// When [`Self::complete`] wants to be called again, even without records.
     fn next_look(&self) -> Option<Duration>;
     /// Whether someone wants to know the requests that end.

@@ -3,11 +3,11 @@
 
 use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::summed::{SummedGroup, SummedRequests};
-use crate::pool::Process;
+use crate::pool::{Ending, Lease, Process, Wall};
 use crate::protocol::{AccountLabel, AttemptRow, EventInfo, HistoryStatus, HolderInfo, PastLease, RequestRow};
 
 /// The most records that wait to be written.
@@ -28,8 +28,34 @@ pub enum HistoryRecord {
     Event(Box<EventInfo>, Option<Process>),
     /// A process holds a lease from now on: its program and directory are found while it is alive.
     Holder(Process),
+    /// A lease was granted. [`super::HistoryObserver::complete`] makes the event of it, and the holder.
+    Granted(LeaseNote),
+    /// A lease has ended. [`super::HistoryObserver::complete`] makes the row and the event of it.
+    Ended(LeaseNote, Ending),
     /// Requests that found no room, summed up.
     Summed(SummedGroup),
+}
+
+/// What happened to a lease, not yet in words: under the state's lock there is no time for them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LeaseNote {
+    /// When it happened.
+    pub at: Wall,
+    /// The lease, as it was then.
+    pub lease: Arc<Lease>,
+    /// What its account was called then.
+    pub account: Arc<AccountLabel>,
+}
+
+impl HistoryRecord {
+    /// How many records are made of it.
+    fn count(&self) -> usize {
+        match self {
+            Self::Granted(note) => 1 + usize::from(note.lease.holder.process.is_some()),
+            Self::Ended(..) => 2,
+            Self::Request(_) | Self::Lease(..) | Self::Event(..) | Self::Holder(_) | Self::Summed(_) => 1,
+        }
+    }
 }
 
 /// Records that wait for the history's thread.
@@ -44,6 +70,8 @@ pub struct HistoryQueue {
     is_open: AtomicBool,
     /// Whether records are kept, or at least the ends of requests are reported to subscribers.
     is_kept: AtomicBool,
+    /// A lease or an event has found no room, and nothing was written since.
+    is_full: AtomicBool,
     /// What the files hold; none while nothing is kept.
     status: Mutex<Option<HistoryStatus>>,
     /// Why nothing is written.
@@ -104,8 +132,8 @@ impl WaitingRecords {
 
     /// Adds a record; whether the thread is to be woken.
     fn add(&mut self, record: HistoryRecord, bytes: usize) -> bool {
+        self.unwritten += record.count();
         self.records.push(record);
-        self.unwritten += 1;
         self.bytes += bytes;
         std::mem::take(&mut self.is_idle) || self.records.len() == FULL_BATCH
     }
@@ -140,7 +168,8 @@ impl HistoryQueue {
         let bytes = memory_of(&record);
         let mut waiting = self.waiting();
         if !waiting.has_room(false, bytes) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.is_full.store(waiting.unwritten > 0, Ordering::Relaxed);
+            self.dropped.fetch_add(record.count() as u64, Ordering::Relaxed);
             return;
         }
         let is_woken = waiting.add(record, bytes);
@@ -154,6 +183,20 @@ impl HistoryQueue {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.is_kept.load(Ordering::Relaxed)
+    }
+
+    /// Whether leases and events are kept, and a record of one, which is made of so many, will find room. One that will
+    /// not is counted here, before it is described.
+    #[must_use]
+    pub fn has_room_for(&self, records: u64) -> bool {
+        if !self.is_kept() {
+            return false;
+        }
+        let is_full = self.is_full.load(Ordering::Relaxed);
+        if is_full {
+            self.dropped.fetch_add(records, Ordering::Relaxed);
+        }
+        !is_full
     }
 
     /// Whether records wait.
@@ -242,6 +285,7 @@ impl HistoryQueue {
                 // dropped before
                 HistoryRecord::Summed(group) => (0, group.requests),
                 HistoryRecord::Lease(..) | HistoryRecord::Event(..) => (1, 0),
+                HistoryRecord::Granted(_) | HistoryRecord::Ended(..) => (record.count() as u64, 0),
                 HistoryRecord::Holder(_) => (0, 0),
             };
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
@@ -255,6 +299,7 @@ impl HistoryQueue {
         let left = waiting.unwritten.saturating_sub(records);
         waiting.bytes = if left == 0 { 0 } else { waiting.bytes / waiting.unwritten * left };
         waiting.unwritten = left;
+        self.is_full.store(false, Ordering::Relaxed);
     }
 
     /// The requests that found no room since it was last asked.
@@ -303,6 +348,11 @@ fn memory_of(record: &HistoryRecord) -> usize {
     size_of::<HistoryRecord>()
         + match record {
             HistoryRecord::Holder(_) => 0,
+            // of what is made of them
+            HistoryRecord::Granted(note) => size_of::<EventInfo>() + of_note(note),
+            HistoryRecord::Ended(note, _) => {
+                size_of::<HistoryRecord>() + size_of::<EventInfo>() + size_of::<PastLease>() + 2 * of_note(note)
+            }
             HistoryRecord::Summed(group) => memory_of_request(&group.row),
             HistoryRecord::Request(row) => memory_of_request(row),
             HistoryRecord::Lease(lease, _) => {
@@ -345,6 +395,15 @@ fn memory_of_request(row: &RequestRow) -> usize {
         + of_holder(row.holder.as_ref())
         + row.attempts.iter().map(of_attempt).sum::<usize>()
 }
+
+fn of_note(LeaseNote { lease, account, .. }: &LeaseNote) -> usize {
+    let texts = [&lease.target.model, &lease.session, &lease.label, &lease.agent];
+    let texts: usize = texts.iter().map(|text| text.as_ref().map_or(0, |text| text.len())).sum();
+    LONGEST_USUAL_ID + lease.target.provider.len() + texts + of_account(account)
+}
+
+/// About how long the id of a lease is.
+const LONGEST_USUAL_ID: usize = 80;
 
 fn lengths(texts: &[&Option<String>]) -> usize {
     texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum()

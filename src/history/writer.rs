@@ -183,7 +183,8 @@ impl<O: HistoryObserver> HistoryWriter<O> {
                 HistoryRecord::Summed(group) => _ = insert_request(&transaction, &group.row, group.requests)?,
                 HistoryRecord::Lease(row, _) => insert_lease(&transaction, row)?,
                 HistoryRecord::Event(event, _) => insert_event(&transaction, event)?,
-                HistoryRecord::Holder(_) => {}
+                // notes were completed before
+                HistoryRecord::Holder(_) | HistoryRecord::Granted(_) | HistoryRecord::Ended(..) => {}
             }
         }
         transaction.commit()?;

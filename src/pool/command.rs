@@ -178,7 +178,7 @@ pub enum Effect {
     /// Save this lease; a new one before its holder learns of it.
     SaveLease(Fence),
     /// A lease has ended; if it was saved, delete it.
-    Ended(Box<Lease>, Ending),
+    Ended(Arc<Lease>, Ending),
     /// Save which account a session is bound to.
     SaveSession(SessionRecord),
     /// Save this account's record.

@@ -10,6 +10,7 @@ use crate::pool::model::{
 use crate::pool::queue::QueuedRequest;
 use crate::pool::state::Pool;
 use crate::visible::shell_word;
+use std::sync::Arc;
 
 /// Reading.
 impl Pool {
@@ -63,6 +64,11 @@ impl Pool {
     /// One lease.
     pub fn lease(&self, fence: Fence) -> Option<&Lease> {
         self.leases.get(fence)
+    }
+
+    /// One lease, to be kept as it is now.
+    pub fn shared_lease(&self, fence: Fence) -> Option<&Arc<Lease>> {
+        self.leases.get_shared(fence)
     }
 
     /// How many leases are held.

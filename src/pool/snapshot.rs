@@ -12,6 +12,7 @@ use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, LoginProblem, LoginState, Now, PoolSettings};
 use crate::pool::session::SessionRecord;
 use crate::pool::state::Pool;
+use std::sync::Arc;
 
 /// The durable part of the pool's state.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -140,7 +141,7 @@ impl Pool {
             !self.leases.is_from_before(lease.fence) || self.leases.contains(lease.fence) || !lease.is_durable();
         let Some(slot) = slot.filter(|slot| !known && alone(slot)) else {
             if !self.leases.contains(lease.fence) {
-                effects.push(Effect::Ended(Box::new(lease), Ending::Revoked));
+                effects.push(Effect::Ended(Arc::new(lease), Ending::Revoked));
             }
             return;
         };

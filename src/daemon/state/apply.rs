@@ -2,12 +2,11 @@
 //! from them is applied in the same loop.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
-use super::{Pending, State, Unsaved, ends_with_request};
+use super::{Pending, State, Unsaved};
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
-use crate::protocol::{AccountLabel, PastLease};
-use crate::{credential::refresh::RefreshReason, history::HistoryRecord, store::Write};
+use crate::{credential::refresh::RefreshReason, store::Write};
 
 impl State {
     /// Applies a command and everything that follows from it. Every write is handed to the store before this returns.
@@ -135,42 +134,17 @@ impl State {
         }
     }
 
-    fn lease_ended(&mut self, now: Now, lease: Box<Lease>, why: Ending, pending: &mut Pending) {
+    fn lease_ended(&mut self, now: Now, lease: Arc<Lease>, why: Ending, pending: &mut Pending) {
         if lease.is_durable() {
             self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
         self.logins.lease_ended(lease.fence);
-        if self.shared.history.is_kept() && !ends_with_request(&lease) {
-            self.shared.history.push(self.past_lease(now, &lease, why));
-        }
         self.events.ended(now.wall, &lease, why, &self.pool, &mut self.log);
         self.shared.capacity_changed.notify_waiters();
         let orphans = self.key_holders.ended(lease.fence, why);
         // those bound to the same process or connection end with it
         self.follow_ups.extend(orphans.into_iter().map(Command::Release));
         self.last_ended = Some(lease);
-    }
-
-    /// A lease that has ended, for the history. Its holder's program is looked up later, by another thread.
-    fn past_lease(&self, now: Now, lease: &Lease, why: Ending) -> HistoryRecord {
-        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-        let past = PastLease {
-            lease: self.shared.lease_key.id(lease),
-            fence: lease.fence.0,
-            account: AccountLabel::of(&self.pool, lease.account),
-            provider: lease.target.provider.to_string(),
-            model: lease.target.model.as_deref().map(str::to_owned),
-            pool: lease.target.pool.as_deref().map(str::to_owned),
-            session: text(&lease.session),
-            label: text(&lease.label),
-            agent: text(&lease.agent),
-            holder: None,
-            directory: None,
-            granted_at: lease.granted_at.0,
-            ended_at: now.wall.0,
-            reason: why.name().to_owned(),
-        };
-        HistoryRecord::Lease(Box::new(past), lease.holder.process)
     }
 
     fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
@@ -183,6 +157,7 @@ impl State {
     fn delete_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.credentials.remove(id);
         self.shared.requests.forget_limit(id);
+        self.events.account_removed(id);
         self.saved_uses.remove(&id);
         self.links.remove(id);
         self.logins.account_removed(id);
@@ -193,13 +168,6 @@ impl State {
     fn emit(&mut self, now: Now, event: Event) {
         if matches!(event, Event::Recovered(..) | Event::AccountChanged(_)) {
             self.shared.capacity_changed.notify_waiters();
-        }
-        if let Event::Granted(fence) = event
-            && self.shared.history.is_kept()
-            && let Some(lease) = self.pool.lease(fence).filter(|lease| !ends_with_request(lease))
-            && let Some(process) = lease.holder.process
-        {
-            self.shared.history.push(HistoryRecord::Holder(process));
         }
         if let Event::Moved(moved) = &event {
             self.session_accounts.note_move(moved.to);

@@ -5,14 +5,18 @@ mod recorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::{AccountState, LastingKey, LogLater, Mailbox, Outbox, ends_with_request};
 use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
 use crate::daemon::notification::policy::{self, NoticeEvent};
-use crate::history::{HistoryQueue, HistoryRecord};
+use crate::history::{HistoryQueue, HistoryRecord, LeaseNote};
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Lease, Now, Pool, Process, Wall};
-use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
+use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey, RequestRow};
 use recorded::RecordedEvent;
+
+pub(crate) use recorded::lease_event;
 
 /// How many are kept.
 const KEPT: usize = 1000;
@@ -63,6 +67,8 @@ pub(crate) struct Events {
     recent: VecDeque<(Wall, RecordedEvent)>,
     subscribers: Vec<Subscriber>,
     queue: Arc<EventQueue>,
+    /// What accounts are called, for the notes of their leases.
+    labels: FxHashMap<AccountId, Arc<AccountLabel>>,
 }
 
 /// Events that were kept, to be sent to a new subscriber.
@@ -89,7 +95,13 @@ impl Events {
             recent: VecDeque::new(),
             subscribers: Vec::new(),
             queue: Arc::default(),
+            labels: FxHashMap::default(),
         }
+    }
+
+    /// An account was removed.
+    pub(crate) fn account_removed(&mut self, id: AccountId) {
+        self.labels.remove(&id);
     }
 
     /// Turns notifications on or off.
@@ -169,7 +181,7 @@ impl Events {
         if let Some(line) = log::event_line(&event, now.wall, pool) {
             later.push(line);
         }
-        let lease = |fence| pool.lease(fence).cloned().map(Box::new);
+        let lease = |fence| pool.shared_lease(fence).cloned();
         if let Event::Granted(fence) = event
             && pool.lease(fence).is_some_and(|lease| self.is_left_out(lease, GRANTED))
         {
@@ -193,12 +205,12 @@ impl Events {
     }
 
     /// Records the end of a lease.
-    pub(crate) fn ended(&mut self, at: Wall, lease: &Lease, why: Ending, pool: &Pool, later: &mut LogLater) {
+    pub(crate) fn ended(&mut self, at: Wall, lease: &Arc<Lease>, why: Ending, pool: &Pool, later: &mut LogLater) {
         if let Some(line) = log::lease_end_line(lease, why, pool) {
             later.push(line);
         }
         if why == Ending::Revoked || !self.is_left_out(lease, ENDED) {
-            self.record(at, RecordedEvent::Ended(Box::new(lease.clone()), why), pool);
+            self.record(at, RecordedEvent::Ended(lease.clone(), why), pool);
         }
     }
 
@@ -230,7 +242,7 @@ impl Events {
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool) {
         let is_of_request = recorded.is_of_request();
         let to = self.subscribers_of(recorded.kind(), !is_of_request);
-        let is_kept = self.history.is_kept() && !is_of_request;
+        let is_kept = !is_of_request && !self.note(at, &recorded, pool) && self.history.has_room_for(1);
         let is_second_pool = recorded.is_second_pool();
         let is_news = self.notifies && policy::is_news(recorded.kind(), is_second_pool);
         if is_kept || is_news || !to.is_empty() {
@@ -262,6 +274,37 @@ impl Events {
     fn is_left_out(&self, lease: &Lease, kind: &str) -> bool {
         let is_news = self.notifies && lease.target.is_other_pool();
         ends_with_request(lease) && !is_news && !self.subscribers.iter().any(|subscriber| subscriber.names(kind))
+    }
+
+    /// Notes the beginning or end of a lease for the history, whose thread finds the words; whether it is one.
+    fn note(&mut self, at: Wall, recorded: &RecordedEvent, pool: &Pool) -> bool {
+        let (lease, why) = match recorded {
+            RecordedEvent::Granted(lease) => (lease, None),
+            // of a lease for one request, only the event is kept
+            RecordedEvent::Ended(lease, why) if !ends_with_request(lease) => (lease, Some(*why)),
+            _ => return false,
+        };
+        let records = 1 + u64::from(why.is_some() || lease.holder.process.is_some());
+        if self.history.has_room_for(records) {
+            let note = LeaseNote { at, lease: lease.clone(), account: self.label(lease.account, pool) };
+            self.history.push(match why {
+                None => HistoryRecord::Granted(note),
+                Some(why) => HistoryRecord::Ended(note, why),
+            });
+        }
+        true
+    }
+
+    /// What an account is called; the same text as long as that is the same.
+    fn label(&mut self, id: AccountId, pool: &Pool) -> Arc<AccountLabel> {
+        let Some(record) = pool.account(id).map(|account| &account.record) else {
+            return Arc::new(AccountLabel::of(pool, id));
+        };
+        let label = self.labels.entry(id).or_default();
+        if label.id.is_empty() || label.label != record.label || label.email != record.email {
+            *label = Arc::new(AccountLabel::of(pool, id));
+        }
+        label.clone()
     }
 
     /// Those that get an event of this kind; `is_default`: without naming the kind, too.

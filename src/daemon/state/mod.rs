@@ -183,7 +183,7 @@ pub struct State {
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
     /// The lease that ended last, for `explain`.
-    pub(crate) last_ended: Option<Box<Lease>>,
+    pub(crate) last_ended: Option<Arc<Lease>>,
     /// When the daemon last had a client or a lease, for `idle_exit`.
     pub(crate) last_busy: Now,
     /// Log lines to be written when the lock is released.

@@ -37,7 +37,7 @@ impl HistoryObserver for TestObserver {
         Duration::from_millis(self.running.load(Ordering::Relaxed))
     }
 
-    fn complete(&mut self, _: &mut [HistoryRecord]) {}
+    fn complete(&mut self, _: &mut Vec<HistoryRecord>) {}
 
     fn next_look(&self) -> Option<Duration> {
         None

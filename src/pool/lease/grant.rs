@@ -252,7 +252,7 @@ impl Pool {
         if matches!(why, Ending::Released | Ending::ConnectionClosed) && lease.subagent.is_none() {
             self.note_released(now, &lease);
         }
-        effects.push(Effect::Ended(Box::new(lease), why));
+        effects.push(Effect::Ended(lease, why));
     }
 
     fn insert_lease(&mut self, now: Now, lease: Lease, effects: &mut Effects) {

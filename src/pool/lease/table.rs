@@ -6,6 +6,7 @@ use crate::pool::lease::comparison::Comparison;
 use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::sync::Arc;
 
 /// Fences are reserved on disk in blocks, so that no grant waits for the disk.
 const FENCE_BLOCK: u64 = 1 << 20;
@@ -50,7 +51,8 @@ pub struct PendingMove {
 
 #[derive(Debug)]
 struct HeldLease {
-    lease: Lease,
+    /// Shared with what is recorded of it.
+    lease: Arc<Lease>,
     /// A request under it that is reported now was sent at this time or later, as far as is known.
     sent_at: Mono,
 }
@@ -81,6 +83,10 @@ impl Leases {
     }
 
     pub fn get(&self, fence: Fence) -> Option<&Lease> {
+        self.get_shared(fence).map(|lease| &**lease)
+    }
+
+    pub fn get_shared(&self, fence: Fence) -> Option<&Arc<Lease>> {
         self.held.get(&fence).map(|held| &held.lease)
     }
 
@@ -100,7 +106,7 @@ impl Leases {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
-        self.held.values().map(|held| &held.lease)
+        self.held.values().map(|held| &*held.lease)
     }
 
     pub fn len(&self) -> usize {
@@ -153,7 +159,7 @@ impl Leases {
     /// Notes how the holder's program compares with its agent; `false` if the lease has ended.
     pub fn set_attested(&mut self, fence: Fence, attested: Attestation) -> bool {
         let held = self.held.get_mut(&fence);
-        held.map(|held| held.lease.holder.attested = attested).is_some()
+        held.map(|held| Arc::make_mut(&mut held.lease).holder.attested = attested).is_some()
     }
 
     /// The next fence; every lease so far has a lower one.
@@ -188,10 +194,10 @@ impl Leases {
     pub fn insert(&mut self, lease: Lease, now: Mono, timers: &mut Timers) {
         self.bind(lease.fence, lease.bind);
         timers.set_lease(lease.fence, lease.expires);
-        self.held.insert(lease.fence, HeldLease { lease, sent_at: now });
+        self.held.insert(lease.fence, HeldLease { lease: Arc::new(lease), sent_at: now });
     }
 
-    pub fn remove(&mut self, fence: Fence, timers: &mut Timers) -> Option<Lease> {
+    pub fn remove(&mut self, fence: Fence, timers: &mut Timers) -> Option<Arc<Lease>> {
         let HeldLease { lease, .. } = self.held.remove(&fence)?;
         timers.clear_lease(fence, lease.expires);
         if !self.moved_from.is_empty() {
@@ -211,6 +217,7 @@ impl Leases {
     pub fn extend(&mut self, fence: Fence, now: Now, timers: &mut Timers) -> Option<&Lease> {
         let lease = &mut self.held.get_mut(&fence)?.lease;
         if let Some(ttl) = lease.ttl {
+            let lease = Arc::make_mut(lease);
             timers.clear_lease(fence, lease.expires);
             lease.expires = Some(now.mono.after(ttl));
             timers.set_lease(fence, lease.expires);
@@ -222,6 +229,7 @@ impl Leases {
     pub fn rebind(&mut self, fence: Fence, connection: ConnectionId, holder: Holder) {
         let Some(HeldLease { lease, .. }) = self.held.get_mut(&fence) else { return };
         let before @ Bind::Connection(_) = lease.bind else { return };
+        let lease = Arc::make_mut(lease);
         (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
         self.unbind(fence, before);
         self.bind(fence, Bind::Connection(connection));

@@ -1,8 +1,11 @@
 //! An event as it is kept: with all that it says about its lease or limit. The names of accounts are looked up when it
 //! is sent.
 
+use std::sync::Arc;
+
 use super::super::{AccountState, ends_with_request};
 use crate::daemon::event_queue::NamedEvent;
+use crate::history::LeaseNote;
 use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, Window, millis};
 use crate::protocol::{AccountLabel, EventInfo, LeaseKey, UsageInfo};
 use crate::usage;
@@ -10,10 +13,10 @@ use crate::usage;
 /// An event.
 #[derive(Clone, Debug)]
 pub(super) enum RecordedEvent {
-    Granted(Box<Lease>),
-    Ended(Box<Lease>, Ending),
+    Granted(Arc<Lease>),
+    Ended(Arc<Lease>, Ending),
     /// A lease, as it is on its new account.
-    Moved(Box<Lease>, Box<LeaseMove>),
+    Moved(Arc<Lease>, Box<LeaseMove>),
     Limited(Box<NewLimit>),
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId, Option<AccountState>),
@@ -64,15 +67,7 @@ impl RecordedEvent {
             _ => None,
         };
         if let Some(lease) = lease {
-            event.provider = Some(lease.target.provider.to_string());
-            event.lease = Some(key.id(lease));
-            event.fence = Some(lease.fence.0);
-            event.model = text(lease.target.model.as_deref());
-            event.pool = text(lease.target.pool.as_deref());
-            event.label = text(lease.label.as_deref());
-            event.session = text(lease.session.as_deref());
-            event.agent = text(lease.agent.as_deref());
-            event.subagent = lease.subagent.as_ref().map(|subagent| subagent.id.to_string());
+            add_lease(&mut event, lease, key);
         }
         NamedEvent { event, holder: lease.and_then(|lease| lease.holder.process) }
     }
@@ -80,8 +75,7 @@ impl RecordedEvent {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Granted(_) => super::GRANTED,
-            Self::Ended(_, Ending::Revoked) => "lease.revoked",
-            Self::Ended(..) => super::ENDED,
+            Self::Ended(_, why) => ended_kind(*why),
             Self::Moved(..) => "lease.moved",
             Self::Limited(_) => "account.limited",
             Self::Recovered(..) => "account.ready",
@@ -128,6 +122,35 @@ impl RecordedEvent {
             | Self::KeyRevoked(..) => None,
         }
     }
+}
+
+/// The event of a lease that was granted, or has ended for this reason.
+pub(crate) fn lease_event(note: &LeaseNote, why: Option<Ending>, key: &LeaseKey) -> EventInfo {
+    let kind = match why {
+        None => super::GRANTED,
+        Some(why) => ended_kind(why),
+    };
+    let mut event = EventInfo { at: note.at.0, kind: kind.to_owned(), ..EventInfo::default() };
+    event.reason = why.map(|why| why.name().to_owned());
+    event.account = Some(AccountLabel::clone(&note.account));
+    add_lease(&mut event, &note.lease, key);
+    event
+}
+
+fn add_lease(event: &mut EventInfo, lease: &Lease, key: &LeaseKey) {
+    event.provider = Some(lease.target.provider.to_string());
+    event.lease = Some(key.id(lease));
+    event.fence = Some(lease.fence.0);
+    event.model = text(lease.target.model.as_deref());
+    event.pool = text(lease.target.pool.as_deref());
+    event.label = text(lease.label.as_deref());
+    event.session = text(lease.session.as_deref());
+    event.agent = text(lease.agent.as_deref());
+    event.subagent = lease.subagent.as_ref().map(|subagent| subagent.id.to_string());
+}
+
+fn ended_kind(why: Ending) -> &'static str {
+    if why == Ending::Revoked { "lease.revoked" } else { super::ENDED }
 }
 
 /// A window at the time when it was read.
