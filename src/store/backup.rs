@@ -252,6 +252,7 @@ fn settle(
 ) -> Result<(), StoreError> {
     let fault = |error| StoreError::from_sqlite(copy, error);
     let (database, _tags) = database::open_for_writing(copy, &fits.key, true)?;
+    database::row_tags::renew_with_writes(&database).map_err(fault)?;
     change(&database).map_err(fault)?;
     let expected = "INSERT OR REPLACE INTO meta (name, value) VALUES ('log_expected', 0)";
     database.execute(expected, []).map_err(fault)?;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, types::FromSql};
 
 use super::LoadedState;
 use super::database::meta::MetaValues;
@@ -102,7 +102,7 @@ pub(super) fn load(
     })?;
     loaded.formers = formers.into_iter().flatten().collect();
     load_clients(&mut tables, key, &mut loaded.clients)?;
-    let read_key = |row: &Row<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
+    let read_key = |row: &StoredRow<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
     loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
     for (id, credential, started, intact) in sealed.into_iter().flatten() {
         if !intact {
@@ -237,7 +237,12 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     /// The rows that fit their tags; the others are reported, to be removed.
-    fn intact<T>(&mut self, table: &str, rest: &str, read: impl Fn(&Row<'_>) -> Read<T>) -> rusqlite::Result<Vec<T>> {
+    fn intact<T>(
+        &mut self,
+        table: &str,
+        rest: &str,
+        read: impl Fn(&StoredRow<'_>) -> Read<T>,
+    ) -> rusqlite::Result<Vec<T>> {
         let rows = self.rows(
             table,
             rest,
@@ -273,14 +278,16 @@ impl Tables<'_> {
         &mut self,
         table: &str,
         rest: &str,
-        read: impl Fn(&Row<'_>, bool) -> Read<T>,
+        read: impl Fn(&StoredRow<'_>, bool) -> Read<T>,
     ) -> rusqlite::Result<Vec<T>> {
         let intact = if self.verified { row_tags::is_intact(self.database, table)? } else { "1".to_owned() };
         let mut statement = self.database.prepare(&format!("SELECT *, {intact} AS is_intact FROM {table} {rest}"))?;
+        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
         let mut found = statement.query([])?;
         let (mut values, mut first, mut more) = (Vec::new(), None, 0);
         while let Some(row) = found.next()? {
-            match read(row, row.get("is_intact")?) {
+            let row = StoredRow { row, names: &names };
+            match read(&row, row.get("is_intact")?) {
                 Ok(value) => values.push(value),
                 // the table is at fault, not this row
                 Err(RowError::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
@@ -295,7 +302,20 @@ impl Tables<'_> {
     }
 }
 
-fn account(row: &Row<'_>) -> Read<AccountRecord> {
+/// A row, and the names of its columns: SQLite would be asked for each of them for each value.
+struct StoredRow<'a> {
+    row: &'a Row<'a>,
+    names: &'a [String],
+}
+
+impl StoredRow<'_> {
+    fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
+        let place = self.names.iter().position(|column| column == name);
+        self.row.get(place.ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?)
+    }
+}
+
+fn account(row: &StoredRow<'_>) -> Read<AccountRecord> {
     let allowed_agents: Option<String> = row.get("uses")?;
     let allowed_agents = allowed_agents
         .map(|text| serde_json::from_str(&text).map_err(|_| UnknownText::new("list of allowed agents", &text)));
@@ -313,8 +333,8 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         max_leases: row.get("max_leases")?,
         priority: row.get("priority")?,
         allowed_agents: allowed_agents.transpose()?,
-        reserve: row.get::<_, Option<f64>>("reserve")?.unwrap_or(0.0),
-        fallback_only: row.get::<_, Option<bool>>("fallback_only")?.unwrap_or(false),
+        reserve: row.get::<Option<f64>>("reserve")?.unwrap_or(0.0),
+        fallback_only: row.get::<Option<bool>>("fallback_only")?.unwrap_or(false),
         project_id: row.get("project_id")?,
         owner: AccountOwner {
             person: row.get("person")?,
@@ -326,7 +346,7 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
     })
 }
 
-fn lease(row: &Row<'_>) -> Read<Lease> {
+fn lease(row: &StoredRow<'_>) -> Read<Lease> {
     let bind = match text(row, "bind")?.as_str() {
         "process" => Bind::Process(process(row, "bind_pid", "bind_start")?.ok_or(RowError::Range("bind_pid"))?),
         "ttl" => Bind::Ttl,
@@ -371,7 +391,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
     })
 }
 
-fn session(row: &Row<'_>) -> Read<SessionRecord> {
+fn session(row: &StoredRow<'_>) -> Read<SessionRecord> {
     Ok(SessionRecord {
         provider: row.get("provider")?,
         session: row.get("session")?,
@@ -380,7 +400,7 @@ fn session(row: &Row<'_>) -> Read<SessionRecord> {
     })
 }
 
-fn limit(row: &Row<'_>) -> Read<LimitRecord> {
+fn limit(row: &StoredRow<'_>) -> Read<LimitRecord> {
     Ok(LimitRecord {
         account: id(row, "account")?,
         key: row.get("key")?,
@@ -394,25 +414,25 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
     })
 }
 
-fn usage(row: &Row<'_>) -> Read<(AccountId, Usage)> {
+fn usage(row: &StoredRow<'_>) -> Read<(AccountId, Usage)> {
     let windows = text(row, "windows")?;
     let windows: Vec<Window> =
         serde_json::from_str(&windows).map_err(|_| UnknownText::new("list of windows", &windows))?;
     Ok((id(row, "account")?, windows.into()))
 }
 
-fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
+fn fingerprint(row: &StoredRow<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
     let print = Fingerprint(u128::from_be_bytes(row.get("print")?));
     Ok((print, id(row, "account")?, Wall(number(row, "kept_at")?)))
 }
 
-fn link(row: &Row<'_>) -> Read<Link> {
+fn link(row: &StoredRow<'_>) -> Read<Link> {
     let mode = text(row, "mode")?;
     let mode = LinkMode::from_name(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
     Ok(Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode })
 }
 
-fn former(row: &Row<'_>, id: AccountId, key: &SealKey) -> Read<FormerCredential> {
+fn former(row: &StoredRow<'_>, id: AccountId, key: &SealKey) -> Read<FormerCredential> {
     let role = text(row, "role")?;
     let role = FormerRole::from_name(&role).ok_or_else(|| UnknownText::new("role of a credential", &role))?;
     let blob: Vec<u8> = row.get("sealed")?;
@@ -420,30 +440,30 @@ fn former(row: &Row<'_>, id: AccountId, key: &SealKey) -> Read<FormerCredential>
     Ok(FormerCredential { credential, role, since: Wall(number(row, "since")?) })
 }
 
-fn text(row: &Row<'_>, column: &str) -> Read<String> {
+fn text(row: &StoredRow<'_>, column: &str) -> Read<String> {
     Ok(row.get(column)?)
 }
 
-fn id(row: &Row<'_>, column: &str) -> Read<AccountId> {
+fn id(row: &StoredRow<'_>, column: &str) -> Read<AccountId> {
     let text = text(row, column)?;
     Ok(text.parse().map_err(|_| UnknownText::new("account id", &text))?)
 }
 
-fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
+fn number(row: &StoredRow<'_>, column: &'static str) -> Read<u64> {
     optional_number(row, column)?.ok_or(RowError::Range(column))
 }
 
-fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
+fn optional_number(row: &StoredRow<'_>, column: &'static str) -> Read<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     value.map(|value| u64::try_from(value).map_err(|_| RowError::Range(column))).transpose()
 }
 
-fn process(row: &Row<'_>, pid: &str, start: &str) -> Read<Option<Process>> {
+fn process(row: &StoredRow<'_>, pid: &str, start: &str) -> Read<Option<Process>> {
     let (pid, start): (Option<u32>, Option<i64>) = (row.get(pid)?, row.get(start)?);
     Ok(pid.zip(start).map(|(pid, start)| Process { pid, start: start.cast_unsigned() }))
 }
 
-fn gateway_key(row: &Row<'_>) -> Read<GatewayKeyRecord> {
+fn gateway_key(row: &StoredRow<'_>) -> Read<GatewayKeyRecord> {
     let client: i64 = row.get("client")?;
     Ok(GatewayKeyRecord {
         hash: row.get("hash")?,

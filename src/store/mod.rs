@@ -19,6 +19,7 @@ mod tests;
 mod write;
 mod writer;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -242,7 +243,8 @@ impl Store {
             let begin = WriteJob { task: WriterTask::Begin(begin), listener: WriteListener::new(None) };
             let backlog = VecDeque::from([begin]);
             Self::start(false, keeper, move |inbox, shared| {
-                Writer { database, key, tags, path, shared, backlog, sessions: 0 }.run(&inbox);
+                let renews_tags = Cell::new(false);
+                Writer { database, key, tags, renews_tags, path, shared, backlog, sessions: 0 }.run(&inbox);
             })
         } else {
             Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))

@@ -6,6 +6,7 @@
 //! write contains the whole value, so applying it twice is harmless. No write overtakes a waiting one: an older record
 //! must not replace a newer one.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, sync::atomic::Ordering, time::Duration};
@@ -97,6 +98,8 @@ pub(super) struct Writer {
     pub(super) database: Connection,
     pub(super) key: SealKey,
     pub(super) tags: RowTags,
+    /// Whether the rows' tags are renewed with every write. That is prepared by this thread: the start does not wait.
+    pub(super) renews_tags: Cell<bool>,
     pub(super) path: PathBuf,
     pub(super) shared: Arc<WriterStatus>,
     /// Writes that are not done yet, in order.
@@ -172,11 +175,21 @@ impl Writer {
         self.shared.well();
     }
 
+    /// Has the rows' tags renewed with every write, before the first one.
+    fn prepare_tags(&self) -> rusqlite::Result<()> {
+        if !self.renews_tags.get() {
+            row_tags::renew_with_writes(&self.database)?;
+            self.renews_tags.set(true);
+        }
+        Ok(())
+    }
+
     /// Commits the first `count` writes of the backlog in one transaction.
     fn commit(&mut self, count: usize) -> Result<(), WriteError> {
         let jobs = self.backlog.iter().take(count);
         let synced = jobs.clone().any(|job| job.task.must_be_synced());
         let saved = jobs.clone().filter(|job| matches!(job.task, WriterTask::Write(Write::SaveSession(_)))).count();
+        self.prepare_tags().map_err(|error| WriteError::from_sqlite(&self.path, &error))?;
         let attempt = || -> Result<(), ApplyError> {
             // a synced commit also syncs everything before it in the log
             self.database.execute_batch(if synced {
@@ -245,6 +258,7 @@ impl Writer {
     /// Seals everything with `key` from now on, if the disk allows.
     fn reseal(&mut self, key: SealKey) -> Result<u64, WriteError> {
         let mut attempt = || -> Result<u64, ApplyError> {
+            self.prepare_tags()?;
             self.database.execute_batch("PRAGMA synchronous = FULL")?;
             let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let count = database::reseal(&transaction, &self.tags, &self.key, &key)?;
@@ -272,6 +286,7 @@ impl Writer {
     /// lost.
     fn log_begins(&self) {
         let begin = || -> rusqlite::Result<()> {
+            self.prepare_tags()?;
             self.database.execute(LOG_EXPECTED, [true])?;
             // the log keeps its content until it is written again from its beginning
             self.database.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
@@ -283,6 +298,7 @@ impl Writer {
 
     fn end(self, clean: bool) {
         let finish = || -> rusqlite::Result<()> {
+            self.prepare_tags()?;
             self.database.execute(LOG_EXPECTED, [false])?;
             // a run that lost writes did not end cleanly
             if clean && self.backlog.is_empty() {

@@ -62,7 +62,7 @@ fn fill(path: &Path, key: &SealKey, lease_key: &[u8; 16]) -> Result<(), StoreErr
     let setup =
         format!("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA application_id = {APPLICATION};");
     database.execute_batch(&setup).map_err(fault)?;
-    prepare(&mut database, key).map_err(fault)?;
+    prepare(&mut database, key).and_then(|_tags| row_tags::renew_with_writes(&database)).map_err(fault)?;
     let check = sealed(SealPurpose::Check, CHECK)?;
     let lease_key = sealed(SealPurpose::LeaseKey, lease_key)?;
     let statement = "INSERT INTO meta (name, value) VALUES \
@@ -137,6 +137,7 @@ fn disk_refuses(error: &rusqlite::Error) -> bool {
         .is_some_and(|code| matches!(code, ReadOnly | CannotOpen | PermissionDenied | DiskFull | SystemIoFailure))
 }
 
+/// Opens a database for writing. Before the first write: [`row_tags::renew_with_writes`].
 pub(super) fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Result<(Connection, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -166,11 +167,10 @@ pub(super) fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Res
     Ok((database, tags))
 }
 
-/// Brings the tables to the newest schema, and has the rows' tags renewed with every write.
+/// Brings the tables to the newest schema.
 fn prepare(database: &mut Connection, key: &SealKey) -> rusqlite::Result<RowTags> {
     let tags = RowTags::define(database, key)?;
     schema::migrate(database, STEPS, true)?;
-    row_tags::renew_with_writes(database)?;
     Ok(tags)
 }
 

@@ -15,12 +15,16 @@ const MOST: usize = 256;
 pub(crate) struct Fingerprints {
     key: FingerprintKey,
     seen: FxHashMap<Fingerprint, (AccountId, Wall)>,
+    /// How many there are of each account.
+    counts: FxHashMap<AccountId, usize>,
 }
 
 impl Fingerprints {
     pub(crate) fn new(key: FingerprintKey, kept: Vec<(Fingerprint, AccountId, Wall)>) -> Self {
-        let seen = kept.into_iter().map(|(print, account, at)| (print, (account, at))).collect();
-        Self { key, seen }
+        let seen: FxHashMap<_, _> = kept.into_iter().map(|(print, account, at)| (print, (account, at))).collect();
+        let mut counts = FxHashMap::default();
+        seen.values().for_each(|(account, _)| *counts.entry(*account).or_default() += 1);
+        Self { key, seen, counts }
     }
 
     pub(crate) fn of(&self, credential: &Credential) -> Fingerprint {
@@ -34,20 +38,29 @@ impl Fingerprints {
 
     /// Remembers a credential that is kept from now on; one that was known stays known since then.
     pub(crate) fn keep(&mut self, account: AccountId, credential: &Credential, now: Wall) {
-        let seen = self.seen.entry(self.of(credential)).or_insert((account, now));
-        if seen.0 != account {
-            *seen = (account, now);
+        let print = self.of(credential);
+        match self.seen.get(&print) {
+            Some((owner, _)) if *owner == account => return,
+            Some((other, _)) => *self.counts.entry(*other).or_default() -= 1,
+            None => {}
         }
-        let mut times: Vec<Wall> = self.each_of(account).map(|(_, at)| at).collect();
-        if times.len() > MOST {
+        self.seen.insert(print, (account, now));
+        let count = self.counts.entry(account).or_default();
+        *count += 1;
+        // only then are they looked through: at a start this is called for every account
+        if *count > MOST {
+            let mut times: Vec<Wall> = self.each_of(account).map(|(_, at)| at).collect();
             times.sort_unstable();
             let oldest = times[times.len() - MOST];
             self.seen.retain(|_, (owner, at)| *owner != account || *at >= oldest);
+            let left = self.each_of(account).count();
+            self.counts.insert(account, left);
         }
     }
 
     pub(crate) fn forget(&mut self, account: AccountId) {
         self.seen.retain(|_, (owner, _)| *owner != account);
+        self.counts.remove(&account);
     }
 
     /// Since when this has been known of this account.

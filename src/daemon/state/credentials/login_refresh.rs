@@ -37,8 +37,10 @@ pub(crate) struct LoginRefresh {
     requests: FxHashMap<AccountId, Mono>,
     /// The daemon is ending: no refresh is sent any more.
     is_ending: bool,
-    /// Accounts that have changed since the plan was last updated.
+    /// Accounts that have changed since the plan was last updated, in order.
     changed: Vec<AccountId>,
+    /// The same accounts, to find one of many.
+    is_changed: FxHashSet<AccountId>,
     /// When this run began.
     started: Wall,
     worker: Mailbox<Infallible>,
@@ -64,6 +66,7 @@ impl LoginRefresh {
             requests: FxHashMap::default(),
             is_ending: false,
             changed: Vec::new(),
+            is_changed: FxHashSet::default(),
             started,
             worker,
             seed,
@@ -90,7 +93,7 @@ impl LoginRefresh {
 
     /// Has the plan updated for this account.
     pub(in crate::daemon::state) fn account_changed(&mut self, id: AccountId) {
-        if !self.changed.contains(&id) {
+        if self.is_changed.insert(id) {
             self.changed.push(id);
         }
     }
@@ -284,6 +287,7 @@ impl State {
     /// Updates the plan for the accounts that have changed; answers what follows for the pool.
     pub(in crate::daemon::state) fn plan_refreshes(&mut self, now: Now) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.logins.is_changed.clear();
         for id in std::mem::take(&mut self.logins.changed) {
             let Some(login_state) = self.pool.account(id).map(|account| account.record.login_state.clone()) else {
                 // it is being added, and changes again then

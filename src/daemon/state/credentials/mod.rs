@@ -58,8 +58,8 @@ impl Credentials {
     pub(in crate::daemon::state) fn restore(&mut self, id: AccountId, credential: Credential, now: Wall) {
         // databases of earlier versions have no fingerprints
         self.fingerprints.keep(id, &credential, now);
+        self.next_end = self.next_end.into_iter().chain(credential.expires_at).min();
         self.current.insert(id, credential);
-        self.find_next_end(None);
     }
 
     fn replace(&mut self, id: AccountId, mut credential: Credential) {
