@@ -24,6 +24,7 @@ mod logs;
 mod man;
 mod mcp;
 mod monitor;
+mod one_command;
 mod requests;
 mod run;
 mod schema;
@@ -33,6 +34,8 @@ mod simulate;
 mod status;
 mod statusline;
 mod top;
+
+use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -319,7 +322,11 @@ pub(super) fn answer_shell() -> bool {
 }
 
 pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
-    let matches = help::grouped(Cli::command()).try_get_matches()?;
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(parsed) = one_command::parse(&words) {
+        return Ok(parsed);
+    }
+    let matches = help::grouped(Cli::command()).try_get_matches_from(words)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli.global, cli.command.unwrap_or_else(|| CliCommand::Status(status::StatusArgs::overview()))))
 }

@@ -3,7 +3,8 @@
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::{fs::File, io};
 
-use crate::{client::start::DaemonStarter, config::AppPaths};
+use crate::client::start::{DaemonStarter, missing_allocator_settings};
+use crate::config::AppPaths;
 
 /// Runs the launcher to its end; its standard error is the log.
 pub(super) fn launcher(mut command: Command, log: File) -> io::Result<ExitStatus> {
@@ -14,7 +15,10 @@ pub(super) fn launcher(mut command: Command, log: File) -> io::Result<ExitStatus
 pub(super) fn daemon(starter: &DaemonStarter, _places: &AppPaths) -> io::Result<Child> {
     // a pipe of the caller must not stay open while the daemon runs: its reader would wait for the end
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
-    starter.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(Stdio::inherit()).spawn()
+    let mut command = starter.command(&["daemon".as_ref(), "--detached".as_ref()]);
+    // with them, it does not have to execute its program a second time
+    command.envs(missing_allocator_settings().iter().copied());
+    command.stderr(Stdio::inherit()).spawn()
 }
 
 /// Writes a message of the launcher to the daemon's log.

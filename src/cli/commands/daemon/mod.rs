@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::cli::{context::Context, error::CliError, ui::format};
 use crate::client::launch;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use crate::client::missing_allocator_settings;
 use crate::daemon::lock::LockHolder;
 use crate::daemon::{Ended, Options, StartError, run};
 use crate::protocol::HelloInfo;
@@ -61,17 +63,12 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
     }
 }
 
-/// Settings of glibc's allocator, and their values: two heaps instead of eight for each processor, and large blocks that are
-/// taken from the system and given back one by one. So little of what was freed is kept.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-
-/// Executes the program again with the settings of the allocator, which it reads when a program starts. Those that the
-/// user has set stay as they are.
+/// Executes the program again with the settings of the allocator, unless it has some.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn limit_free_memory() {
     use std::os::unix::process::CommandExt as _;
-    if ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+    let settings = missing_allocator_settings();
+    if settings.is_empty() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -79,7 +76,7 @@ fn limit_free_memory() {
     let mut command = std::process::Command::new(program);
     arguments.next().map(|name| command.arg0(name));
     // returns only if it fails: then this process serves as it is
-    let _failed = command.args(arguments).envs(ALLOCATOR).exec();
+    let _failed = command.args(arguments).envs(settings.iter().copied()).exec();
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
