@@ -9,9 +9,9 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::Figures;
+use super::{Figures, block_on};
 use crate::protocol::{
-    AcquireParams, Answer, Call, FromServer, HelloParams, LeaseRef, MAGIC, ServerFrames, encode_call,
+    AcquireParams, Answer, Call, Codec, FromServer, HelloParams, LeaseRef, MAGIC, ServerFrames, encode_call,
 };
 
 /// An encoding of the messages.
@@ -32,6 +32,17 @@ pub struct SocketLoad {
     pub encoding: Encoding,
     /// Cycles under way at once on each connection.
     pub depth: usize,
+    /// Cycles a second of all connections; as many as there can be without it. The time of a cycle counts from when it
+    /// was to begin.
+    pub rate: Option<u32>,
+}
+
+impl SocketLoad {
+    /// As many cycles as there can be, one after the other on each connection.
+    #[must_use]
+    pub const fn closed(connections: usize, encoding: Encoding) -> Self {
+        Self { connections, encoding, depth: 1, rate: None }
+    }
 }
 
 /// Runs all connections for one round of acquire and release.
@@ -44,7 +55,11 @@ pub async fn socket_round(load: SocketLoad, socket: &Path, time: Duration) -> an
         clients.push(SocketClient::connect(load, socket).await?);
     }
     let start = Instant::now();
-    let tasks: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.run(start + time))).collect();
+    // spread evenly over the time between two cycles of one connection
+    let pause = load.rate.map(|rate| Duration::from_secs(1) * load.connections as u32 / rate);
+    let first = |place: usize| start + pause.unwrap_or_default() * place as u32 / load.connections as u32;
+    let run = |(place, client): (usize, SocketClient)| tokio::spawn(client.run(first(place), pause, start + time));
+    let tasks: Vec<_> = clients.into_iter().enumerate().map(run).collect();
     let mut taken = Vec::new();
     for task in tasks {
         taken.append(&mut task.await??);
@@ -57,7 +72,9 @@ struct SocketClient {
     encoding: Encoding,
     depth: usize,
     frames: ServerFrames,
-    line: Vec<u8>,
+    lines: Vec<u8>,
+    /// Where the next line begins.
+    start: usize,
     out: Vec<u8>,
 }
 
@@ -69,7 +86,8 @@ impl SocketClient {
             encoding: load.encoding,
             depth: load.depth,
             frames: ServerFrames::default(),
-            line: Vec::new(),
+            lines: Vec::new(),
+            start: 0,
             out: Vec::new(),
         };
         if load.encoding == Encoding::Binary {
@@ -81,11 +99,23 @@ impl SocketClient {
         Ok(client)
     }
 
-    /// Cycles until `end`: with depth 1 one after the other, else that many acquires, then that many releases.
-    async fn run(mut self, end: Instant) -> anyhow::Result<Vec<Duration>> {
+    /// Cycles until `end`: with depth 1 one after the other, else that many acquires, then that many releases. With a
+    /// `pause`, one begins after each, however long it takes.
+    async fn run(mut self, first: Instant, pause: Option<Duration>, end: Instant) -> anyhow::Result<Vec<Duration>> {
         let mut latencies = Vec::new();
+        let mut next = first;
         while Instant::now() < end {
-            let begun = Instant::now();
+            let begun = match pause {
+                Some(pause) => {
+                    let begins = next;
+                    next += pause;
+                    tokio::time::sleep_until(begins.into()).await;
+                    let now = Instant::now();
+                    // a timer of the runtime is late by up to a step, which is not the server's fault
+                    if now.duration_since(begins) <= TIMER_STEP { now } else { begins }
+                }
+                None => Instant::now(),
+            };
             for _ in 0..self.depth {
                 self.acquire()?;
             }
@@ -161,80 +191,110 @@ impl SocketClient {
                     ensure!(self.stream.read_buf(self.frames.inbox()).await? > 0, "the server closed the connection");
                 }
                 Encoding::Json => {
-                    if let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-                        let line: Vec<u8> = self.line.drain(..=end).collect();
-                        let text = str::from_utf8(&line)?;
-                        ensure!(text.contains("\"result\""), "unexpected: {text}");
-                        let lease = text.split("\"lease\":\"").nth(1).and_then(|rest| rest.split('"').next());
-                        return Ok(lease.map(str::to_owned));
+                    if let Some(length) = memchr::memchr(b'\n', &self.lines[self.start..]) {
+                        let line = &self.lines[self.start..self.start + length];
+                        self.start += length + 1;
+                        return lease_in(line);
                     }
-                    ensure!(self.stream.read_buf(&mut self.line).await? > 0, "the server closed the connection");
+                    self.lines.drain(..self.start);
+                    self.start = 0;
+                    ensure!(self.stream.read_buf(&mut self.lines).await? > 0, "the server closed the connection");
                 }
             }
         }
     }
 }
 
-/// Serves the bare server at this path, on a thread that ends with the process: it finds the messages, and answers each
-/// with bytes that a daemon would have answered.
+/// The lease of an answer, if it is one with a lease.
+fn lease_in(line: &[u8]) -> anyhow::Result<Option<String>> {
+    // as in every answer of both servers
+    let result = line.get(JSON_BEGINNING..).filter(|result| result.starts_with(b"\"result\":"));
+    let result = result.with_context(|| format!("unexpected: {}", String::from_utf8_lossy(line)))?;
+    let Some(rest) = result.strip_prefix(b"\"result\":{\"lease\":\"") else { return Ok(None) };
+    let id = &rest[..memchr::memchr(b'"', rest).context("the id of the lease has no end")?];
+    Ok(Some(str::from_utf8(id)?.to_owned()))
+}
+
+const JSON_BEGINNING: usize = "{\"jsonrpc\":\"2.0\",\"id\":1,".len();
+/// How late a timer of the runtime is at most, with something to spare.
+const TIMER_STEP: Duration = Duration::from_millis(2);
+
+/// Serves the bare server at this path, on a thread that ends with the process.
 ///
 /// # Errors
 /// When it cannot listen.
 pub fn serve_echo(path: &Path) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listener = {
-        let _in_runtime = runtime.enter();
-        UnixListener::bind(path)?
-    };
-    let serving = async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(echo(stream));
+    let path = path.to_owned();
+    let (listening, bound) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("echo".to_owned()).spawn(move || {
+        let served = block_on(run_echo(&path, || _ = listening.send(())));
+        if let Err(error) = served {
+            eprintln!("the bare server: {error}");
         }
-    };
-    std::thread::Builder::new().name("echo".to_owned()).spawn(move || runtime.block_on(serving))?;
-    Ok(())
+    })?;
+    bound.recv().context("the bare server cannot listen")
+}
+
+/// Runs the bare server: it finds the messages, and answers each with bytes that a daemon would have answered. Calls
+/// `listening` when clients can connect.
+///
+/// # Errors
+/// When it cannot listen, or accept any more.
+pub async fn run_echo(path: &Path, listening: impl FnOnce()) -> anyhow::Result<()> {
+    let listener = UnixListener::bind(path)?;
+    listening();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(echo(stream));
+    }
 }
 
 async fn echo(mut stream: UnixStream) -> Option<()> {
     let mut inbox = Vec::with_capacity(4096);
     let mut out = Vec::with_capacity(4096);
-    let mut first = true;
+    let mut is_new = true;
     loop {
         if stream.read_buf(&mut inbox).await.ok()? == 0 {
             return None;
         }
+        let mut start = 0;
         if inbox.starts_with(b"{") {
-            while let Some(end) = inbox.iter().position(|byte| *byte == b'\n') {
-                let is_release = inbox[..end].len() > 140;
-                out.extend_from_slice(if is_release { JSON_DONE } else { JSON_LEASE });
-                inbox.drain(..=end);
+            while let Some(length) = memchr::memchr(b'\n', &inbox[start..]) {
+                let is_release = length > LONGEST_ACQUIRE;
+                out.extend_from_slice(if is_release { JSON_DONE } else { &JSON_LEASE });
+                start += length + 1;
             }
         } else {
-            if first {
-                inbox.drain(..MAGIC.len());
-                first = false;
+            if std::mem::take(&mut is_new) {
+                start = MAGIC.len();
             }
-            while let Some(length) = inbox.first_chunk::<4>().map(|header| u32::from_le_bytes(*header) as usize) {
-                if inbox.len() < 4 + length {
+            while let Some(header) = inbox[start..].first_chunk::<4>() {
+                let end = start + 4 + u32::from_le_bytes(*header) as usize;
+                if inbox.len() < end {
                     break;
                 }
                 // the second byte of a body is the method: 0 hello, 1 acquire, 3 release
-                out.extend_from_slice(if inbox[5] == 1 { &BINARY_LEASE } else { &BINARY_DONE });
-                inbox.drain(..4 + length);
+                out.extend_from_slice(if inbox[start + 5] == 1 { &BINARY_LEASE } else { &BINARY_DONE });
+                start = end;
             }
         }
+        inbox.drain(..start);
         stream.write_all(&out).await.ok()?;
         out.clear();
     }
 }
 
+/// The bytes of the line that acquires; one that releases is longer.
+const LONGEST_ACQUIRE: usize = 140;
 const JSON_DONE: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}\n";
-const JSON_LEASE: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"lease\":\"ls_2apeahsx0174qc7n8c1g000jcdp62xb4cmpq6vvedsjq8b9m5mtg0000n9qvfenp32mmc\",\"fence\":919147433905664,\"account\":{\"id\":\"ac_7n3ybb0j\",\"label\":\"account-0\",\"email\":null,\"tier\":\"unknown\"},\"provider\":\"anthropic\",\"pool\":null,\"model\":\"claude-sonnet-4-5\",\"quota_key\":\"claude\",\"shared_with\":6,\"expires_at\":null,\"credential\":{\"kind\":\"api_key\",\"secret\":\"sk-bench-0000000000000000000000000000000000000000\",\"expires_at\":null,\"header\":\"x-api-key\",\"scheme\":null},\"project_id\":null}}\n";
+static JSON_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| lease_answer(Codec::Json));
 /// Length, `FromServer::Answer`, id 2, `Answer::Done`.
 const BINARY_DONE: [u8; 7] = [3, 0, 0, 0, 0, 2, 2];
-static BINARY_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+static BINARY_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| lease_answer(Codec::Binary));
+
+fn lease_answer(codec: Codec) -> Vec<u8> {
     use crate::pool::{CredentialKind, Tier};
-    use crate::protocol::{AccountName, Codec, CredentialInfo, LeaseInfo, RequestId, SecretText};
+    use crate::protocol::{AccountName, CredentialInfo, LeaseInfo, RequestId, SecretText};
     let lease = LeaseInfo {
         lease: "ls_2apeahsx0174qc7n8c1g000jcdp62xb4cmpq6vvedsjq8b9m5mtg0000n9qvfenp32mmc".into(),
         fence: 919_147_433_905_664,
@@ -262,6 +322,6 @@ static BINARY_LEASE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         project_id: None,
     };
     let mut out = Vec::new();
-    Codec::Binary.answer(&RequestId::Number(1), &Answer::Lease(lease), &mut out);
+    codec.answer(&RequestId::Number(1), &Answer::Lease(lease), &mut out);
     out
-});
+}

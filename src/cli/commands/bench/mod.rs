@@ -160,7 +160,7 @@ fn measure_socket(rounds: &Rounds, home: &TemporaryHome) -> anyhow::Result<Optio
     let mut all = Vec::new();
     for encoding in [Encoding::Binary, Encoding::Json] {
         for connections in CONNECTIONS {
-            let load = SocketLoad { connections, encoding, depth: 1 };
+            let load = SocketLoad::closed(connections, encoding);
             let round = |socket: &std::path::Path, time| block_on(socket_round(load, socket, time));
             let what = "leases over the socket";
             let compared = rounds.compare(what, |time| round(&echo, time), |time| round(home.socket(), time))?;
