@@ -28,18 +28,40 @@ impl Pool {
         }
         let quotas = ask.target.quotas(&self.settings.quota);
         let passed = self.passed(now, ask, quotas, slot);
-        let is_open = |other: &usize| *other != slot && self.ineligible(*other, ask, now).is_none();
-        let open: Vec<usize> = provider.slots().iter().copied().filter(is_open).collect();
         let is_second = |slot: usize| {
             let first = self.quotas_of(slot, ask, quotas).first;
             quotas.second.is_some() && is_closed(&self.accounts[slot], first, now)
         };
         let is_fallback = |slot: usize| self.accounts[slot].policy.fallback_only;
         let rank = |slot: usize| (is_fallback(slot), is_second(slot), self.ranked(slot, ask, quotas, now));
-        let Some(best) = open.iter().map(|&slot| rank(slot)).min() else {
-            return Comparison { passed, ..Comparison::default() };
-        };
-        let ties: Vec<usize> = open.into_iter().filter(|&slot| rank(slot) == best).collect();
+        // for a sub-agent, its parent's account differs from one with an equal key
+        let is_plain = ask.subagent.is_none() && ask.exclude.is_empty() && !self.membership(&ask.set).is_restricted();
+        let (mut best, mut ties) = (None, Vec::new());
+        // the key of the leading account, where every account with an equal key is open and leads as well
+        let mut leader = None;
+        for &other in provider.slots().iter().filter(|&&other| other != slot) {
+            let key = self.accounts.key(other);
+            if leader == Some(key) {
+                ties.push(other);
+                continue;
+            }
+            // mostly the key alone tells that it is not open
+            let cannot_serve = !key.is_ready() || is_plain && !key.has_room(&self.settings.leases, ask);
+            if cannot_serve || self.ineligible(other, ask, now).is_some() {
+                continue;
+            }
+            let rank = rank(other);
+            if best.is_some_and(|best| rank > best) {
+                continue;
+            }
+            if best.is_none_or(|best| rank < best) {
+                best = Some(rank);
+                leader = (key.is_unlimited() && key.is_unmeasured() && is_plain).then_some(key);
+                ties.clear();
+            }
+            ties.push(other);
+        }
+        let Some(best) = best else { return Comparison { passed, ..Comparison::default() } };
         let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
         let over = Some(self.accounts[other].record.id);
         let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
