@@ -282,7 +282,7 @@ impl Tables<'_> {
     ) -> rusqlite::Result<Vec<T>> {
         let intact = if self.verified { row_tags::is_intact(self.database, table)? } else { "1".to_owned() };
         let mut statement = self.database.prepare(&format!("SELECT *, {intact} AS is_intact FROM {table} {rest}"))?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut found = statement.query([])?;
         let (mut values, mut first, mut more) = (Vec::new(), None, 0);
         while let Some(row) = found.next()? {
