@@ -20,7 +20,7 @@ use crate::daemon::view;
 use command::CommandRunner;
 use desktop::DesktopSender;
 use outlet::NoticeOutlet;
-use policy::{NoticeEvent, NoticePolicy};
+use policy::{NoticeEvent, NoticePolicy, Situation};
 use webhook::WebhookSender;
 
 /// The worker's pause after each look at the state, which may be large.
@@ -62,7 +62,11 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<NoticeEvent>) {
             (policy, sleep) = (None, OFF);
             continue;
         };
-        let current = policy.get_or_insert_with(|| NoticePolicy::new(situation.clone(), clock::day_and_clock));
+        let current = policy.get_or_insert_with(|| {
+            // what happened between the change of the configuration and this first look is news
+            let known = if mail.messages.is_empty() { situation.clone() } else { Situation::default() };
+            NoticePolicy::new(known, clock::day_and_clock)
+        });
         mail.messages.into_iter().for_each(|event| current.event(event));
         current.look(situation);
         for notice in current.due(now) {
