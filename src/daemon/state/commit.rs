@@ -120,6 +120,10 @@ impl UnsavedAccounts {
     }
 
     pub(super) fn note(&mut self, account: AccountId, counts: &WriteCounts) {
+        if self.0.len() == self.0.capacity() {
+            let settled = counts.settled.load(Ordering::Acquire);
+            self.0.retain(|_, last| *last > settled);
+        }
         // counted under the state's lock: no write of this account is counted later
         self.0.insert(account, counts.handed.load(Ordering::Acquire));
     }
