@@ -51,7 +51,6 @@ pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};
 pub use select::forecast::{Forecast, Outlook};
-pub use select::strategy::hybrid_score;
 pub use session::SessionRecord;
 pub use snapshot::{PoolStart, Snapshot};
 pub use state::Pool;

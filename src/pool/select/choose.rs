@@ -288,7 +288,7 @@ impl Pool {
             let order = if key.is_unmeasured() {
                 order
             } else {
-                self.place(slot, order, self.quotas_of(slot, ask, quotas), now)
+                self.rank_on(slot, order, self.quotas_of(slot, ask, quotas), now)
             };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {

@@ -6,6 +6,8 @@ use crate::pool::lease::ChosenBy;
 use crate::pool::lease::comparison::{Comparison, Criterion, PassedAccount};
 use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices, Strategy};
 use crate::pool::select::eligibility::is_closed;
+use crate::pool::select::place;
+use crate::pool::select::score::Hybrid;
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 
@@ -71,9 +73,7 @@ impl Pool {
 
     /// The account's place in the order before the strategy.
     pub(crate) fn ranked(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Rank {
-        let order = self.accounts.key(slot).rank_for(ask);
-        let order = if self.settings.selection.tier_first { order } else { order.any_tier() };
-        self.place(slot, order, self.quotas_of(slot, ask, quotas), now)
+        self.rank_on(slot, self.accounts.key(slot).rank_for(ask), self.quotas_of(slot, ask, quotas), now)
     }
 
     /// The account of the session, or the preferred one, where another account is chosen instead.
@@ -166,8 +166,7 @@ impl Pool {
         let window =
             |slot: usize, name: &str| self.accounts[slot].usage.window(name, quotas.first.quota, now.wall).cloned();
         let used = |name: &str| slots.map(|slot| window(slot, name).map(|window| window.utilization));
-        let in_turn = selection.mode == Mode::PerformanceFirst;
-        match if in_turn { Strategy::RoundRobin } else { selection.strategy } {
+        match place::strategy_of(selection) {
             Strategy::RoundRobin => return Criterion::Turn,
             Strategy::Sticky => return if is_current { Criterion::Current } else { Criterion::Order },
             Strategy::Hybrid => {
@@ -188,7 +187,7 @@ impl Pool {
             }
             Strategy::LeastUsed => {
                 for (name, criterion) in
-                    [(strategy::WEEKLY, Criterion::Weekly as fn(_) -> _), (strategy::SHORT, Criterion::Short)]
+                    [(place::WEEKLY, Criterion::Weekly as fn(_) -> _), (place::SHORT, Criterion::Short)]
                 {
                     let used = used(name);
                     if used[0] != used[1] {
@@ -197,7 +196,7 @@ impl Pool {
                 }
             }
             Strategy::DrainSoonest => {
-                let weekly = slots.map(|slot| window(slot, strategy::WEEKLY).and_then(|window| window.resets_at));
+                let weekly = slots.map(|slot| window(slot, place::WEEKLY).and_then(|window| window.resets_at));
                 if weekly[0] != weekly[1] {
                     return Criterion::WeeklyReset(weekly);
                 }
@@ -216,9 +215,9 @@ impl Pool {
 
     /// The score of `hybrid`, with the bonus of the current account.
     pub(crate) fn hybrid_points(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> f64 {
+        let (_, score) = Hybrid::new(&self.settings.selection).rank(self.accounts.inputs(slot), now.mono);
         let is_current = strategy::current(self, ask, provider) == Some(slot);
-        let bonus = if is_current { strategy::STICKINESS } else { 0.0 };
-        strategy::Hybrid::new(&self.settings.selection, now).rank(self.accounts.inputs(slot)).1 + bonus
+        (if is_current { score.of_current() } else { score }).points()
     }
 
     fn fullest(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Option<f64> {

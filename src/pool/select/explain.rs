@@ -11,6 +11,7 @@ use crate::pool::model::{
 };
 use crate::pool::select::choose::Choice;
 use crate::pool::select::eligibility::closed_on;
+use crate::pool::select::place;
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 use std::sync::Arc;
@@ -178,7 +179,7 @@ impl Pool {
         let quota = self.quota_in_use(account, quotas, now);
         let window = |name| account.usage.window(name, quota.quota, now.wall);
         let current = strategy::current(self, ask, provider) == Some(slot);
-        let weekly = window(strategy::WEEKLY);
+        let weekly = window(place::WEEKLY);
         let turned =
             quotas.second.is_some_and(|second| second.quota == quota.quota && quota.quota != quotas.first.quota);
         let pool =
@@ -202,7 +203,7 @@ impl Pool {
             current,
             weekly: weekly.map(|window| window.utilization),
             weekly_resets_at: weekly.and_then(|window| window.resets_at),
-            short: window(strategy::SHORT).map(|window| window.utilization),
+            short: window(place::SHORT).map(|window| window.utilization),
         }
     }
 

@@ -7,4 +7,6 @@ pub(crate) mod eligibility;
 pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod order;
+pub(crate) mod place;
+pub(crate) mod score;
 pub(crate) mod strategy;

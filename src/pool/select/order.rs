@@ -2,8 +2,9 @@
 
 use crate::pool::account::Account;
 use crate::pool::account::digest::Rank;
-use crate::pool::model::{LeaseRequest, Now, OveragePolicy, QuotaChoice, QuotaChoices};
+use crate::pool::model::{LeaseRequest, Now, QuotaChoice, QuotaChoices};
 use crate::pool::select::eligibility::is_closed;
+use crate::pool::select::place;
 use crate::pool::state::Pool;
 
 /// Why an account is used after others, whatever their load: the later, the greater.
@@ -41,27 +42,20 @@ impl Pool {
     pub(crate) fn avoids(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
         let account = &self.accounts[slot];
         !account.overage.is_empty()
-            && self.settings.quota.overage == OveragePolicy::Avoid
-            && account.pays_overage(self.quota_in_use(account, quotas, now).quota, now.wall)
+            && place::avoids(account, &self.settings.quota, self.quota_in_use(account, quotas, now).quota, now)
     }
 
-    /// The account's place in the order, behind those whose quota is nearly or entirely used up.
-    pub(crate) fn place(&self, slot: usize, order: Rank, quotas: QuotaChoices, now: Now) -> Rank {
-        if self.avoids(slot, quotas, now) {
-            order.paid_overage()
-        } else if self.is_over_threshold(slot, quotas, now) {
-            order.over_threshold()
-        } else {
-            order
-        }
+    /// The account's rank on the quota that would serve.
+    pub(crate) fn rank_on(&self, slot: usize, rank: Rank, quotas: QuotaChoices, now: Now) -> Rank {
+        let account = &self.accounts[slot];
+        place::rank_on(rank, account, &self.settings, self.quota_in_use(account, quotas, now).quota, now)
     }
 
     /// Whether the quota that would serve is over the soft threshold.
     pub(crate) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
-        let threshold = self.settings.quota.soft_threshold;
         let account = &self.accounts[slot];
-        let quota = self.quota_in_use(account, quotas, now);
-        threshold < 1.0 && account.usage.highest(quota.quota, now.wall).is_some_and(|used| used >= threshold)
+        let quota = self.quota_in_use(account, quotas, now).quota;
+        place::is_over_threshold(account, &self.settings.quota, quota, now)
     }
 
     /// The quota of the account that would serve.

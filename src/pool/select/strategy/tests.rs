@@ -1,6 +1,7 @@
 //! The strategies alone, on accounts put into a given state.
 
 use super::*;
+use crate::pool::account::digest::StrategyInputs;
 use crate::pool::account::health::{Bucket, Health};
 use crate::pool::account::record::AccountRecord;
 use crate::pool::account::usage::{Usage, Window};
@@ -104,9 +105,18 @@ fn hybrid_relaxes_tokens_before_health_when_no_account_qualifies() {
 
 #[test]
 fn the_score_is_the_documented_formula() {
-    assert_eq!(hybrid_score(70.0, 50.0, 50.0, 3600.0), 1000.0);
-    assert_eq!(hybrid_score(100.0, 25.0, 50.0, 0.0), 450.0);
-    assert_eq!(hybrid_score(0.0, 0.0, 0.0, 0.0), 0.0);
+    let score = |health: f64, tokens: f64, max: f64, idle_s: u64| {
+        let mut settings = PoolSettings::default().selection;
+        settings.tokens.max = max;
+        let now = NOW.mono.0 as f64;
+        let used_at = now - (idle_s * 1000) as f64;
+        let inputs = StrategyInputs { points: health, points_at: now, tokens, tokens_at: now, used_at };
+        Hybrid::new(&settings).rank(&inputs, NOW.mono).1.points()
+    };
+    assert_eq!(score(70.0, 50.0, 50.0, 3600), 1000.0);
+    assert_eq!(score(100.0, 25.0, 50.0, 0), 450.0);
+    assert_eq!(score(0.0, 0.0, 0.0, 0), 0.0);
+    assert_eq!(score(70.0, 50.0, 50.0, 9999), 1000.0);
 }
 
 #[test]

@@ -1,0 +1,220 @@
+//! The score of `hybrid`: health, tokens and idle time as points.
+//!
+//! It is computed in whole billionths of a point, and what grows with time grows by a whole number of them each
+//! millisecond. So of two accounts that earn points at the same pace the same one is ahead at all times, to the last bit,
+//! and an index may keep them in order: by what they would have had at time 0.
+
+use crate::pool::account::digest::StrategyInputs;
+use crate::pool::account::health::{MS_PER_HOUR, MS_PER_MINUTE};
+use crate::pool::model::{Mono, SelectionSettings};
+
+/// Billionths of a point.
+const POINT: f64 = 1e9;
+/// What the current account is ahead by in `hybrid`.
+/// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
+const STICKINESS: i128 = 150_000_000_000;
+const PER_HEALTH: f64 = 2.0 * POINT;
+const PER_BUCKET: f64 = 500.0 * POINT;
+/// A tenth of a point per second.
+const PER_IDLE_MS: i64 = 100_000;
+/// More idle time than an hour adds nothing.
+const MOST_IDLE_MS: i64 = 3_600_000;
+/// A bucket that fills faster is full within a second; the sums below stay within their types.
+const FASTEST_REFILL: f64 = 1e9;
+
+/// Points, in billionths.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Score(pub(crate) i128);
+
+/// How far the rules of `hybrid` must be relaxed for an account.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) enum Level {
+    #[default]
+    Usable,
+    /// It has no token.
+    WithoutToken,
+    /// It is not healthy enough.
+    Unhealthy,
+}
+
+/// Which parts of a score grow with time. The scores of accounts with the same pace keep their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Pace {
+    refills: bool,
+    idles: bool,
+}
+
+/// An account in `hybrid`, until a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    pub(crate) level: Level,
+    pub(crate) pace: Pace,
+    /// The score at time 0, if it had grown at this pace since then.
+    pub(crate) origin: Score,
+    /// When level or pace change at the earliest, if nothing happens before.
+    pub(crate) until: Option<Mono>,
+}
+
+/// The rules of `hybrid`: what is the same for every account is computed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hybrid {
+    points_per_ms_hour: f64,
+    max_points: f64,
+    min_usable: f64,
+    tokens_per_ms: f64,
+    max_tokens: f64,
+    per_token: f64,
+    per_refill_ms: i64,
+    full: i64,
+}
+
+/// The parts of a score at one moment.
+struct Parts {
+    level: Level,
+    health: i64,
+    tokens: i64,
+    idle: i64,
+    pace: Pace,
+}
+
+impl Score {
+    pub(crate) fn points(self) -> f64 {
+        self.0 as f64 / POINT
+    }
+
+    /// With the bonus of the current account.
+    pub(crate) fn of_current(self) -> Self {
+        Self(self.0 + STICKINESS)
+    }
+}
+
+impl Parts {
+    #[inline]
+    fn score(&self) -> Score {
+        Score(i128::from(self.health) + i128::from(self.tokens) + i128::from(self.idle))
+    }
+}
+
+impl Pace {
+    pub(crate) const ALL: [Self; 4] = [
+        Self { refills: false, idles: false },
+        Self { refills: false, idles: true },
+        Self { refills: true, idles: false },
+        Self { refills: true, idles: true },
+    ];
+}
+
+impl Hybrid {
+    pub(crate) fn new(selection: &SelectionSettings) -> Self {
+        let (health, tokens) = (&selection.health, &selection.tokens);
+        let per_token = if tokens.max > 0.0 { PER_BUCKET / tokens.max } else { 0.0 };
+        let tokens_per_ms = (tokens.per_minute / MS_PER_MINUTE).max(0.0);
+        Self {
+            points_per_ms_hour: health.recovery_per_hour,
+            max_points: health.max,
+            min_usable: health.min_usable,
+            tokens_per_ms,
+            max_tokens: tokens.max,
+            per_token,
+            per_refill_ms: (per_token * tokens_per_ms).clamp(0.0, FASTEST_REFILL) as i64,
+            full: (per_token * tokens.max) as i64,
+        }
+    }
+
+    /// Level and score of an account.
+    #[inline]
+    pub(crate) fn rank(&self, inputs: &StrategyInputs, now: Mono) -> (Level, Score) {
+        let parts = self.parts(inputs, now);
+        (parts.level, parts.score())
+    }
+
+    /// As `Health::score` and `Bucket::tokens`, for scans.
+    #[inline]
+    fn parts(&self, inputs: &StrategyInputs, now: Mono) -> Parts {
+        let now = now.0 as f64;
+        let elapsed = |since: f64| at_least_0(now - since);
+        let health = at_most(inputs.points + self.regained(elapsed(inputs.points_at)), self.max_points);
+        let filling = elapsed(inputs.tokens_at);
+        let level = if health < self.min_usable {
+            Level::Unhealthy
+        } else if at_most(inputs.tokens + filling * self.tokens_per_ms, self.max_tokens) < 1.0 {
+            Level::WithoutToken
+        } else {
+            Level::Usable
+        };
+        let refilled = self.per_refill_ms.saturating_mul(filling as i64).saturating_add(self.left_in_bucket(inputs));
+        // an account that was never used has the longest idle time
+        let idle = elapsed(inputs.used_at) as i64;
+        Parts {
+            level,
+            health: (PER_HEALTH * health) as i64,
+            tokens: refilled.min(self.full),
+            idle: idle.min(MOST_IDLE_MS) * PER_IDLE_MS,
+            pace: Pace {
+                refills: refilled < self.full && now >= inputs.tokens_at,
+                idles: idle < MOST_IDLE_MS && now >= inputs.used_at,
+            },
+        }
+    }
+
+    /// Whole points.
+    #[inline]
+    fn regained(&self, elapsed: f64) -> f64 {
+        let earned = elapsed * self.points_per_ms_hour;
+        // usually it is less than a point: skip the division
+        if earned < MS_PER_HOUR { 0.0 } else { (earned / MS_PER_HOUR).floor() }
+    }
+
+    #[inline]
+    fn left_in_bucket(&self, inputs: &StrategyInputs) -> i64 {
+        (inputs.tokens * self.per_token) as i64
+    }
+
+    /// What a score at this pace grows by from time 0 on.
+    fn growth(&self, pace: Pace, now: Mono) -> i128 {
+        let refill = if pace.refills { self.per_refill_ms } else { 0 };
+        let idle = if pace.idles { PER_IDLE_MS } else { 0 };
+        i128::from(refill + idle) * i128::from(now.0)
+    }
+
+    /// An account's level and pace, and how long they stay.
+    pub(crate) fn standing(&self, inputs: &StrategyInputs, now: Mono) -> Standing {
+        let parts = self.parts(inputs, now);
+        let origin = Score(parts.score().0 - self.growth(parts.pace, now));
+        let until = self.changes(inputs, parts.pace, now).into_iter().flatten().min();
+        Standing { level: parts.level, pace: parts.pace, origin, until }
+    }
+
+    /// When each part changes its pace or the level at the earliest: never too late, and sometimes a moment too early.
+    fn changes(&self, inputs: &StrategyInputs, pace: Pace, now: Mono) -> [Option<Mono>; 4] {
+        let next = Mono(now.0.saturating_add(1));
+        // times before it are in the past, and those that are no number are never
+        let at = |ms: f64| (ms < u64::MAX as f64).then(|| Mono(ms.floor() as u64).max(next));
+        let after = |since: f64, ms: f64| at(since + ms - 1.0);
+        let elapsed = |since: f64| at_least_0(now.0 as f64 - since);
+        let starts = |since: f64| if since > now.0 as f64 { at(since) } else { None };
+        let regained = self.regained(elapsed(inputs.points_at));
+        let regains = self.points_per_ms_hour > 0.0 && inputs.points + regained < self.max_points;
+        let has_token = inputs.tokens + elapsed(inputs.tokens_at) * self.tokens_per_ms >= 1.0;
+        let full_after = (self.full - self.left_in_bucket(inputs)) as f64 / self.per_refill_ms as f64;
+        [
+            regains
+                .then(|| after(inputs.points_at, (regained + 1.0) * MS_PER_HOUR / self.points_per_ms_hour))
+                .flatten(),
+            if has_token { None } else { after(inputs.tokens_at, (1.0 - inputs.tokens) / self.tokens_per_ms) },
+            if pace.refills { after(inputs.tokens_at, full_after) } else { starts(inputs.tokens_at) },
+            if pace.idles { at(inputs.used_at + MOST_IDLE_MS as f64) } else { starts(inputs.used_at) },
+        ]
+    }
+}
+
+/// The lesser one; the bound if `value` is not a number. One instruction.
+#[inline]
+fn at_most(value: f64, most: f64) -> f64 {
+    if value < most { value } else { most }
+}
+
+#[inline]
+fn at_least_0(value: f64) -> f64 {
+    if value > 0.0 { value } else { 0.0 }
+}
