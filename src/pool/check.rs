@@ -2,6 +2,7 @@
 
 use crate::pool::model::{AccountId, Now, WaiterId};
 use crate::pool::select::choose::Choice;
+use crate::pool::select::index::Workspace;
 use crate::pool::state::Pool;
 use rustc_hash::FxHashMap;
 
@@ -12,6 +13,9 @@ impl Pool {
     /// The first invariant that does not hold, in words.
     pub fn check(&mut self, now: Now) -> Result<(), String> {
         self.accounts.check(now, &self.timers)?;
+        if let Some(index) = &mut self.workspace.index {
+            index.check(&self.accounts, &self.settings, now)?;
+        }
         self.leases.check(now)?;
         self.check_leases_of_accounts()?;
         let leases = self.leases.iter().map(|lease| (lease.fence, lease.expires));
@@ -56,7 +60,7 @@ impl Pool {
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
             let Some(waiter) = self.queue.get(id) else { continue };
-            let choice = self.choose_with(now, &waiter.ask, waiter.since, &mut Vec::new());
+            let choice = self.choose_with(now, &waiter.ask, waiter.since, &mut Workspace::default());
             let fits = matches!(choice, Choice::Wait { .. }) && !choice.too_late(waiter.deadline);
             must(fits, || format!("{:?} is queued although {choice:?}", waiter.ask))?;
             must(waiter.deadline > now.mono, || format!("{id:?} is queued beyond its deadline"))?;

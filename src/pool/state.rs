@@ -6,6 +6,7 @@ use crate::pool::lease::table::Leases;
 use crate::pool::model::PoolSettings;
 use crate::pool::queue::{Queue, QueueDirty};
 use crate::pool::report::request_fault::RequestFaults;
+use crate::pool::select::index::Workspace;
 use crate::pool::session::Sessions;
 use crate::pool::timers::Timers;
 
@@ -65,14 +66,13 @@ pub struct Pool {
     pub(crate) queue_dirty: QueueDirty,
     /// The difference between the clocks when the queue was last served.
     pub(crate) skew: i64,
-    /// The leading accounts of the last selection: kept, so that a selection allocates nothing.
-    pub(crate) ties: Vec<usize>,
+    pub(crate) workspace: Workspace,
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(settings: PoolSettings) -> Self {
-        Self { settings, ..Self::default() }
+        Self { settings, workspace: Workspace::indexed(), ..Self::default() }
     }
 }

@@ -4,6 +4,7 @@ mod cast;
 mod checks;
 mod harness;
 mod in_flight;
+mod index;
 mod limits;
 mod ops;
 mod reference;

@@ -44,13 +44,14 @@ impl Tag {
 const _: () = assert!(align_of::<String>() > Tag::FLAGS || cfg!(not(target_pointer_width = "64")));
 
 /// The part of the order that comes before the strategy. A fallback, overage and the soft threshold outrank the rest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Rank(u128);
 
 impl Rank {
     const FALLBACK_ONLY: u128 = 1 << 127;
     const PAYS_OVERAGE: u128 = 1 << 126;
     const OVER_THRESHOLD: u128 = 1 << 125;
+    const LAST_RESORTS: u128 = Self::FALLBACK_ONLY | Self::PAYS_OVERAGE | Self::OVER_THRESHOLD;
     const TIER: u128 = 0xff;
     const LOAD: u32 = 40;
     /// More of them weigh no more: all together less than one lease.
@@ -72,6 +73,18 @@ impl Rank {
     #[inline]
     pub fn any_tier(self) -> Self {
         Self(self.0 & !Self::TIER)
+    }
+
+    /// The last resorts alone: every rank with the same ones is at least this.
+    #[inline]
+    pub fn last_resorts(self) -> Self {
+        Self(self.0 & Self::LAST_RESORTS)
+    }
+
+    /// Every combination of last resorts of accounts that are fallbacks, or that are none.
+    pub fn all_last_resorts(fallback_only: bool) -> impl Iterator<Item = Self> {
+        let fallback_only = if fallback_only { Self::FALLBACK_ONLY } else { 0 };
+        (0..4).map(move |bits: u128| Self(fallback_only | bits << Self::OVER_THRESHOLD.trailing_zeros()))
     }
 
     /// Behind every account below the threshold.

@@ -1,6 +1,7 @@
 //! Accounts: what is known of each without its secret, and the table that holds them.
 
 pub(crate) mod change;
+pub(crate) mod changes;
 pub(crate) mod digest;
 pub(crate) mod failures;
 pub(crate) mod health;

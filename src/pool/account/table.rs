@@ -1,6 +1,7 @@
 //! The table of accounts. It owns their digests and indices, sets their timers, and notes what a change means for the
 //! queue, so that no caller has to. A *slot* is an account's index in the table.
 
+use crate::pool::account::changes::ChangeLog;
 use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::failures::Failures;
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
@@ -33,6 +34,7 @@ pub struct Accounts {
     /// Whether the settings reserve quota of every account: then requests wait for windows to reset.
     has_reserves: bool,
     dirty: QueueDirty,
+    changes: ChangeLog,
 }
 
 /// One provider's accounts in order, and where the strategies stand.
@@ -105,6 +107,11 @@ impl Accounts {
     #[inline]
     pub fn inputs(&self, slot: usize) -> &StrategyInputs {
         &self.inputs[slot]
+    }
+
+    /// Which accounts have changed.
+    pub fn changes(&self) -> &ChangeLog {
+        &self.changes
     }
 
     /// The account's position among its provider's accounts.
@@ -186,6 +193,7 @@ impl Accounts {
         self.list.push(account);
         self.index(slot);
         self.has_reserves = !settings.quota.protect.is_empty();
+        self.changes.note_all();
         self.dirty.mark_all();
         slot
     }
@@ -200,6 +208,7 @@ impl Accounts {
         self.providers.values_mut().for_each(|provider| provider.slots.clear());
         (0..self.list.len()).for_each(|slot| self.index(slot));
         self.providers.retain(|_, provider| !provider.slots.is_empty());
+        self.changes.note_all();
         self.dirty.mark_all();
     }
 
@@ -215,6 +224,7 @@ impl Accounts {
     /// Sets the timers of every account again, after the settings or the clock have changed.
     pub fn reset_timers(&mut self, now: Now, timers: &mut Timers) {
         (0..self.list.len()).for_each(|slot| self.set_timers(slot, now, timers));
+        self.changes.note_all();
         self.dirty.mark_all();
     }
 
@@ -276,6 +286,7 @@ impl Accounts {
             return R::default();
         }
         let result = change(&mut self.list[slot].limits);
+        self.changes.note(slot, self.list.len());
         self.set_timers(slot, now, timers);
         result
     }
@@ -427,6 +438,7 @@ impl Accounts {
     fn digest(&mut self, slot: usize) {
         let account = &self.list[slot];
         (self.keys[slot], self.inputs[slot]) = (SelectionKey::of(account), StrategyInputs::of(account));
+        self.changes.note(slot, self.list.len());
     }
 
     fn index(&mut self, slot: usize) {

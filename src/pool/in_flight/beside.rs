@@ -7,6 +7,7 @@ use crate::pool::model::{
     AccountId, ApartFromParent, Fence, Ineligible, LeaseRequest, Mono, Now, RequestNeeds, SubagentPlacement, Target,
 };
 use crate::pool::select::choose::Choice;
+use crate::pool::select::index::Workspace;
 use crate::pool::state::Pool;
 
 /// With `auto`, so many sub-agents share the account of their parent, and so many requests may be under way there.
@@ -69,7 +70,7 @@ impl Pool {
     pub fn would_grant(&self, now: Now, ask: &LeaseRequest) -> bool {
         self.timers.grace().is_none()
             && !self.draining
-            && matches!(self.choose_with(now, ask, now.mono, &mut Vec::new()), Choice::Grant { .. })
+            && matches!(self.choose_with(now, ask, now.mono, &mut Workspace::default()), Choice::Grant { .. })
     }
 
     /// Whether a lease would serve a request on its account.

@@ -62,7 +62,7 @@ impl Pool {
         // a request that is served like one that got nothing gets nothing: no selection for each of a long queue
         let mut unserved: Vec<(WaiterId, Option<Mono>)> = Vec::new();
         let alike_counts = self.settings.selection.mode != Mode::CacheFirst;
-        let mut ties = std::mem::take(&mut self.ties);
+        let mut workspace = std::mem::take(&mut self.workspace);
         let mut last: Option<QueuePosition> = None;
         while let Some((position, waiter)) = self.queue.after(last) {
             last = Some(position);
@@ -80,7 +80,7 @@ impl Pool {
             let alike = unserved.iter().find(|(other, _)| self.queue.get(*other).is_some_and(same));
             let choice = match alike {
                 Some((_, earliest)) => Choice::Wait { kind: RefusalKind::AllLimited, earliest: *earliest },
-                None => self.choose_with(now, &waiter.ask, waiter.since, &mut ties),
+                None => self.choose_with(now, &waiter.ask, waiter.since, &mut workspace),
             };
             let known = alike.is_some();
             match choice {
@@ -109,7 +109,7 @@ impl Pool {
                 }
             }
         }
-        self.ties = ties;
+        self.workspace = workspace;
     }
 
     fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {

@@ -7,6 +7,7 @@ use crate::pool::model::{
     AccountId, Action, Decision, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, RequestNeeds,
 };
 use crate::pool::select::choose::Choice;
+use crate::pool::select::index::Workspace;
 use crate::pool::state::Pool;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl Pool {
 
     /// Why a request gets nothing now.
     pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
-        match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
+        match self.choose_with(now, ask, now.mono, &mut Workspace::default()) {
             Choice::Refuse(refusal) => *refusal,
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
             Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),

@@ -1,6 +1,7 @@
 //! The accounts that a request is restricted to, and those that it names.
 
 use crate::pool::account::Account;
+use crate::pool::account::table::ProviderAccounts;
 use crate::pool::model::{
     AccountId, AccountSet, Ineligible, IneligibleAccount, LeaseRequest, Now, QuotaChoices, Refusal, RefusalKind,
 };
@@ -39,6 +40,14 @@ impl Pool {
         let directory = if self.settings.directories.is_empty() { None } else { set.directory.as_deref() };
         let directory = directory.and_then(|directory| self.settings.set_of_directory(directory));
         Membership { only: set.only.as_deref(), directory }
+    }
+
+    /// The slots of the accounts that a request lists, in the provider's order; other providers' accounts are left out.
+    pub(crate) fn slots_of(&self, only: &[AccountId], provider: &ProviderAccounts) -> Vec<usize> {
+        let slots = only.iter().filter_map(|id| self.accounts.slot(*id));
+        let mut slots: Vec<usize> = slots.filter(|slot| provider.slots().binary_search(slot).is_ok()).collect();
+        slots.sort_unstable();
+        slots
     }
 
     /// Whether both restrict a request to the same accounts, as the settings are.

@@ -7,6 +7,7 @@ use crate::pool::model::{
     Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, Overflow, QuotaChoices, Refusal, RefusalKind,
 };
 use crate::pool::select::eligibility::{is_closed, is_closed_on};
+use crate::pool::select::index::Workspace;
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 use std::cmp::Ordering;
@@ -21,13 +22,13 @@ pub(crate) enum Choice {
     Refuse(Box<Refusal>),
 }
 
-struct Search<'a> {
-    now: Now,
-    ask: &'a LeaseRequest,
+pub(super) struct Search<'a> {
+    pub(super) now: Now,
+    pub(super) ask: &'a LeaseRequest,
     asked_at: Mono,
     /// The account it names.
     pinned: Option<usize>,
-    provider: &'a ProviderAccounts,
+    pub(super) provider: &'a ProviderAccounts,
 }
 
 /// An account that outranks the order.
@@ -40,13 +41,19 @@ enum Favorite {
 impl Pool {
     /// Selects an account for a request made at `asked_at`.
     pub(crate) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
-        let mut ties = std::mem::take(&mut self.ties);
-        let choice = self.choose_with(now, ask, asked_at, &mut ties);
-        self.ties = ties;
+        let mut workspace = std::mem::take(&mut self.workspace);
+        let choice = self.choose_with(now, ask, asked_at, &mut workspace);
+        self.workspace = workspace;
         choice
     }
 
-    pub(crate) fn choose_with(&self, now: Now, ask: &LeaseRequest, asked_at: Mono, ties: &mut Vec<usize>) -> Choice {
+    pub(crate) fn choose_with(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        asked_at: Mono,
+        workspace: &mut Workspace,
+    ) -> Choice {
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
             return Choice::Refuse(Box::new(self.no_account(ask)));
         };
@@ -62,14 +69,14 @@ impl Pool {
         let choice = match quotas.second {
             // the first quota of every account, then the second ones
             Some(second) if self.settings.quota.fallback == Fallback::AccountsFirst => {
-                let first = self.choose_on(&search, QuotaChoices::only(quotas.first), ties);
+                let first = self.choose_on(&search, QuotaChoices::only(quotas.first), workspace);
                 let second = QuotaChoices { pools_only: true, ..QuotaChoices::only(second) };
                 let is_fallback = |slot: usize| pinned.is_none() && self.accounts[slot].policy.fallback_only;
                 match first {
-                    None => self.choose_on(&search, second, ties),
+                    None => self.choose_on(&search, second, workspace),
                     // the second quota of another account is used before a fallback
                     Some(Choice::Grant { slot, .. }) if is_fallback(slot) => {
-                        match self.choose_on(&search, second, ties) {
+                        match self.choose_on(&search, second, workspace) {
                             Some(Choice::Grant { slot, by, other }) if !is_fallback(slot) => {
                                 Some(Choice::Grant { slot, by, other })
                             }
@@ -79,7 +86,7 @@ impl Pool {
                     first => first,
                 }
             }
-            _ => self.choose_on(&search, quotas, ties),
+            _ => self.choose_on(&search, quotas, workspace),
         };
         choice.unwrap_or_else(|| self.blocked(now, ask, pinned.as_ref().map_or(provider.slots(), std::slice::from_ref)))
     }
@@ -160,8 +167,8 @@ impl Pool {
     }
 
     /// Selects on these quotas; `None` if no account is open.
-    fn choose_on(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<Choice> {
-        let Search { now, ask, provider, .. } = *search;
+    fn choose_on(&self, search: &Search, quotas: QuotaChoices, workspace: &mut Workspace) -> Option<Choice> {
+        let Search { now, ask, .. } = *search;
         let grant = |slot: usize, by: ChosenBy| {
             // where both quotas are open, the first is used
             let first = self.quotas_of(slot, ask, quotas).first;
@@ -179,20 +186,37 @@ impl Pool {
             }
             None => {}
         }
-        let least = self.leading(now, ask, quotas, provider.slots(), ties)?;
-        if let Some(slot) = self.reusable(now, ask, quotas, least) {
-            return grant(slot, ChosenBy::Reuse);
+        let lane = self.lane(search, quotas, workspace.index.as_mut());
+        let (slot, by) = match lane {
+            Some(lane) => {
+                let found = self.first_in_order(search, quotas, lane);
+                debug_assert_eq!(found, self.first_of_all(search, quotas, &mut workspace.ties), "the index of {ask:?}");
+                found?
+            }
+            None => self.first_of_all(search, quotas, &mut workspace.ties)?,
+        };
+        grant(slot, by)
+    }
+
+    /// The account that the order and the strategy choose: from a scan of all accounts.
+    fn first_of_all(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<(usize, ChosenBy)> {
+        let Search { now, ask, provider, .. } = *search;
+        // of a short list, only its accounts are looked at
+        let listed = ask.set.only.as_deref().map(|only| self.slots_of(only, provider));
+        let least = self.leading(now, ask, quotas, listed.as_deref().unwrap_or(provider.slots()), ties)?;
+        if let Some(slot) = self.reusable(now, ask, quotas, || Some(least)) {
+            return Some((slot, ChosenBy::Reuse));
         }
         if quotas.pools_only
             && let Some(slot) = strategy::current(self, ask, provider).filter(|slot| ties.contains(slot))
         {
-            return grant(slot, ChosenBy::Current);
+            return Some((slot, ChosenBy::Current));
         }
-        match strategy::offset(self, ask, provider) {
+        Some(match strategy::offset(self, ask, provider) {
             // an offset is the holder's own start: the family's pointers stay
-            Some(start) => grant(strategy::first_from(self, ties, start), ChosenBy::PidOffset),
-            None => grant(strategy::pick(self, now, ask, quotas.first.quota, provider, ties), ChosenBy::Strategy),
-        }
+            Some(start) => (strategy::first_from(self, ties, start), ChosenBy::PidOffset),
+            None => (strategy::pick(self, now, ask, quotas.first.quota, provider, ties), ChosenBy::Strategy),
+        })
     }
 
     /// The session's account, else that of a sub-agent's parent, else the preferred one.
@@ -309,7 +333,7 @@ impl Pool {
     /// Whether an account that is ready and has room is eligible: as `ineligible`, without the reason. `agents` keeps the
     /// answer for the list of agents compared last; neighbours mostly share one.
     #[inline]
-    fn is_open(
+    pub(super) fn is_open(
         &self,
         slot: usize,
         key: SelectionKey,
@@ -337,12 +361,20 @@ impl Pool {
     }
 
     /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).
-    fn reusable(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, least: u64) -> Option<usize> {
+    pub(super) fn reusable(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices,
+        least: impl FnOnce() -> Option<u64>,
+    ) -> Option<usize> {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() || ask.subagent.is_some() {
             return None;
         }
-        let released = self.released.of(ask.process()?, now.mono, selection.reuse_window);
+        let mut released = self.released.of(ask.process()?, now.mono, selection.reuse_window).peekable();
+        released.peek()?;
+        let least = least()?;
         released.filter_map(|id| self.accounts.slot(id)).find(|&slot| {
             let account = &self.accounts[slot];
             *account.record.provider == *ask.target.provider

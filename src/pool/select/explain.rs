@@ -11,6 +11,7 @@ use crate::pool::model::{
 };
 use crate::pool::select::choose::Choice;
 use crate::pool::select::eligibility::closed_on;
+use crate::pool::select::index::Workspace;
 use crate::pool::select::place;
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
@@ -123,7 +124,7 @@ impl Pool {
         let mut ask = ask.clone();
         ask.exclude.sort_unstable();
         let mut comparison = None;
-        let verdict = match self.choose_with(now, &ask, now.mono, &mut Vec::new()) {
+        let verdict = match self.choose_with(now, &ask, now.mono, &mut Workspace::default()) {
             Choice::Grant { slot, by, other } => {
                 comparison = Some(self.comparison(now, &ask, slot, (by, other)));
                 SelectionResult::Grant(self.accounts[slot].record.id, by)
