@@ -70,7 +70,7 @@ impl Pool {
     pub fn would_grant(&self, now: Now, ask: &LeaseRequest) -> bool {
         self.timers.grace().is_none()
             && !self.draining
-            && matches!(self.choose_with(now, ask, now.mono, &mut Workspace::default()), Choice::Grant { .. })
+            && matches!(self.choose_with(now, ask, now.mono, &mut Workspace::default()), Choice::Grant(_))
     }
 
     /// Whether a lease would serve a request on its account.

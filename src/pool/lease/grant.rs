@@ -7,7 +7,7 @@ use crate::pool::model::{
     AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Ineligible, LeaseRequest, Mode, Now, Process,
     QuotaChoice, QuotaChoices, Refusal, RefusalKind, Strategy, Ticket,
 };
-use crate::pool::select::choose::Choice;
+use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::select::eligibility::closed_on;
 use crate::pool::state::Pool;
 use std::time::Duration;
@@ -36,9 +36,7 @@ impl Pool {
             self.wait_for(now, request, grace)
         } else {
             match self.choose(now, &request, now.mono) {
-                Choice::Grant { slot, by, other } => {
-                    Ok(Reply::Held(self.grant(now, request, slot, (by, other), effects)))
-                }
+                Choice::Grant(chosen) => Ok(Reply::Held(self.grant(now, request, chosen, effects))),
                 Choice::Refuse(refusal) => {
                     self.refusals.note(now.wall, &request, &refusal);
                     Err(*refusal)
@@ -52,16 +50,16 @@ impl Pool {
         Ok(reply)
     }
 
-    /// Grants a lease on the account of `slot`; `other` says that it is in the request's other quota pool.
+    /// Grants a lease on the account that was chosen.
     pub(crate) fn grant(
         &mut self,
         now: Now,
         mut request: LeaseRequest,
-        slot: usize,
-        (by, other): (ChosenBy, bool),
+        chosen: Chosen,
         effects: &mut Effects,
     ) -> Fence {
-        let comparison = self.comparison(now, &request, slot, (by, other));
+        let Chosen { slot, by, other, .. } = chosen;
+        let comparison = self.comparison(now, &request, chosen);
         if let Some(target) = other.then(|| request.target.other_pool()).flatten() {
             request.target = target;
         }

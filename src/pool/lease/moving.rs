@@ -4,7 +4,7 @@ use crate::pool::command::{Effect, Effects, Handled, MoveCause, MoveTime, Reply}
 use crate::pool::lease::table::PendingMove;
 use crate::pool::lease::{ChosenBy, Lease, reacquire};
 use crate::pool::model::{AccountId, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, spoken};
-use crate::pool::select::choose::Choice;
+use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::state::Pool;
 
 /// Where a lease moves to.
@@ -76,7 +76,14 @@ impl Pool {
         let account = self.accounts[slot].record.id;
         let name = lease.pinned.then(|| account.to_string().into());
         let ask = LeaseRequest { account: name, exclude: vec![], ..ask };
-        let fence = self.switch(now, lease, ask, (slot, ChosenBy::Moved, other), MoveCause::Requested, effects);
+        let fence = self.switch(
+            now,
+            lease,
+            ask,
+            Chosen { other, ..Chosen::new(slot, ChosenBy::Moved) },
+            MoveCause::Requested,
+            effects,
+        );
         self.rebind_session(now, lease, account, effects);
         fence
     }
@@ -140,7 +147,7 @@ impl Pool {
         let choice = self.choose_without(now, lease, &ask);
         match choice {
             // an account whose plan lacks the model is chosen only where every other one lacks it too
-            Choice::Grant { slot, other, .. } if self.ineligible(slot, &ask, now).is_none() => {
+            Choice::Grant(Chosen { slot, other, .. }) if self.ineligible(slot, &ask, now).is_none() => {
                 let quotas = ask.target.quotas(&self.settings.quota);
                 // the account that it leaves counts as well
                 let next = LeaseRequest { exclude: stated, ..reacquire(lease, None) };
@@ -261,7 +268,7 @@ impl Pool {
         let refusal = match choice {
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
             Choice::Refuse(refusal) => *refusal,
-            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::NoCapacity),
+            Choice::Grant(_) => self.refusal(now, ask, RefusalKind::NoCapacity),
         };
         let soon = refusal.retry_at.map(|at| format!("; the first can in {}", spoken(at.since(now.wall))));
         let message = format!("no other {provider} account can serve this lease now{}", soon.unwrap_or_default());

@@ -15,7 +15,7 @@ impl Pool {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
-            Choice::Grant { .. } | Choice::Refuse(_) => RefusalKind::NoCapacity,
+            Choice::Grant(_) | Choice::Refuse(_) => RefusalKind::NoCapacity,
         };
         if deadline <= now.mono || choice.too_late(deadline) {
             let mut refusal = self.refusal(now, &ask, kind);
@@ -84,12 +84,12 @@ impl Pool {
             };
             let known = alike.is_some();
             match choice {
-                Choice::Grant { slot, by, other } => {
+                Choice::Grant(chosen) => {
                     let Some(QueuedRequest { ask, moves, .. }) = self.queue.remove(id, &mut self.timers) else {
                         continue;
                     };
                     let request = ask.request_id.clone();
-                    let fence = self.grant(now, ask, slot, (by, other), effects);
+                    let fence = self.grant(now, ask, chosen, effects);
                     if let Some((before, cause)) = moves.map(|moves| *moves) {
                         self.emit_move(&before, fence, cause, effects);
                     }

@@ -10,7 +10,7 @@ use crate::pool::model::{
 };
 use crate::pool::report::REFRESH_RETRY;
 use crate::pool::report::request_fault::{RequestRefusal, RequestRefusals};
-use crate::pool::select::choose::Choice;
+use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::state::Pool;
 use std::time::Duration;
@@ -76,10 +76,10 @@ impl Pool {
             Some(until) => Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) },
             None => self.choose_without(now, lease, &ask),
         };
-        if let Choice::Grant { slot, by, other } = choice
+        if let Choice::Grant(chosen) = choice
             && !self.draining
         {
-            let fence = self.switch(now, lease, ask, (slot, by, other), MoveCause::Refused(reason), effects);
+            let fence = self.switch(now, lease, ask, chosen, MoveCause::Refused(reason), effects);
             self.leases.set_moved_from(fence, lease.account, reason);
             return Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) };
         }
@@ -96,7 +96,7 @@ impl Pool {
             // the others are busy: no request is sent before its own account's limit has ended
             (_, Some((_, own))) if !self.draining => own,
             (Choice::Wait { .. }, _) => SHORTEST_HINT,
-            (Choice::Grant { .. } | Choice::Refuse(_), _) => return Decision::new(Action::Stop, Duration::ZERO),
+            (Choice::Grant(_) | Choice::Refuse(_), _) => return Decision::new(Action::Stop, Duration::ZERO),
         };
         let later = match own {
             Some((slot, own)) if own <= after => self.wait_out(now, slot, lease.fence),
@@ -127,7 +127,7 @@ impl Pool {
         now: Now,
         lease: &Lease,
         ask: LeaseRequest,
-        (slot, by, other): (usize, ChosenBy, bool),
+        chosen: Chosen,
         cause: MoveCause,
         effects: &mut Effects,
     ) -> Fence {
@@ -135,7 +135,7 @@ impl Pool {
         let obstacle = self.obstacle_of(now, lease).filter(|_| cause != MoveCause::Requested);
         let cause = obstacle.unwrap_or(cause);
         self.end_lease(now, lease.fence, Ending::Switched, effects);
-        let fence = self.grant(now, ask, slot, (by, other), effects);
+        let fence = self.grant(now, ask, chosen, effects);
         self.emit_move(lease, fence, cause, effects);
         if let Some(refusals) = refusals {
             self.request_faults.put(fence, refusals);
@@ -231,7 +231,7 @@ impl Pool {
             return None;
         }
         let other = is_closed(&self.accounts[slot], self.quotas_of(slot, ask, quotas).first, now);
-        let grant = Choice::Grant { slot, by: ChosenBy::SameAccount, other };
+        let grant = Choice::Grant(Chosen { other, ..Chosen::new(slot, ChosenBy::SameAccount) });
         self.ineligible(slot, ask, now).is_none().then_some(grant)
     }
 }

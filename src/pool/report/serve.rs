@@ -65,14 +65,14 @@ impl Pool {
             return None;
         }
         match self.choose_without(now, lease, &ask) {
-            Choice::Grant { slot: next, by, other } if next != slot => {
+            Choice::Grant(chosen) if chosen.slot != slot => {
                 let cause = match (in_turn, is_fallback) {
                     (true, _) => MoveCause::Turn,
                     (false, true) => MoveCause::Fallback,
                     (false, false) => MoveCause::Overage,
                 };
                 let pays_overage = cause == MoveCause::Overage;
-                let fence = self.switch(now, lease, ask, (next, by, other), cause, effects);
+                let fence = self.switch(now, lease, ask, chosen, cause, effects);
                 if pays_overage {
                     self.leases.set_moved_from(fence, lease.account, Reason::QuotaExhausted);
                 }
@@ -92,7 +92,7 @@ impl Pool {
         match self.choose_with(now, ask, now.mono, &mut Workspace::default()) {
             Choice::Refuse(refusal) => *refusal,
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
-            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),
+            Choice::Grant(_) => self.refusal(now, ask, RefusalKind::WaitTimeout),
         }
     }
 

@@ -40,9 +40,8 @@ impl Pool {
         seen.sort_unstable();
         let ask = LeaseRequest { exclude: seen, ..reacquire(lease, lease.pinned_account()) };
         match self.choose_without(now, lease, &ask) {
-            Choice::Grant { slot, by, other } => {
-                let fence =
-                    self.switch(now, lease, ask, (slot, by, other), MoveCause::Refused(details.reason), effects);
+            Choice::Grant(chosen) => {
+                let fence = self.switch(now, lease, ask, chosen, MoveCause::Refused(details.reason), effects);
                 self.leases.set_moved_from(fence, lease.account, details.reason);
                 Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) }
             }

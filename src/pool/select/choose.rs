@@ -14,12 +14,26 @@ use std::cmp::Ordering;
 
 #[derive(Debug)]
 pub(crate) enum Choice {
-    /// This account, why, and whether in the request's other quota pool.
-    Grant { slot: usize, by: ChosenBy, other: bool },
+    Grant(Chosen),
     /// No account now; the earliest time at which another try can succeed, where that is known.
-    Wait { kind: RefusalKind, earliest: Option<Mono> },
+    Wait {
+        kind: RefusalKind,
+        earliest: Option<Mono>,
+    },
     /// No account, however long it waits.
     Refuse(Box<Refusal>),
+}
+
+/// The account that a request gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) slot: usize,
+    /// Why.
+    pub(crate) by: ChosenBy,
+    /// Whether it is used in the request's other quota pool.
+    pub(crate) other: bool,
+    /// The account that the strategy would take in its place, if only the strategy decided between them.
+    pub(crate) next: Option<usize>,
 }
 
 pub(super) struct Search<'a> {
@@ -75,11 +89,9 @@ impl Pool {
                 match first {
                     None => self.choose_on(&search, second, workspace),
                     // the second quota of another account is used before a fallback
-                    Some(Choice::Grant { slot, .. }) if is_fallback(slot) => {
+                    Some(Choice::Grant(Chosen { slot, .. })) if is_fallback(slot) => {
                         match self.choose_on(&search, second, workspace) {
-                            Some(Choice::Grant { slot, by, other }) if !is_fallback(slot) => {
-                                Some(Choice::Grant { slot, by, other })
-                            }
+                            Some(Choice::Grant(chosen)) if !is_fallback(chosen.slot) => Some(Choice::Grant(chosen)),
                             _ => first,
                         }
                     }
@@ -143,7 +155,7 @@ impl Pool {
             return Choice::Wait { kind: RefusalKind::AllLimited, earliest };
         }
         if let Some(slot) = self.without_model(now, ask, slots) {
-            return Choice::Grant { slot, by: ChosenBy::Strategy, other: false };
+            return Choice::Grant(Chosen::new(slot, ChosenBy::Strategy));
         }
         Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
     }
@@ -169,54 +181,59 @@ impl Pool {
     /// Selects on these quotas; `None` if no account is open.
     fn choose_on(&self, search: &Search, quotas: QuotaChoices, workspace: &mut Workspace) -> Option<Choice> {
         let Search { now, ask, .. } = *search;
-        let grant = |slot: usize, by: ChosenBy| {
+        let grant = |chosen: Chosen| {
             // where both quotas are open, the first is used
-            let first = self.quotas_of(slot, ask, quotas).first;
-            let second = quotas.second.is_some() && is_closed(&self.accounts[slot], first, now);
-            Some(Choice::Grant { slot, by, other: quotas.pools_only || second })
+            let first = self.quotas_of(chosen.slot, ask, quotas).first;
+            let second = quotas.second.is_some() && is_closed(&self.accounts[chosen.slot], first, now);
+            Some(Choice::Grant(Chosen { other: quotas.pools_only || second, ..chosen }))
         };
         if let Some(slot) = search.pinned {
             let is_open = self.ineligible_on(slot, ask, quotas, now).is_none();
-            return if is_open { grant(slot, ChosenBy::Account) } else { None };
+            return if is_open { grant(Chosen::new(slot, ChosenBy::Account)) } else { None };
         }
         match self.wanted(search, quotas) {
-            Some(Favorite::Take(slot, by)) => return grant(slot, by),
+            Some(Favorite::Take(slot, by)) => return grant(Chosen::new(slot, by)),
             Some(Favorite::Await(until)) => {
                 return Some(Choice::Wait { kind: RefusalKind::AllLimited, earliest: Some(until) });
             }
             None => {}
         }
-        let lane = self.lane(search, quotas, workspace.index.as_mut());
-        let (slot, by) = match lane {
+        let mut scanned = || self.first_of_all(search, quotas, &mut workspace.ties);
+        grant(match self.lane(search, quotas, workspace.index.as_mut()) {
+            None => scanned()?,
             Some(lane) => {
                 let found = self.first_in_order(search, quotas, lane);
-                debug_assert_eq!(found, self.first_of_all(search, quotas, &mut workspace.ties), "the index of {ask:?}");
-                found?
+                if !cfg!(debug_assertions) {
+                    return grant(found?);
+                }
+                let scanned = scanned();
+                let is_same = found.map(|found| (found.slot, found.by)) == scanned.map(|it| (it.slot, it.by));
+                assert!(is_same, "the index finds {found:?}, and a scan {scanned:?}, for {ask:?}");
+                scanned?
             }
-            None => self.first_of_all(search, quotas, &mut workspace.ties)?,
-        };
-        grant(slot, by)
+        })
     }
 
     /// The account that the order and the strategy choose: from a scan of all accounts.
-    fn first_of_all(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<(usize, ChosenBy)> {
+    fn first_of_all(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<Chosen> {
         let Search { now, ask, provider, .. } = *search;
         // of a short list, only its accounts are looked at
         let listed = ask.set.only.as_deref().map(|only| self.slots_of(only, provider));
         let least = self.leading(now, ask, quotas, listed.as_deref().unwrap_or(provider.slots()), ties)?;
         if let Some(slot) = self.reusable(now, ask, quotas, || Some(least)) {
-            return Some((slot, ChosenBy::Reuse));
+            return Some(Chosen::new(slot, ChosenBy::Reuse));
         }
         if quotas.pools_only
             && let Some(slot) = strategy::current(self, ask, provider).filter(|slot| ties.contains(slot))
         {
-            return Some((slot, ChosenBy::Current));
+            return Some(Chosen::new(slot, ChosenBy::Current));
         }
-        Some(match strategy::offset(self, ask, provider) {
+        if let Some(start) = strategy::offset(self, ask, provider) {
             // an offset is the holder's own start: the family's pointers stay
-            Some(start) => (strategy::first_from(self, ties, start), ChosenBy::PidOffset),
-            None => (strategy::pick(self, now, ask, quotas.first.quota, provider, ties), ChosenBy::Strategy),
-        })
+            return Some(Chosen::new(strategy::first_from(self, ties, start), ChosenBy::PidOffset));
+        }
+        let [slot, next] = strategy::pick(self, now, ask, quotas.first.quota, provider, ties);
+        Some(Chosen { next, ..Chosen::new(slot?, ChosenBy::Strategy) })
     }
 
     /// The session's account, else that of a sub-agent's parent, else the preferred one.
@@ -387,6 +404,12 @@ impl Pool {
     /// How long a request may wait.
     pub(crate) fn patience(&self, ask: &LeaseRequest) -> std::time::Duration {
         ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait)
+    }
+}
+
+impl Chosen {
+    pub(crate) fn new(slot: usize, by: ChosenBy) -> Self {
+        Self { slot, by, other: false, next: None }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::lease::comparison::{Comparison, Criterion, PassedAccount};
 use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices, Strategy};
+use crate::pool::select::choose::Chosen;
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::select::place;
 use crate::pool::select::score::Hybrid;
@@ -15,14 +16,12 @@ use crate::pool::state::Pool;
 const MOST_COMPARED: usize = 64;
 
 impl Pool {
-    /// What decides for the account of `slot`, which a request is about to get; `second` says that it is in the
-    /// request's other quota pool.
+    /// What decides for the account that a request is about to get.
     pub(crate) fn comparison(
         &self,
         now: Now,
         ask: &LeaseRequest,
-        slot: usize,
-        (by, second): (ChosenBy, bool),
+        Chosen { slot, by, other: second, next }: Chosen,
     ) -> Comparison {
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else { return Comparison::default() };
         if provider.slots().len() > MOST_COMPARED {
@@ -30,6 +29,29 @@ impl Pool {
         }
         let quotas = ask.target.quotas(&self.settings.quota);
         let passed = self.passed(now, ask, quotas, slot);
+        let other = match next.filter(|_| quotas.second.is_none()) {
+            Some(next) => {
+                debug_assert_eq!(Some((next, false)), self.best_other(now, ask, quotas, provider, slot));
+                Some((next, false))
+            }
+            None => self.best_other(now, ask, quotas, provider, slot),
+        };
+        let Some(other) = other else { return Comparison { passed, ..Comparison::default() } };
+        let over = Some(self.accounts[other.0].record.id);
+        let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
+        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), other]));
+        Comparison { over, by, passed }
+    }
+
+    /// The account that a request would get if the one of `slot` were gone, and whether in its other quota pool.
+    fn best_other(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices,
+        provider: &ProviderAccounts,
+        slot: usize,
+    ) -> Option<(usize, bool)> {
         let is_second = |slot: usize| {
             let first = self.quotas_of(slot, ask, quotas).first;
             quotas.second.is_some() && is_closed(&self.accounts[slot], first, now)
@@ -63,12 +85,8 @@ impl Pool {
             }
             ties.push(other);
         }
-        let Some(best) = best else { return Comparison { passed, ..Comparison::default() } };
-        let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
-        let over = Some(self.accounts[other].record.id);
-        let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
-        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), (other, best.1)]));
-        Comparison { over, by, passed }
+        let [other, _] = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+        Some((other?, best?.1))
     }
 
     /// The account's place in the order before the strategy.
@@ -114,6 +132,10 @@ impl Pool {
     ) -> Criterion {
         let [(chosen, second), (other, other_second)] = slots;
         let slots = [chosen, other];
+        let keys = slots.map(|slot| self.accounts.key(slot));
+        if keys[0] == keys[1] && keys[0].is_unlimited() && keys[0].is_unmeasured() && second == other_second {
+            return self.strategy_criterion(now, ask, provider, quotas, slots);
+        }
         let fallback = slots.map(|slot| self.accounts[slot].policy.fallback_only);
         if fallback[0] != fallback[1] {
             return Criterion::Fallback;
@@ -146,9 +168,6 @@ impl Pool {
         if self.settings.selection.tier_first && tiers[0] != tiers[1] {
             return Criterion::Tier(tiers);
         }
-        if let Some(process) = ask.process().filter(|_| strategy::offset(self, ask, provider).is_some()) {
-            return Criterion::PidOffset(process.pid);
-        }
         self.strategy_criterion(now, ask, provider, quotas, slots)
     }
 
@@ -161,26 +180,31 @@ impl Pool {
         quotas: QuotaChoices,
         slots: [usize; 2],
     ) -> Criterion {
+        if let Some(process) = ask.process().filter(|_| strategy::offset(self, ask, provider).is_some()) {
+            return Criterion::PidOffset(process.pid);
+        }
         let selection = &self.settings.selection;
-        let is_current = strategy::current(self, ask, provider) == Some(slots[0]);
         let window =
             |slot: usize, name: &str| self.accounts[slot].usage.window(name, quotas.first.quota, now.wall).cloned();
         let used = |name: &str| slots.map(|slot| window(slot, name).map(|window| window.utilization));
         match place::strategy_of(selection) {
             Strategy::RoundRobin => return Criterion::Turn,
-            Strategy::Sticky => return if is_current { Criterion::Current } else { Criterion::Order },
+            Strategy::Sticky => {
+                let is_current = strategy::current(self, ask, provider) == Some(slots[0]);
+                return if is_current { Criterion::Current } else { Criterion::Order };
+            }
             Strategy::Hybrid => {
                 let health = slots.map(|slot| self.accounts[slot].health.score(&selection.health, now.mono));
-                if health.map(|points| points < selection.health.min_usable).iter().any(|weak| *weak)
-                    && (health[0] < selection.health.min_usable) != (health[1] < selection.health.min_usable)
-                {
+                let is_weak = health.map(|points| points < selection.health.min_usable);
+                if is_weak[0] != is_weak[1] {
                     return Criterion::Health(health);
                 }
                 let tokens = slots.map(|slot| self.accounts[slot].bucket.tokens(&selection.tokens, now.mono));
                 if (tokens[0] < 1.0) != (tokens[1] < 1.0) {
                     return Criterion::Tokens(tokens);
                 }
-                let scores = slots.map(|slot| self.hybrid_points(now, ask, provider, slot));
+                let current = strategy::current(self, ask, provider);
+                let scores = slots.map(|slot| self.hybrid_points(now, slot, current));
                 if scores[0] != scores[1] {
                     return Criterion::Score(scores);
                 }
@@ -214,10 +238,9 @@ impl Pool {
     }
 
     /// The score of `hybrid`, with the bonus of the current account.
-    pub(crate) fn hybrid_points(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> f64 {
+    pub(crate) fn hybrid_points(&self, now: Now, slot: usize, current: Option<usize>) -> f64 {
         let (_, score) = Hybrid::new(&self.settings.selection).rank(self.accounts.inputs(slot), now.mono);
-        let is_current = strategy::current(self, ask, provider) == Some(slot);
-        (if is_current { score.of_current() } else { score }).points()
+        (if current == Some(slot) { score.of_current() } else { score }).points()
     }
 
     fn fullest(&self, slot: usize, ask: &LeaseRequest, quotas: QuotaChoices, now: Now) -> Option<f64> {

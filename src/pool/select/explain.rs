@@ -125,9 +125,9 @@ impl Pool {
         ask.exclude.sort_unstable();
         let mut comparison = None;
         let verdict = match self.choose_with(now, &ask, now.mono, &mut Workspace::default()) {
-            Choice::Grant { slot, by, other } => {
-                comparison = Some(self.comparison(now, &ask, slot, (by, other)));
-                SelectionResult::Grant(self.accounts[slot].record.id, by)
+            Choice::Grant(chosen) => {
+                comparison = Some(self.comparison(now, &ask, chosen));
+                SelectionResult::Grant(self.accounts[chosen.slot].record.id, chosen.by)
             }
             Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
             Choice::Refuse(refusal) => SelectionResult::Refuse(refusal),
@@ -179,7 +179,7 @@ impl Pool {
         let quotas = self.quotas_of(slot, ask, ask.target.quotas(&self.settings.quota));
         let quota = self.quota_in_use(account, quotas, now);
         let window = |name| account.usage.window(name, quota.quota, now.wall);
-        let current = strategy::current(self, ask, provider) == Some(slot);
+        let current = strategy::current(self, ask, provider);
         let weekly = window(place::WEEKLY);
         let turned =
             quotas.second.is_some_and(|second| second.quota == quota.quota && quota.quota != quotas.first.quota);
@@ -200,8 +200,8 @@ impl Pool {
             health: account.health.score(&selection.health, now.mono),
             tokens: account.bucket.tokens(&selection.tokens, now.mono),
             idle: account.last_used.map(|at| Past::from(now.mono).since(at)),
-            score: self.hybrid_points(now, ask, provider, slot),
-            current,
+            score: self.hybrid_points(now, slot, current),
+            current: current == Some(slot),
             weekly: weekly.map(|window| window.utilization),
             weekly_resets_at: weekly.and_then(|window| window.resets_at),
             short: window(place::SHORT).map(|window| window.utilization),
@@ -267,7 +267,8 @@ impl Pool {
             let place = |slot: usize| (is_fallback(slot), quotas.second.is_some() && other(slot), order(slot));
             let Some(best) = open.iter().map(|&slot| place(slot)).min() else { break };
             let ties: Vec<usize> = open.iter().copied().filter(|&slot| place(slot) == best).collect();
-            let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+            let [next, _] = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+            let Some(next) = next else { break };
             ranked.push(next);
             open.retain(|slot| *slot != next);
         }

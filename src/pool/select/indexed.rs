@@ -3,7 +3,7 @@
 use crate::pool::account::digest::Rank;
 use crate::pool::lease::ChosenBy;
 use crate::pool::model::{Now, QuotaChoices, Strategy};
-use crate::pool::select::choose::Search;
+use crate::pool::select::choose::{Chosen, Search};
 use crate::pool::select::index::{FEWEST_INDEXED, Index};
 use crate::pool::select::lane::{Lane, Place};
 use crate::pool::select::place::{StrategyKey, strategy_of};
@@ -33,12 +33,7 @@ impl Pool {
     }
 
     /// As `first_of_all`, by the index.
-    pub(super) fn first_in_order(
-        &self,
-        search: &Search,
-        quotas: QuotaChoices,
-        lane: &Lane,
-    ) -> Option<(usize, ChosenBy)> {
+    pub(super) fn first_in_order(&self, search: &Search, quotas: QuotaChoices, lane: &Lane) -> Option<Chosen> {
         let Search { now, ask, provider, .. } = *search;
         let mut agents = None;
         let leases = &self.settings.leases;
@@ -52,7 +47,7 @@ impl Pool {
         let first = *lane.starting_at(Place::default()).find(&mut may_serve)?;
         let least = || least_load(lane, first.rank, &mut may_serve);
         if let Some(slot) = self.reusable(now, ask, quotas, least) {
-            return Some((slot, ChosenBy::Reuse));
+            return Some(Chosen::new(slot, ChosenBy::Reuse));
         }
         let at_or_after = |start: usize, may_serve: &mut dyn FnMut(&&Place) -> bool| {
             let from = Place { slot: start, ..Place::at(first.rank) };
@@ -66,7 +61,7 @@ impl Pool {
             }
             None => first.slot,
         };
-        Some((slot, ChosenBy::Strategy))
+        Some(Chosen::new(slot, ChosenBy::Strategy))
     }
 
     /// The account of the highest score: among the first of each pace, and the current one.

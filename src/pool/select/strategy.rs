@@ -33,7 +33,7 @@ pub(crate) fn start(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts
     }
 }
 
-/// Picks from `ties`, which are not empty and lead the order equally.
+/// Picks from `ties`, which lead the order equally; and the one that it would pick next.
 pub(crate) fn pick(
     pool: &Pool,
     now: Now,
@@ -41,13 +41,14 @@ pub(crate) fn pick(
     quota: Quota<'_>,
     provider: &ProviderAccounts,
     ties: &[usize],
-) -> usize {
-    if let [only] = ties {
-        return *only;
+) -> [Option<usize>; 2] {
+    if let [] | [_] = ties {
+        return [ties.first().copied(), None];
     }
     if let Some(start) = start(pool, ask, provider) {
         // a provider's slots are in the order of its accounts
-        return ties.iter().copied().find(|&slot| slot >= start).unwrap_or(ties[0]);
+        let at = ties.partition_point(|&slot| slot < start) % ties.len();
+        return [ties[at], ties[(at + 1) % ties.len()]].map(Some);
     }
     let selection = &pool.settings.selection;
     match selection.strategy {
@@ -72,18 +73,28 @@ pub(crate) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
     ties.iter().copied().find(|&slot| pool.accounts.position(slot) >= start).unwrap_or(ties[0])
 }
 
-/// The least of `ties` by `key`, then by what breaks ties, then by position.
-fn least(pool: &Pool, ties: &[usize], now: Now, quota: Quota<'_>, key: impl Fn(usize) -> StrategyKey) -> usize {
+/// The two least of `ties` by `key`, then by what breaks ties, then by position.
+fn least(
+    pool: &Pool,
+    ties: &[usize],
+    now: Now,
+    quota: Quota<'_>,
+    key: impl Fn(usize) -> StrategyKey,
+) -> [Option<usize>; 2] {
     let tie_break = |slot: usize| TieBreak::of(&pool.accounts[slot], quota, now);
-    let mut chosen = ties[0];
-    let mut lowest = key(chosen);
-    for &slot in &ties[1..] {
-        let rival = key(slot);
-        if rival < lowest || rival == lowest && tie_break(slot) < tie_break(chosen) {
-            (chosen, lowest) = (slot, rival);
+    let is_less = |one: (StrategyKey, usize), other: (StrategyKey, usize)| {
+        one.0 < other.0 || one.0 == other.0 && tie_break(one.1) < tie_break(other.1)
+    };
+    let (mut first, mut second) = (None, None);
+    for &slot in ties {
+        let one = (key(slot), slot);
+        if first.is_none_or(|first| is_less(one, first)) {
+            (first, second) = (Some(one), first);
+        } else if second.is_none_or(|second| is_less(one, second)) {
+            second = Some(one);
         }
     }
-    chosen
+    [first, second].map(|one| one.map(|(_, slot)| slot))
 }
 
 #[cfg(test)]

@@ -41,7 +41,14 @@ fn point(pool: &mut Pool, current: Option<usize>) {
 
 fn picked(pool: &mut Pool) -> usize {
     let ties: Vec<usize> = (0..pool.accounts().len()).collect();
-    pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &ties)
+    let [slot, next] =
+        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &ties);
+    // the next one is the one that is picked without the first
+    let others: Vec<usize> = ties.into_iter().filter(|other| Some(*other) != slot).collect();
+    let [second, _] =
+        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &others);
+    assert_eq!(next, second);
+    slot.unwrap()
 }
 
 fn hybrid(states: &[State], current: Option<usize>) -> usize {
@@ -130,7 +137,7 @@ fn sticky_keeps_its_account_and_round_robin_takes_the_next() {
         // the account there cannot serve: the next one after it, around the end
         point(&mut pool, Some(3));
         let (provider, ask) = (pool.accounts.of_provider("p").unwrap(), ask(None));
-        assert_eq!(pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]), 0);
+        assert_eq!(pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]), [Some(0), Some(1)]);
     }
 }
 
