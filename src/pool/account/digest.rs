@@ -14,6 +14,8 @@ pub struct StrategyInputs {
     pub tokens_at: f64,
     /// The last use; minus infinity if there was none.
     pub used_at: f64,
+    /// The newest fence of this run; 0 if there was none.
+    pub newest_fence: u64,
 }
 
 /// What decides whether an account is open, and where it ranks. Two accounts without limits and windows whose keys are
@@ -123,7 +125,8 @@ impl StrategyInputs {
         let (points, points_at) = account.health.parts();
         let (tokens, tokens_at) = account.bucket.parts();
         let used_at = account.last_used.map_or(f64::NEG_INFINITY, Past::as_f64);
-        Self { points, points_at, tokens, tokens_at, used_at }
+        let newest_fence = account.newest_fence.map_or(0, |fence| fence.0);
+        Self { points, points_at, tokens, tokens_at, used_at, newest_fence }
     }
 }
 

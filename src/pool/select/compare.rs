@@ -8,7 +8,7 @@ use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices
 use crate::pool::select::choose::Chosen;
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::select::place;
-use crate::pool::select::score::Hybrid;
+use crate::pool::select::score::{Hybrid, Level};
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 
@@ -194,17 +194,16 @@ impl Pool {
                 return if is_current { Criterion::Current } else { Criterion::Order };
             }
             Strategy::Hybrid => {
-                let health = slots.map(|slot| self.accounts[slot].health.score(&selection.health, now.mono));
-                let is_weak = health.map(|points| points < selection.health.min_usable);
-                if is_weak[0] != is_weak[1] {
-                    return Criterion::Health(health);
-                }
-                let tokens = slots.map(|slot| self.accounts[slot].bucket.tokens(&selection.tokens, now.mono));
-                if (tokens[0] < 1.0) != (tokens[1] < 1.0) {
-                    return Criterion::Tokens(tokens);
+                let hybrid = Hybrid::new(selection);
+                let level = |slot: usize| hybrid.rank(self.accounts.inputs(slot), now.mono).0;
+                if level(slots[0]) != Level::Usable || level(slots[1]) != Level::Usable {
+                    if let Some(criterion) = self.level_criterion(now, slots) {
+                        return criterion;
+                    }
                 }
                 let current = strategy::current(self, ask, provider);
-                let scores = slots.map(|slot| self.hybrid_points(now, slot, current));
+                let points = |slot: usize| self.hybrid_points(now, slot, current);
+                let scores = [points(slots[0]), points(slots[1])];
                 if scores[0] != scores[1] {
                     return Criterion::Score(scores);
                 }
@@ -235,6 +234,17 @@ impl Pool {
             return Criterion::Idle(idle.map(|used| used.map(|at| Past::from(now.mono).since(at))));
         }
         Criterion::Order
+    }
+
+    /// Whether one of two accounts is not healthy enough, or has no token, and the other one is or has.
+    fn level_criterion(&self, now: Now, slots: [usize; 2]) -> Option<Criterion> {
+        let selection = &self.settings.selection;
+        let health = slots.map(|slot| self.accounts[slot].health.score(&selection.health, now.mono));
+        if (health[0] < selection.health.min_usable) != (health[1] < selection.health.min_usable) {
+            return Some(Criterion::Health(health));
+        }
+        let tokens = slots.map(|slot| self.accounts[slot].bucket.tokens(&selection.tokens, now.mono));
+        ((tokens[0] < 1.0) != (tokens[1] < 1.0)).then_some(Criterion::Tokens(tokens))
     }
 
     /// The score of `hybrid`, with the bonus of the current account.

@@ -194,7 +194,7 @@ impl Lane {
             return TimedPlace::default();
         }
         let rank = rank_on(key.rank, account, settings, quota, now);
-        let tie_break = TieBreak::of(account, quota, now);
+        let tie_break = TieBreak::of(accounts, slot, quota, now);
         let place = Place { rank, tie_break, slot, ..Place::default() };
         let (place, until) = match strategy_of(&settings.selection) {
             // in the order of the accounts

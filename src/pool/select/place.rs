@@ -3,9 +3,8 @@
 
 use crate::pool::account::Account;
 use crate::pool::account::digest::{Rank, StrategyInputs};
-use crate::pool::model::{
-    Fence, Mode, Now, OveragePolicy, Past, PoolSettings, Quota, QuotaSettings, SelectionSettings, Strategy,
-};
+use crate::pool::account::table::Accounts;
+use crate::pool::model::{Mode, Now, OveragePolicy, PoolSettings, Quota, QuotaSettings, SelectionSettings, Strategy};
 use crate::pool::select::score::{Hybrid, Level, Score};
 
 /// The utilization of an account without a known window: neither fresh nor used up.
@@ -22,8 +21,8 @@ pub(crate) struct StrategyKey(u8, [u64; 2]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct TieBreak {
     used: u64,
-    last_used: Option<Past>,
-    newest_fence: Option<Fence>,
+    last_used: u64,
+    newest_fence: u64,
 }
 
 impl StrategyKey {
@@ -55,9 +54,13 @@ impl StrategyKey {
 }
 
 impl TieBreak {
-    pub(crate) fn of(account: &Account, quota: Quota<'_>, now: Now) -> Self {
-        let used = account.usage.highest(quota, now.wall).unwrap_or(UNKNOWN_UTILIZATION);
-        Self { used: in_order(used), last_used: account.last_used, newest_fence: account.newest_fence }
+    #[inline]
+    pub(crate) fn of(accounts: &Accounts, slot: usize, quota: Quota<'_>, now: Now) -> Self {
+        let StrategyInputs { used_at, newest_fence, .. } = *accounts.inputs(slot);
+        let highest = || accounts[slot].usage.highest(quota, now.wall);
+        let known = if accounts.key(slot).is_unmeasured() { None } else { highest() };
+        let used = known.unwrap_or(UNKNOWN_UTILIZATION);
+        Self { used: in_order(used), last_used: in_order(used_at), newest_fence }
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn pick(
     if let Some(start) = start(pool, ask, provider) {
         // a provider's slots are in the order of its accounts
         let at = ties.partition_point(|&slot| slot < start) % ties.len();
-        return [ties[at], ties[(at + 1) % ties.len()]].map(Some);
+        return [Some(ties[at]), Some(ties[(at + 1) % ties.len()])];
     }
     let selection = &pool.settings.selection;
     match selection.strategy {
@@ -81,20 +81,16 @@ fn least(
     quota: Quota<'_>,
     key: impl Fn(usize) -> StrategyKey,
 ) -> [Option<usize>; 2] {
-    let tie_break = |slot: usize| TieBreak::of(&pool.accounts[slot], quota, now);
-    let is_less = |one: (StrategyKey, usize), other: (StrategyKey, usize)| {
-        one.0 < other.0 || one.0 == other.0 && tie_break(one.1) < tie_break(other.1)
-    };
     let (mut first, mut second) = (None, None);
     for &slot in ties {
-        let one = (key(slot), slot);
-        if first.is_none_or(|first| is_less(one, first)) {
+        let one = (key(slot), TieBreak::of(&pool.accounts, slot, quota, now), slot);
+        if first.is_none_or(|first| one < first) {
             (first, second) = (Some(one), first);
-        } else if second.is_none_or(|second| is_less(one, second)) {
+        } else if second.is_none_or(|second| one < second) {
             second = Some(one);
         }
     }
-    [first, second].map(|one| one.map(|(_, slot)| slot))
+    [first.map(|one| one.2), second.map(|one| one.2)]
 }
 
 #[cfg(test)]

@@ -117,7 +117,8 @@ fn the_score_is_the_documented_formula() {
         settings.tokens.max = max;
         let now = NOW.mono.0 as f64;
         let used_at = now - (idle_s * 1000) as f64;
-        let inputs = StrategyInputs { points: health, points_at: now, tokens, tokens_at: now, used_at };
+        let inputs =
+            StrategyInputs { points: health, points_at: now, tokens, tokens_at: now, used_at, newest_fence: 0 };
         Hybrid::new(&settings).rank(&inputs, NOW.mono).1.points()
     };
     assert_eq!(score(70.0, 50.0, 50.0, 3600), 1000.0);
