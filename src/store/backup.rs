@@ -228,11 +228,11 @@ fn verify<'a>(
 ) -> Result<(&'a KeyCandidate, BackupSummary, usize), StoreError> {
     let fault = |error| StoreError::from_sqlite(copy, error);
     let reader = Reader::open(copy, &mut ExposedFiles::default())?;
-    let (fits, _tags) = rekey::fitting(storage, candidates, &reader)?;
-    let content = reader.content(Some(&fits.key))?;
-    let meta = MetaValues::read(&content, true).map_err(fault)?;
+    let (fits, tags) = rekey::fitting(storage, candidates, &reader)?;
+    let content = reader.content(Some(&tags))?;
+    let meta = MetaValues::read(&content, &tags).map_err(fault)?;
     let mut loaded = LoadedState { same_boot: true, ..LoadedState::empty(FingerprintKey::new(random()?), random()?) };
-    load::load(&content, Some(&fits.key), &mut loaded).map_err(fault)?;
+    load::load(&content, Some((&fits.key, &tags)), &mut loaded).map_err(fault)?;
     loaded.warnings.extend(meta.warning());
     let made_at = meta.get::<i64>("backup_made_at").map_err(fault)?.map(|at| Wall(at.unsigned_abs()));
     let summary = BackupSummary {

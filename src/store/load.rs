@@ -1,13 +1,13 @@
 //! Loading: converts the tables' rows into the pool's types. A row that this version cannot read is skipped and stays
 //! in the table.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashSet, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Row, types::FromSql};
 
 use super::LoadedState;
 use super::database::meta::MetaValues;
-use super::database::row_tags;
+use super::database::row_tags::RowTags;
 use super::gateway_key::GatewayKeyRecord;
 use super::key::seal::{SealKey, SealPurpose};
 use super::names::{self, UnknownText};
@@ -49,10 +49,11 @@ pub(super) struct Repairs {
 /// key nothing can be verified.
 pub(super) fn load(
     database: &Connection,
-    key: Option<&SealKey>,
+    unlocked: Option<(&SealKey, &RowTags)>,
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<Repairs> {
-    let mut tables = Tables { database, verified: key.is_some(), warnings: Vec::new(), repairs: Repairs::default() };
+    let (key, tags) = unlocked.unzip();
+    let mut tables = Tables { database, tags, warnings: Vec::new(), repairs: Repairs::default() };
     let accounts = tables.rows("account", "ORDER BY place", |row, intact| account(row).map(|one| (one, intact)))?;
     let accounts = with_damaged_disabled(accounts, &mut tables.warnings);
     // secrets of skipped accounts are not decrypted
@@ -200,13 +201,18 @@ fn disable_unlinked(accounts: &mut [AccountRecord], id: AccountId, warnings: &mu
 }
 
 /// The lowest fence that was never granted.
-pub(super) fn next_fence(database: &Connection, meta: &MetaValues, verified: bool) -> rusqlite::Result<Fence> {
-    let reserved: i64 = meta.required("next_fence")?.unwrap_or(1);
-    let intact = if verified { row_tags::is_intact(database, "lease")? } else { "1".to_owned() };
-    let highest = format!("SELECT max(fence) FROM lease WHERE {intact}");
-    let granted: Option<i64> = database.query_row(&highest, [], |row| row.get(0))?;
-    // no lease should have a fence above the reservation; if one has, its fence is not used again
-    let next = reserved.max(granted.map_or(0, |fence| fence.saturating_add(1))).max(1);
+pub(super) fn next_fence(database: &Connection, meta: &MetaValues, tags: &RowTags) -> rusqlite::Result<Fence> {
+    let mut next: i64 = meta.required("next_fence")?.unwrap_or(1).max(1);
+    let mut statement = database.prepare("SELECT * FROM lease")?;
+    let fence_at = statement.column_index("fence")?;
+    let mut check = tags.check("lease", &statement)?;
+    let mut leases = statement.query([])?;
+    while let Some(row) = leases.next()? {
+        // no lease should have a fence above the reservation; if one has, its fence is not used again
+        if check.is_intact(row)? {
+            next = next.max(row.get::<_, i64>(fence_at)?.saturating_add(1));
+        }
+    }
     Ok(Fence(next.unsigned_abs()))
 }
 
@@ -230,7 +236,8 @@ fn row_name(table: &str) -> &str {
 /// Reads tables, and collects what has to be reported and corrected.
 struct Tables<'a> {
     database: &'a Connection,
-    verified: bool,
+    /// Without them, no row can be verified.
+    tags: Option<&'a RowTags>,
     warnings: Vec<String>,
     repairs: Repairs,
 }
@@ -280,14 +287,14 @@ impl Tables<'_> {
         rest: &str,
         read: impl Fn(&StoredRow<'_>, bool) -> Read<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        let intact = if self.verified { row_tags::is_intact(self.database, table)? } else { "1".to_owned() };
-        let mut statement = self.database.prepare(&format!("SELECT *, {intact} AS is_intact FROM {table} {rest}"))?;
+        let mut statement = self.database.prepare(&format!("SELECT * FROM {table} {rest}"))?;
         let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let mut check = self.tags.map(|tags| tags.check(table, &statement)).transpose()?;
         let mut found = statement.query([])?;
         let (mut values, mut first, mut more) = (Vec::new(), None, 0);
         while let Some(row) = found.next()? {
-            let row = StoredRow { row, names: &names };
-            match read(&row, row.get("is_intact")?) {
+            let is_intact = check.as_mut().map_or(Ok(true), |check| check.is_intact(row))?;
+            match read(&StoredRow { row, names: &names, next: Cell::new(0) }, is_intact) {
                 Ok(value) => values.push(value),
                 // the table is at fault, not this row
                 Err(RowError::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
@@ -306,12 +313,17 @@ impl Tables<'_> {
 struct StoredRow<'a> {
     row: &'a Row<'a>,
     names: &'a [String],
+    /// The column after the last one that was read: most are read in their order.
+    next: Cell<usize>,
 }
 
 impl StoredRow<'_> {
     fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
-        let place = self.names.iter().position(|column| column == name);
-        self.row.get(place.ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?)
+        let is_next = self.names.get(self.next.get()).is_some_and(|column| column == name);
+        let place = if is_next { Some(self.next.get()) } else { self.names.iter().position(|column| column == name) };
+        let place = place.ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?;
+        self.next.set(place + 1);
+        self.row.get(place)
     }
 }
 

@@ -189,11 +189,11 @@ impl Store {
         };
         let log = LogState::of(&file::beside(path, "-wal"));
         let reader = Reader::open(path, &mut exposed)?;
-        let (fits, _tags) = rekey::fitting(&storage, &candidates, &reader)?;
+        let (fits, tags) = rekey::fitting(&storage, &candidates, &reader)?;
         let mut key = fits.key.duplicate();
         let (index_damage, older) = (reader.index_damage.clone(), reader.is_older());
-        let content = reader.content(Some(&key))?;
-        let meta = MetaValues::read(&content, true).map_err(fault)?;
+        let content = reader.content(Some(&tags))?;
+        let meta = MetaValues::read(&content, &tags).map_err(fault)?;
         if let Some(prints) = database::stored_prints(&meta, &key).map_err(fault)? {
             key.adopt_prints(prints);
         }
@@ -207,7 +207,7 @@ impl Store {
         warnings.extend(log_warning(path, &meta, log).map_err(fault)?);
         warnings.extend(restored_warning(&meta).map_err(fault)?);
         let mut loaded = LoadedState {
-            fence: load::next_fence(&content, &meta, true).map_err(fault)?,
+            fence: load::next_fence(&content, &meta, &tags).map_err(fault)?,
             gateway_port: meta.get("gateway_port").map_err(fault)?,
             gateway_tls_port: meta.get("gateway_tls_port").map_err(fault)?,
             clean: meta.required::<i64>("clean").map_err(fault)? == Some(1),
@@ -215,7 +215,7 @@ impl Store {
             warnings,
             ..LoadedState::empty(key.fingerprints().map_err(damaged)?, lease_key)
         };
-        let mut repairs = load::load(&content, Some(&key), &mut loaded).map_err(fault)?;
+        let mut repairs = load::load(&content, Some((&key, &tags)), &mut loaded).map_err(fault)?;
         let had_sealed = meta.get::<i64>("sealed_gateway_keys").map_err(fault)?.is_some();
         gateway_key::accept_sealed(&content, had_sealed, &mut loaded).map_err(fault)?;
         repairs.rows |= !meta.damaged.is_empty();

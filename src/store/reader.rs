@@ -8,7 +8,10 @@ use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::database::schema::{self, APPLICATION, STEPS, TAGS_SINCE};
-use super::database::{self, row_tags};
+use super::database::{
+    self,
+    row_tags::{self, RowTags},
+};
 use super::error::StoreError;
 use super::file::{self, ExposedFiles, beside};
 use super::key::seal::{SealKey, SealPurpose};
@@ -55,14 +58,14 @@ impl Reader {
         Ok(Self { database: opened, path: path.to_owned(), version, index_damage })
     }
 
-    /// Whether the values in the database were sealed with this key, with which `row_tag` is defined.
-    pub(super) fn fits(&self, key: &SealKey) -> rusqlite::Result<bool> {
+    /// Whether the values in the database were sealed with this key, which makes these tags.
+    pub(super) fn fits(&self, key: &SealKey, tags: &RowTags) -> rusqlite::Result<bool> {
         let find = "SELECT value FROM meta WHERE name = 'key_check'";
         let check: Option<Vec<u8>> = self.database.query_row(find, [], |row| row.get(0)).optional()?;
         let opened = check.and_then(|check| key.open(SealPurpose::Check, &check));
         // a damaged check must not look like a wrong key
         Ok(opened.is_some_and(|plain| **plain == *database::CHECK)
-            || self.version >= TAGS_SINCE && row_tags::any_fits(&self.database)?)
+            || self.version >= TAGS_SINCE && row_tags::any_fits(&self.database, tags)?)
     }
 
     /// Whether the database has to be migrated, which needs a disk that can be written.
@@ -73,15 +76,15 @@ impl Reader {
 
     /// The content in the newest schema. An older database is migrated in a copy in memory; without a key, rows get no
     /// tags there.
-    pub(super) fn content(self, key: Option<&SealKey>) -> Result<Connection, StoreError> {
+    pub(super) fn content(self, tags: Option<&RowTags>) -> Result<Connection, StoreError> {
         if self.version == schema::known(STEPS) {
             return Ok(self.database);
         }
         let copy = || -> rusqlite::Result<Connection> {
             let mut copy = Connection::open_in_memory()?;
             Backup::new(&self.database, &mut copy)?.step(-1)?;
-            key.map(|key| row_tags::RowTags::define(&copy, key)).transpose()?;
-            schema::migrate(&mut copy, STEPS, key.is_some())?;
+            tags.map(|tags| tags.define(&copy)).transpose()?;
+            schema::migrate(&mut copy, STEPS, tags.is_some())?;
             Ok(copy)
         };
         copy().map_err(|error| StoreError::from_sqlite(&self.path, error))
@@ -146,10 +149,7 @@ fn check(database: &Connection, path: &Path, length: u64) -> Result<(i64, Option
     if found < 1 {
         return Err(damaged(format!("schema {found} does not exist")));
     }
-    let foreign = "SELECT count(*) FROM sqlite_schema WHERE type IN ('trigger', 'view')";
-    if database.query_row(foreign, [], |row| row.get::<_, i64>(0)).map_err(fault)? > 0 {
-        return Err(damaged("it has triggers or views, which lessor never makes".to_owned()));
-    }
+    check_schema(database).map_err(fault)?.map_or(Ok(()), |why| Err(damaged(why.to_owned())))?;
     if length > CHECKED {
         return Ok((found, None));
     }
@@ -163,6 +163,23 @@ fn check(database: &Connection, path: &Path, length: u64) -> Result<(i64, Option
         of_rows if of_rows == "ok" => Ok((found, Some(of_all))),
         why => Err(damaged(why)),
     }
+}
+
+/// What is wrong with the definitions of the tables, as far as they tell without their rows.
+fn check_schema(database: &Connection) -> rusqlite::Result<Option<&'static str>> {
+    let mut definitions = database.prepare("SELECT type, sql FROM sqlite_schema")?;
+    let mut rows = definitions.query([])?;
+    while let Some(row) = rows.next()? {
+        if let b"trigger" | b"view" = row.get_ref(0)?.as_bytes()? {
+            return Ok(Some("it has triggers or views, which lessor never makes"));
+        }
+        // the names of columns are taken from it as text
+        let is_text = row.get_ref(1)?.as_bytes_or_null()?.is_none_or(|sql| str::from_utf8(sql).is_ok());
+        if !is_text {
+            return Ok(Some("its schema is no text"));
+        }
+    }
+    Ok(None)
 }
 
 /// Waits until no other program is writing, for a short time.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, Type, Value, ValueRef};
 
-use super::row_tags;
+use super::row_tags::RowTags;
 
 /// All values that fit their tags.
 pub(in crate::store) struct MetaValues {
@@ -15,16 +15,17 @@ pub(in crate::store) struct MetaValues {
 }
 
 impl MetaValues {
-    /// Reads the values; without a key they are not verified.
-    pub(in crate::store) fn read(database: &Connection, verified: bool) -> rusqlite::Result<Self> {
-        let intact = if verified { row_tags::is_intact(database, "meta")? } else { "1".to_owned() };
-        let mut statement = database.prepare(&format!("SELECT name, value, {intact} FROM meta"))?;
+    /// Reads the values.
+    pub(in crate::store) fn read(database: &Connection, tags: &RowTags) -> rusqlite::Result<Self> {
+        let mut statement = database.prepare("SELECT * FROM meta")?;
+        let (name_at, value_at) = (statement.column_index("name")?, statement.column_index("value")?);
+        let mut check = tags.check("meta", &statement)?;
         let mut rows = statement.query([])?;
         let mut found = Self { values: HashMap::new(), damaged: Vec::new() };
         while let Some(row) = rows.next()? {
-            let name: String = row.get(0)?;
-            if row.get(2)? {
-                found.values.insert(name, row.get(1)?);
+            let name: String = row.get(name_at)?;
+            if check.is_intact(row)? {
+                found.values.insert(name, row.get(value_at)?);
             } else {
                 found.damaged.push(name);
             }

@@ -169,7 +169,8 @@ pub(super) fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Res
 
 /// Brings the tables to the newest schema.
 fn prepare(database: &mut Connection, key: &SealKey) -> rusqlite::Result<RowTags> {
-    let tags = RowTags::define(database, key)?;
+    let tags = RowTags::new(key)?;
+    tags.define(database)?;
     schema::migrate(database, STEPS, true)?;
     Ok(tags)
 }

@@ -4,12 +4,12 @@
 //!
 //! Triggers of the connection renew the tags, so that every write does, however it is written.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::hmac;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, ffi};
+use rusqlite::{Connection, Row, Statement, ffi};
 
 use crate::store::key::seal::SealKey;
 
@@ -39,30 +39,44 @@ pub(in crate::store) const TABLES: &[(&str, OnDamage)] = &[
     ("oauth_client", OnDamage::Drop),
 ];
 
+/// The column of the tag.
+const TAG: &str = "tag";
 /// The length of a tag, in bytes.
 const LENGTH: usize = 16;
 
-/// Makes the tags on one connection. Clones share the key.
+/// Makes the tags. Clones share the key.
 #[derive(Clone)]
 pub(in crate::store) struct RowTags(Arc<Mutex<hmac::Key>>);
 
 impl RowTags {
-    /// Defines `row_tag` on this connection.
-    pub(in crate::store) fn define(database: &Connection, key: &SealKey) -> rusqlite::Result<Self> {
-        let tags = Self(Arc::new(Mutex::new(hmac_key(key)?)));
-        let shared = tags.0.clone();
+    pub(in crate::store) fn new(key: &SealKey) -> rusqlite::Result<Self> {
+        Ok(Self(Arc::new(Mutex::new(hmac_key(key)?))))
+    }
+
+    /// Defines `row_tag` on this connection, for statements that write.
+    pub(in crate::store) fn define(&self, database: &Connection) -> rusqlite::Result<()> {
+        let tags = self.clone();
         // a database with triggers or views of its own is refused, so that nothing in it can call this
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-        database.create_scalar_function("row_tag", -1, flags, move |values| {
-            tag(&shared.lock().unwrap_or_else(PoisonError::into_inner), values)
-        })?;
-        Ok(tags)
+        database
+            .create_scalar_function("row_tag", -1, flags, move |values| Ok(tag_of_call(&tags.key(), values).to_vec()))
+    }
+
+    /// Checks the rows of this statement, which reads all columns of the table.
+    pub(in crate::store) fn check(&self, table: &str, statement: &Statement<'_>) -> rusqlite::Result<RowCheck> {
+        // a table that has lost it is refused, unlike a row
+        statement.column_index(TAG)?;
+        Ok(RowCheck::new(self.key().clone(), table, statement))
     }
 
     /// Makes tags with this key from now on.
     pub(in crate::store) fn set_key(&self, key: &SealKey) -> rusqlite::Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hmac_key(key)?;
+        *self.key() = hmac_key(key)?;
         Ok(())
+    }
+
+    fn key(&self) -> MutexGuard<'_, hmac::Key> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,7 +87,7 @@ fn hmac_key(key: &SealKey) -> rusqlite::Result<hmac::Key> {
 
 /// The tag of a table's name and pairs of a column's name and its value. A column without a value is left out, so that
 /// a column that a later schema adds changes no tag.
-fn tag(key: &hmac::Key, values: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
+fn tag_of_call(key: &hmac::Key, values: &Context<'_>) -> [u8; LENGTH] {
     // as one text: the code of many pieces would take longer
     let mut code = Vec::with_capacity(USUAL_ROW);
     add(&mut code, values.get_raw(0));
@@ -83,7 +97,54 @@ fn tag(key: &hmac::Key, values: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
             add(&mut code, values.get_raw(place + 1));
         }
     }
-    Ok(hmac::sign(key, &code).as_ref()[..LENGTH].to_vec())
+    tag_of_code(key, &code)
+}
+
+fn tag_of_code(key: &hmac::Key, code: &[u8]) -> [u8; LENGTH] {
+    let mut tag = [0; LENGTH];
+    tag.copy_from_slice(&hmac::sign(key, code).as_ref()[..LENGTH]);
+    tag
+}
+
+/// Checks rows while they are read. That SQLite calls `row_tag` for each row instead, with all of its columns, takes
+/// several times as long, of which most is for preparing the statement.
+pub(in crate::store) struct RowCheck {
+    key: hmac::Key,
+    /// The table's name, as the code begins with it.
+    table: Vec<u8>,
+    /// The names of the columns, as they stand in the code; none for the tag.
+    columns: Vec<Option<Vec<u8>>>,
+    code: Vec<u8>,
+}
+
+impl RowCheck {
+    fn new(key: hmac::Key, table: &str, statement: &Statement<'_>) -> Self {
+        let encoded = |name: &str| {
+            let mut bytes = Vec::with_capacity(32);
+            add(&mut bytes, ValueRef::Text(name.as_bytes()));
+            bytes
+        };
+        let columns = statement.column_names().map(|name| (name != TAG).then(|| encoded(name))).collect();
+        Self { key, table: encoded(table), columns, code: Vec::with_capacity(USUAL_ROW) }
+    }
+
+    /// Whether a row fits its tag.
+    pub(in crate::store) fn is_intact(&mut self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        self.code.clear();
+        self.code.extend_from_slice(&self.table);
+        let mut tag = ValueRef::Null;
+        for (place, column) in self.columns.iter().enumerate() {
+            match (column, row.get_ref(place)?) {
+                (None, stored) => tag = stored,
+                (Some(_), ValueRef::Null) => {}
+                (Some(name), value) => {
+                    self.code.extend_from_slice(name);
+                    add(&mut self.code, value);
+                }
+            }
+        }
+        Ok(tag == ValueRef::Blob(&tag_of_code(&self.key, &self.code)))
+    }
 }
 
 /// The bytes of most rows.
@@ -192,9 +253,15 @@ pub(in crate::store) fn drop_damaged(database: &Connection) -> rusqlite::Result<
     Ok(())
 }
 
-/// Whether any value of `meta` was tagged with the key in use.
-pub(in crate::store) fn any_fits(database: &Connection) -> rusqlite::Result<bool> {
-    let intact = is_intact(database, "meta")?;
-    let found = database.query_row(&format!("SELECT 1 FROM meta WHERE {intact} LIMIT 1"), [], |_| Ok(()));
-    Ok(found.optional()?.is_some())
+/// Whether any value of `meta` was tagged with this key.
+pub(in crate::store) fn any_fits(database: &Connection, tags: &RowTags) -> rusqlite::Result<bool> {
+    let mut statement = database.prepare("SELECT * FROM meta")?;
+    let mut check = tags.check("meta", &statement)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if check.is_intact(row)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

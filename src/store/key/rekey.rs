@@ -48,7 +48,7 @@ impl fmt::Debug for KeyManager {
     }
 }
 
-/// The first key that opens the database; `row_tag` uses it from then on.
+/// The first key that opens the database, and the tags of its rows.
 pub(in crate::store) fn fitting<'a>(
     storage: &KeyStorage,
     candidates: &'a [KeyCandidate],
@@ -56,8 +56,8 @@ pub(in crate::store) fn fitting<'a>(
 ) -> Result<(&'a KeyCandidate, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(&storage.database, error);
     for candidate in candidates {
-        let tags = RowTags::define(&reader.database, &candidate.key).map_err(fault)?;
-        if reader.fits(&candidate.key).map_err(fault)? {
+        let tags = RowTags::new(&candidate.key).map_err(fault)?;
+        if reader.fits(&candidate.key, &tags).map_err(fault)? {
             return Ok((candidate, tags));
         }
     }
