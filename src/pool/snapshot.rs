@@ -48,7 +48,7 @@ impl Pool {
         let known = self.accounts.iter().filter(|account| !account.usage.windows.is_empty());
         let usage = known.map(|account| (account.record.id, account.usage.kept()));
         // sorted: the same state gives the same bytes
-        let mut sessions: Vec<SessionRecord> = self.sessions.records(now).collect();
+        let mut sessions: Vec<SessionRecord> = self.session_records(now).collect();
         sessions.sort_unstable_by(|a, b| (&a.provider, &a.session).cmp(&(&b.provider, &b.session)));
         let mut leases: Vec<Lease> = self.leases.iter().filter(|lease| lease.is_durable()).cloned().collect();
         leases.sort_unstable_by_key(|lease| lease.fence);
@@ -59,6 +59,11 @@ impl Pool {
             usage: usage.collect(),
             leases,
         }
+    }
+
+    /// The sessions of the snapshot, in no order.
+    pub fn session_records(&self, now: Now) -> impl Iterator<Item = SessionRecord> {
+        self.sessions.records(now)
     }
 
     /// A pool that continues from a snapshot; what no longer fits together is left out.

@@ -33,7 +33,7 @@ impl ServedBy {
     /// With the sessions of the last run.
     pub(crate) fn restored(pool: &Pool, now: Now) -> Self {
         let mut served = Self::default();
-        for session in pool.snapshot(now).sessions {
+        for session in pool.session_records(now) {
             served.note(&session.provider, Served::Session(&session.session), session.account, now.mono);
         }
         served

@@ -50,7 +50,7 @@ impl SessionAccounts {
     /// With the sessions of the last run, which may have had other accounts as well.
     pub(crate) fn restored(pool: &Pool, now: Now) -> Self {
         let mut accounts = Self::default();
-        for session in pool.snapshot(now).sessions {
+        for session in pool.session_records(now) {
             accounts.note(&session.provider, Asker::Session(&session.session), session.account, (now.wall, true));
         }
         accounts
