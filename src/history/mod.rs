@@ -83,7 +83,9 @@ pub trait HistoryObserver: Send + 'static {
 pub struct History {
     queue: Arc<HistoryQueue>,
     settings: Arc<Mutex<Arc<HistorySettings>>>,
-    reader: OnceLock<HistoryReader>,
+    path: OnceLock<PathBuf>,
+    /// Started by the first query.
+    reader: Mutex<Option<HistoryReader>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -103,7 +105,7 @@ impl History {
     pub fn start(&self, path: PathBuf, settings: HistorySettings, observer: impl HistoryObserver) -> io::Result<()> {
         let is_kept = !settings.is_off();
         self.set(settings);
-        let reader = HistoryReader::start(path.clone(), self.queue.clone())?;
+        _ = self.path.set(path.clone());
         let writer = HistoryWriter {
             queue: self.queue.clone(),
             path,
@@ -121,7 +123,6 @@ impl History {
         };
         let thread = thread::Builder::new().name("lessor-history".into()).spawn(move || writer.run())?;
         self.queue.open(is_kept);
-        _ = self.reader.set(reader);
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
@@ -158,8 +159,13 @@ impl History {
         query: HistoryQuery,
         done: impl FnOnce(Result<crate::protocol::HistoryInfo, QueryFault>) + Send + 'static,
     ) -> Result<QueryGuard, QueryFault> {
-        let reader = self.reader.get().filter(|_| self.queue.is_kept()).ok_or(QueryFault::Off)?;
-        reader.query(query, Box::new(done))
+        let path = self.path.get().filter(|_| self.queue.is_kept()).ok_or(QueryFault::Off)?;
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.is_none() {
+            let started = HistoryReader::start(path.clone(), self.queue.clone());
+            *reader = Some(started.map_err(|error| QueryFault::Unreadable(format!("starting a thread: {error}")))?);
+        }
+        reader.as_ref().ok_or(QueryFault::Off)?.query(query, Box::new(done))
     }
 
     /// Writes what waits, and closes the file.

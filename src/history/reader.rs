@@ -1,5 +1,6 @@
 //! The thread that reads: queries wait for one another, but nothing else waits for them.
 
+use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
@@ -91,7 +92,8 @@ impl HistoryReader {
 }
 
 fn serve(jobs: &Receiver<QueryJob>, path: &Path, queue: &HistoryQueue, current: &CurrentQuery) {
-    let zone = TimeZone::system();
+    // finding it looks through many files: not before the first query
+    let zone = LazyCell::new(TimeZone::system);
     for QueryJob { query, is_ended, done } in jobs {
         if is_ended.load(Ordering::Relaxed) {
             done(Err(QueryFault::Ended));
