@@ -24,10 +24,10 @@ pub(super) fn wait_for_keyring(
         let config_path = run.paths.config.clone();
         let (watcher, _) = ConfigWatcher::load(config_path.clone(), run.options.log.clone());
         let opened = Store::open_without_key(paths)?;
+        let planner = PlannerThread::start().map_err(system("starting a thread"))?;
         let reason = run.runtime.block_on(async {
             let (daemon, ended) = restore(ActiveConfig::new(loaded.clone(), config_path), opened, info);
             let config = watcher.start(&daemon).map_err(system("starting a thread"))?;
-            let planner = PlannerThread::start(&daemon).map_err(system("starting a thread"))?;
             let reason = run.serving.serve(daemon, planner, ended).await;
             config.end();
             Ok::<_, StartError>(reason)

@@ -6,8 +6,9 @@ mod serve;
 mod source;
 mod watchdog;
 
+use std::convert::Infallible;
 use std::sync::{Arc, atomic::AtomicBool};
-use std::{io::Write as _, path::PathBuf};
+use std::{io, io::Write as _, path::PathBuf};
 
 use tokio::runtime::Runtime;
 
@@ -21,8 +22,11 @@ use crate::daemon::os::lock::{LockHolder, Taken};
 use crate::daemon::os::signals::SignalListener;
 use crate::daemon::os::socket::{Socket, SocketError, private_directory};
 use crate::daemon::os::{clock, host, service_manager};
-use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
-use crate::daemon::{history, linked_logins, notification, refresh, usage};
+use crate::daemon::state::{
+    ActiveConfig, ConfigMessage, Daemon, LinkedLoginsMessage, RunInfo, UsageRequest, key_location,
+};
+use crate::daemon::worker::Worker;
+use crate::daemon::{history, linked_logins, notification, notification::policy::NoticeEvent, refresh, usage};
 use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
@@ -77,7 +81,7 @@ pub enum StartError {
         /// The lock file.
         path: PathBuf,
         /// The system's message.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The database is not usable.
     #[error(transparent)]
@@ -91,7 +95,7 @@ pub enum StartError {
         /// What was tried.
         doing: &'static str,
         /// The system's message.
-        error: std::io::Error,
+        error: io::Error,
     },
 }
 
@@ -228,41 +232,83 @@ impl Run<'_> {
             ..self.info.clone()
         };
         let thread = || system("starting a thread");
-        let (reason, daemon, handle, linked_logins, refresh) = self.runtime.block_on(async {
-            let config = ActiveConfig::new(loaded, self.paths.config.clone());
-            let (daemon, ended) = restore(config, opened, info);
-            move_key(&daemon);
-            history::start(&daemon, self.paths.history.clone()).map_err(thread())?;
-            let config = watcher.start(&daemon).map_err(thread())?;
-            let linked_logins = linked_logins::start(&daemon).map_err(thread())?;
-            let refresh = refresh::start(&daemon).map_err(thread())?;
-            let handle = GatewayHandle::new(&daemon, self.gateway);
-            let gateway = self.options.gateway.map(|start| start(handle.clone()));
-            let gateway = gateway.transpose().map_err(thread())?;
-            let usage = usage::start(&daemon, self.paths.state.join("usage.json")).map_err(thread())?;
-            let notices = notification::start(&daemon).map_err(thread())?;
-            if announce {
-                report_ready(&self.holder, &self.log);
-            }
-            let planner = PlannerThread::start(&daemon).map_err(thread())?;
-            let reason = self.serving.serve(daemon.clone(), planner, ended).await;
-            if let Some(gateway) = gateway {
-                gateway.end();
-            }
-            config.end();
-            usage.end();
-            notices.end();
-            daemon.save_readings();
-            Ok::<_, StartError>((reason, daemon, handle, linked_logins, refresh))
-        })?;
+        let planner = PlannerThread::start().map_err(thread())?;
+        let place = planner.planner().place();
+        let entered = self.runtime.enter();
+        let config = ActiveConfig::new(loaded, self.paths.config.clone());
+        let (daemon, ended) = restore(config, opened, info);
+        move_key(&daemon);
+        history::start(&daemon, self.paths.history.clone()).map_err(thread())?;
+        let handle = GatewayHandle::new(&daemon, self.gateway);
+        let gateway = self.options.gateway.map(|start| start(handle.clone()));
+        let gateway = gateway.transpose().map_err(thread())?;
+        let usage_file = self.paths.state.join("usage.json");
+        let start_workers = {
+            let daemon = daemon.clone();
+            move || Workers::start(&daemon, watcher, usage_file)
+        };
+        drop(entered);
+        if announce {
+            report_ready(&self.holder, &self.log);
+        }
+        let (workers, reason) = self.runtime.block_on(async {
+            // before the first call that may be for a worker
+            let started = async {
+                let workers = place?.run(&daemon, start_workers).await?;
+                if workers.is_err() {
+                    daemon.stop.send_replace(true);
+                }
+                Some(workers)
+            };
+            tokio::join!(started, self.serving.serve(daemon.clone(), planner, ended))
+        });
+        if let Some(gateway) = gateway {
+            gateway.end();
+        }
+        // none when the daemon was stopped before they started
+        let workers = workers.transpose().map_err(thread())?;
+        let later = workers.map(Workers::end_first);
+        daemon.save_readings();
         drop(self.runtime);
         // after the runtime: a worker may wait for a lock that one of its tasks holds
-        linked_logins.end();
-        refresh.end();
+        if let Some((linked_logins, refresh)) = later {
+            linked_logins.end();
+            refresh.end();
+        }
         daemon.history.end();
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
         end(self.serving, reason, handle.take_listeners())
+    }
+}
+
+/// The threads that work beside the socket. They are started by the planner's thread while the first client is served:
+/// the calls that are for them come after that.
+struct Workers {
+    config: Worker<ConfigMessage>,
+    linked_logins: Worker<LinkedLoginsMessage>,
+    refresh: Worker<Infallible>,
+    usage: Worker<UsageRequest>,
+    notices: Worker<NoticeEvent>,
+}
+
+impl Workers {
+    fn start(daemon: &Arc<Daemon>, watcher: ConfigWatcher, usage_file: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            config: watcher.start(daemon)?,
+            linked_logins: linked_logins::start(daemon)?,
+            refresh: refresh::start(daemon)?,
+            usage: usage::start(daemon, usage_file)?,
+            notices: notification::start(daemon)?,
+        })
+    }
+
+    /// Ends those that need no runtime to end; returns the others.
+    fn end_first(self) -> (Worker<LinkedLoginsMessage>, Worker<Infallible>) {
+        self.config.end();
+        self.usage.end();
+        self.notices.end();
+        (self.linked_logins, self.refresh)
     }
 }
 
@@ -281,7 +327,7 @@ fn end(serving: Serving, reason: StopReason, gateway: GatewayListeners) -> Resul
     })
 }
 
-fn system(doing: &'static str) -> impl Fn(std::io::Error) -> StartError {
+fn system(doing: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::System { doing, error }
 }
 
@@ -290,7 +336,7 @@ fn report_ready(holder: &LockHolder, log: &Log) {
     tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
     if log.stderr_is_separate {
         // the pipe to the client that started the daemon may be closed; `eprintln` would panic
-        let _closed = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
+        let _closed = writeln!(io::stderr(), "ready: pid {pid}, socket {socket}");
     }
     service_manager::ready();
 }

@@ -2,15 +2,15 @@
 //! carries out what continues after its call. The connection of such a call waits for it, so that answers and effects
 //! keep the order of the calls; other connections do not wait.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{convert::Infallible, io};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 
 use crate::daemon::state::{Daemon, Mailbox};
-use crate::daemon::worker::{WaitsFor, Worker};
 
 /// The most calls that wait for the thread.
 const MOST_WAITING: usize = 256;
@@ -22,7 +22,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// The thread.
 #[derive(Debug)]
 pub(crate) struct PlannerThread {
-    worker: Worker<Infallible>,
+    mailbox: Mailbox<Infallible>,
+    thread: JoinHandle<()>,
     planner: Planner,
 }
 
@@ -35,21 +36,24 @@ pub(crate) struct Planner {
 
 /// A place among the calls that wait for the thread.
 #[derive(Debug)]
-pub(super) struct PlannerPlace {
+pub(crate) struct PlannerPlace {
     planner: Planner,
 }
 
 impl PlannerThread {
-    pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Self> {
+    /// Starts the thread, and does not wait for it: the first client is served meanwhile. Not to be called by a task,
+    /// where a runtime may not be dropped if the thread does not start.
+    pub(crate) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let planner = Planner { runtime: runtime.handle().clone(), waiting: Arc::default() };
         let mailbox = Mailbox::default();
-        let (started, runtime) = mpsc::channel();
-        let worker = Worker::start(("calls", WaitsFor::Network), daemon, &mailbox, |_, inbox| async move {
-            // the receiver waits for it
-            let _received = started.send(Handle::current());
-            while !inbox.next(IDLE).await.stop {}
+        let inbox: Mailbox<Infallible> = mailbox.clone();
+        let thread = thread::Builder::new().name("calls".to_owned()).spawn(move || {
+            runtime.block_on(async { while !inbox.next(IDLE).await.stop {} });
+            // calls under way are given up
+            runtime.shutdown_background();
         })?;
-        let runtime = runtime.recv().map_err(io::Error::other)?;
-        Ok(Self { worker, planner: Planner { runtime, waiting: Arc::default() } })
+        Ok(Self { mailbox, thread, planner })
     }
 
     pub(crate) fn planner(&self) -> &Planner {
@@ -58,7 +62,9 @@ impl PlannerThread {
 
     /// Gives up what is under way, and waits for the end of the thread.
     pub(crate) fn end(self) {
-        self.worker.end();
+        self.mailbox.stop();
+        // a thread that has panicked has ended, too
+        let _panicked = self.thread.join();
     }
 }
 
@@ -70,7 +76,7 @@ impl Planner {
     }
 
     /// A place for a call; `None` when too many wait.
-    pub(super) fn place(&self) -> Option<PlannerPlace> {
+    pub(crate) fn place(&self) -> Option<PlannerPlace> {
         let place = PlannerPlace { planner: self.clone() };
         (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then_some(place)
     }
@@ -78,7 +84,7 @@ impl Planner {
 
 impl PlannerPlace {
     /// Runs `work` on the thread; `None` when the thread ends before.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self,
         daemon: &Arc<Daemon>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -101,5 +107,5 @@ impl Drop for PlannerPlace {
 /// Waits a moment while other threads wait for the state's lock: a thread that takes it again and again would keep it
 /// from them.
 pub(crate) fn let_others_lock(daemon: &Daemon) {
-    (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| std::thread::yield_now());
+    (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| thread::yield_now());
 }

@@ -24,7 +24,7 @@ struct TestServer {
 impl TestServer {
     fn new() -> Self {
         let test = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
-        let planner = PlannerThread::start(&test.daemon).unwrap();
+        let planner = PlannerThread::start().unwrap();
         Self { limits: SharedLimits::new(planner.planner()), test, next: 0, planner }
     }
 
