@@ -60,6 +60,15 @@ pub fn check(path: &Path) -> Result<(), UntrustedPath> {
     walk::check(path).map(|_| ())
 }
 
+/// Checks several paths as [`check`] does; those in the same directory quicker, if they follow one another.
+///
+/// # Errors
+/// When other users can change a part of one of them.
+#[cfg(unix)]
+pub fn check_all<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), UntrustedPath> {
+    walk::check_all(paths)
+}
+
 /// Checks a path, and that the opened file is the one it leads to.
 ///
 /// # Errors
@@ -91,6 +100,15 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Never on this system.
 #[cfg(not(unix))]
 pub fn check(_path: &Path) -> Result<(), UntrustedPath> {
+    Ok(())
+}
+
+/// The access control lists of this system are not checked.
+///
+/// # Errors
+/// Never on this system.
+#[cfg(not(unix))]
+pub fn check_all<'a>(_paths: impl IntoIterator<Item = &'a Path>) -> Result<(), UntrustedPath> {
     Ok(())
 }
 

@@ -25,8 +25,10 @@ impl Home {
         fs::create_dir_all(home.at("config/lessor")).unwrap();
         fs::create_dir(home.at("dotfiles")).unwrap();
         fs::write(home.at("config/lessor/config.toml"), "x").unwrap();
+        fs::write(home.at("config/lessor/beside"), "x").unwrap();
         fs::write(home.at("dotfiles/config.toml"), "y").unwrap();
         home.set("config/lessor/config.toml", 0o600);
+        home.set("config/lessor/beside", 0o600);
         home.set("dotfiles/config.toml", 0o600);
         for directory in ["config", "config/lessor", "dotfiles"] {
             home.set(directory, 0o755);
@@ -44,7 +46,12 @@ impl Home {
 
     /// The part of the configuration's path that is refused, with the message.
     fn refused(&self) -> Option<(PathBuf, String)> {
-        check(&self.at("config/lessor/config.toml")).err().map(|refused| (refused.path.clone(), refused.to_string()))
+        let path = self.at("config/lessor/config.toml");
+        let refused = check(&path).err();
+        // in the same directory as a file that was checked before
+        let beside = self.at("config/lessor/beside");
+        assert_eq!(check_all([&*beside, &*path]).err(), refused);
+        refused.map(|refused| (refused.path.clone(), refused.to_string()))
     }
 }
 

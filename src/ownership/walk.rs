@@ -70,6 +70,26 @@ pub(super) fn check(path: &Path) -> Result<Option<Metadata>, UntrustedPath> {
     Ok(last)
 }
 
+/// Checks what exists of several paths. A directory that was checked is trusted: from then on, other users can no longer
+/// change what is in it.
+pub(super) fn check_all<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), UntrustedPath> {
+    let mut directory = None;
+    for path in paths {
+        let parent = path.parent().filter(|parent| parent.is_absolute());
+        if parent.is_none() || parent != directory {
+            directory = check(path)?.and(parent);
+            continue;
+        }
+        match look(path, path, true)? {
+            Ok(about) if about.is_symlink() => drop(check(path)?),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => drop(check(path)?),
+        }
+    }
+    Ok(())
+}
+
 /// Checks a path, and that the opened file is the one at its end.
 pub(super) fn check_opened(path: &Path, file: &File) -> Result<(), UntrustedPath> {
     let ends_at = check(path)?;

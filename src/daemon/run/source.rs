@@ -105,8 +105,8 @@ fn check_files(paths: &AppPaths) -> Result<(), StartError> {
         PathBuf::from(name)
     };
     let database = ["", "-wal", "-shm", "-journal"].map(beside);
-    let mut files = database.iter().chain([&paths.lock, &paths.key, &paths.log]);
-    files.try_for_each(|file| ownership::check(file)).map_err(|untrusted| SocketError::from(untrusted).into())
+    let files = database.iter().chain([&paths.lock, &paths.key, &paths.log]).map(PathBuf::as_path);
+    ownership::check_all(files).map_err(|untrusted| SocketError::from(untrusted).into())
 }
 
 /// The socket, and what else the last run has handed over.
