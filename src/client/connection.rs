@@ -37,6 +37,7 @@ pub struct Client {
     timeout: Option<Duration>,
     socket: PathBuf,
     hello: HelloInfo,
+    greeted_in: Duration,
 }
 
 impl Client {
@@ -52,7 +53,9 @@ impl Client {
             timeout: None,
             socket: socket.to_owned(),
             hello: HelloInfo::default(),
+            greeted_in: Duration::ZERO,
         };
+        let begun = Instant::now();
         let hello = match client.call(Call::Hello(greeting()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
             Ok(answer) => return Err(unexpected("hello", &answer)),
@@ -68,7 +71,7 @@ impl Client {
             Err(error) => return Err(error),
         };
         check_protocol(&hello)?;
-        client.hello = hello;
+        (client.hello, client.greeted_in) = (hello, begun.elapsed());
         Ok(client)
     }
 
@@ -76,6 +79,12 @@ impl Client {
     #[must_use]
     pub fn server(&self) -> &HelloInfo {
         &self.hello
+    }
+
+    /// How long the daemon took to answer the greeting.
+    #[must_use]
+    pub fn greeted_in(&self) -> Duration {
+        self.greeted_in
     }
 
     /// The socket that the client is connected to.
