@@ -77,7 +77,7 @@ impl SharedLimits {
 pub async fn serve(
     daemon: Arc<Daemon>,
     limits: Arc<SharedLimits>,
-    stream: Stream,
+    mut stream: Stream,
     (id, pid): (ConnectionId, Option<u32>),
     outbox: Arc<Outbox>,
 ) {
@@ -91,12 +91,12 @@ pub async fn serve(
         unread: limits.answers.share(),
         limits,
     };
-    let end = connected.run(&daemon, &stream).await;
+    let end = connected.run(&daemon, &mut stream).await;
     // leases of the connection end before the last answers are waited for
     daemon.connection_ended(id);
     let _in_time = match end {
         // the client may have closed its half only, as a shell's pipe does; or the daemon ends
-        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&stream)).await.is_ok(),
+        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&mut stream)).await.is_ok(),
         End::Closed => timeout(LAST_ANSWERS, finish_reading(&stream)).await.is_ok(),
     };
 }
@@ -146,7 +146,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &Stream) -> End {
+    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &mut Stream) -> End {
         let mut step = ConnectionStep::Read;
         loop {
             let mut admitted = None;
@@ -187,7 +187,9 @@ impl Connection {
     }
 
     /// Waits for input, or until there is something to send.
-    async fn input(&mut self, mut stream: &Stream) -> Input {
+    ///
+    /// `&Stream` could be read, too, but would ask the system once more after each message that there is nothing left.
+    async fn input(&mut self, stream: &mut Stream) -> Input {
         let (inbox, turn) = (self.decoder.inbox(), &mut self.turn);
         let mut read = pin!(stream.read_buf(inbox));
         let read = poll_fn(|context| {
@@ -345,7 +347,7 @@ impl Connection {
     }
 
     /// Writes the answers of the calls that still wait.
-    async fn write_last_answers(&mut self, stream: &Stream) -> Option<()> {
+    async fn write_last_answers(&mut self, stream: &mut Stream) -> Option<()> {
         loop {
             let more = self.session.outbox.answered().await;
             self.session.outbox.drain_into(&mut self.out);
@@ -357,7 +359,7 @@ impl Connection {
     }
 
     /// Writes the answers; `None` when the client does not read them. Where it has to be waited for, the turn is over.
-    async fn write(&mut self, mut stream: &Stream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
+    async fn write(&mut self, stream: &mut Stream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
         let mut rest = self.out.as_slice();
         while !rest.is_empty() {
             let mut write = pin!(stream.write(&rest[..rest.len().min(WRITTEN_AT_ONCE)]));
