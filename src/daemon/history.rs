@@ -106,7 +106,7 @@ impl HistoryObserver for DaemonObserver {
         // afterwards: the events of a lease name its holder, too
         for record in records {
             if let HistoryRecord::Lease(lease, Some(process)) = record {
-                let holder = self.holders.end(*process);
+                let holder = self.holders.end(*process, now);
                 lease.holder = Some(HolderInfo { pid: process.pid, program: holder.program });
                 lease.directory = holder.directory;
             }
@@ -182,6 +182,8 @@ struct KnownHolders(FxHashMap<Process, KnownHolder>);
 struct KnownHolder {
     leases: u32,
     found: FoundHolder,
+    /// When it was last looked up.
+    found_at: Mono,
     looks: usize,
     next_look: Mono,
 }
@@ -202,20 +204,23 @@ impl KnownHolders {
         let known = self.0.entry(process).or_insert_with(|| KnownHolder {
             leases: 0,
             found: look_up(process).unwrap_or_default(),
+            found_at: now,
             looks: 0,
             next_look: now.after(LOOKS[0]),
         });
         known.leases += 1;
     }
 
-    /// A lease of a process has ended: what is known of the process.
-    fn end(&mut self, process: Process) -> FoundHolder {
+    /// A lease of a process has ended: what is known of the process. Those of one batch of records look it up once.
+    fn end(&mut self, process: Process, now: Mono) -> FoundHolder {
         let Some(known) = self.0.get_mut(&process) else { return look_up(process).unwrap_or_default() };
         // its program may be another one by now
         if known.looks < LOOKS.len()
+            && known.found_at != now
             && let Some(found) = look_up(process)
         {
             known.found = found;
+            known.found_at = now;
         }
         known.leases = known.leases.saturating_sub(1);
         if known.leases > 0 {
@@ -270,10 +275,23 @@ mod tests {
         holders.begin(process, Mono(0));
         holders.begin(process, Mono(0));
         let here = std::env::current_dir().unwrap().to_string_lossy().into_owned();
-        assert_eq!(holders.end(process).directory, Some(here));
+        assert_eq!(holders.end(process, Mono(1)).directory, Some(here));
         assert_eq!(holders.0.len(), 1);
-        assert!(holders.end(process).program.is_some());
+        assert!(holders.end(process, Mono(2)).program.is_some());
         assert!(holders.0.is_empty());
+    }
+
+    #[test]
+    fn a_holder_is_looked_up_once_for_the_records_of_one_moment() {
+        let process = process::find(std::process::id()).unwrap().unwrap().process;
+        let mut holders = KnownHolders::default();
+        for _ in 0..3 {
+            holders.begin(process, Mono(7));
+        }
+        let seen_before = FoundHolder { program: Some("seen before".into()), directory: None };
+        holders.0.get_mut(&process).unwrap().found = seen_before.clone();
+        assert_eq!(holders.end(process, Mono(7)), seen_before);
+        assert_ne!(holders.end(process, Mono(8)), seen_before, "its program may be another one by now");
     }
 
     #[test]
@@ -297,7 +315,7 @@ mod tests {
         for number in 1..=2000 {
             holders.begin(holder(number), Mono(number));
             if number % 4 != 0 {
-                holders.end(holder(number));
+                holders.end(holder(number), Mono(number));
             }
         }
         assert_eq!(holders.0.len(), 500);
@@ -314,8 +332,11 @@ mod tests {
         let gone = Process { pid: std::process::id(), start: 1 };
         let mut holders = KnownHolders::default();
         let found = FoundHolder { program: Some("claude".into()), directory: Some("/home/a".into()) };
-        holders.0.insert(gone, KnownHolder { leases: 1, found: found.clone(), looks: 0, next_look: Mono(0) });
+        holders.0.insert(
+            gone,
+            KnownHolder { leases: 1, found: found.clone(), found_at: Mono(0), looks: 0, next_look: Mono(0) },
+        );
         holders.look_again(Mono(5));
-        assert_eq!(holders.end(gone), found);
+        assert_eq!(holders.end(gone, Mono(6)), found);
     }
 }
