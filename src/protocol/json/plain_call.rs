@@ -13,15 +13,15 @@ pub(super) fn parse(line: &[u8]) -> Option<Incoming> {
     if is_odd {
         return None;
     }
-    let mut scanner = Scanner { rest: str::from_utf8(line).ok()? };
+    let mut scanner = Scanner { rest: line };
     let (mut has_version, mut id, mut method, mut call) = (false, None, None, None);
     scanner.take(b'{')?;
     loop {
         match scanner.name()? {
-            "jsonrpc" if !has_version => has_version = (scanner.text()? == "2.0").then_some(true)?,
-            "id" if id.is_none() => id = Some(scanner.id()?),
-            "method" if method.is_none() => method = Some(scanner.text()?),
-            "params" if call.is_none() => call = Some(scanner.params(method?)?),
+            b"jsonrpc" if !has_version => has_version = (scanner.text()? == b"2.0").then_some(true)?,
+            b"id" if id.is_none() => id = Some(scanner.id()?),
+            b"method" if method.is_none() => method = Some(scanner.text()?),
+            b"params" if call.is_none() => call = Some(scanner.params(method?)?),
             _ => return None,
         }
         if !scanner.goes_on()? {
@@ -34,19 +34,19 @@ pub(super) fn parse(line: &[u8]) -> Option<Incoming> {
 
 /// What is left of a line in ASCII, without escapes.
 struct Scanner<'a> {
-    rest: &'a str,
+    rest: &'a [u8],
 }
 
 impl<'a> Scanner<'a> {
-    fn params(&mut self, method: &str) -> Option<Call> {
+    fn params(&mut self, method: &[u8]) -> Option<Call> {
         self.take(b'{')?;
         Some(match method {
-            "lease.acquire" => Call::Acquire(Box::new(self.acquire()?)),
-            "lease.token" => Call::Token(Box::new(self.acquire()?)),
-            "lease.release" => Call::Release(self.lease()?),
-            "lease.renew" => Call::Renew(self.lease()?),
-            "lease.report" => Call::Report(self.report()?),
-            "lease.credential" => Call::Credential(self.credential()?),
+            b"lease.acquire" => Call::Acquire(Box::new(self.acquire()?)),
+            b"lease.token" => Call::Token(Box::new(self.acquire()?)),
+            b"lease.release" => Call::Release(self.lease()?),
+            b"lease.renew" => Call::Renew(self.lease()?),
+            b"lease.report" => Call::Report(self.report()?),
+            b"lease.credential" => Call::Credential(self.credential()?),
             _ => return None,
         })
     }
@@ -56,17 +56,17 @@ impl<'a> Scanner<'a> {
         let (mut bind, mut credential, mut exclusive) = (None, None, None);
         loop {
             match self.name()? {
-                "provider" => once(&mut provider, self.owned_text()?)?,
-                "model" => once(&mut params.model, self.owned_text()?)?,
-                "session" => once(&mut params.session, self.owned_text()?)?,
-                "label" => once(&mut params.label, self.owned_text()?)?,
-                "agent" => once(&mut params.agent, self.owned_text()?)?,
-                "request_id" => once(&mut params.request_id, self.owned_text()?)?,
-                "wait_ms" => once(&mut params.wait_ms, self.number()?)?,
-                "ttl_ms" => once(&mut params.ttl_ms, self.number()?)?,
-                "bind" => once(&mut bind, self.bind()?)?,
-                "credential" => once(&mut credential, self.flag()?)?,
-                "exclusive" => once(&mut exclusive, self.flag()?)?,
+                b"provider" => once(&mut provider, self.owned_text()?)?,
+                b"model" => once(&mut params.model, self.owned_text()?)?,
+                b"session" => once(&mut params.session, self.owned_text()?)?,
+                b"label" => once(&mut params.label, self.owned_text()?)?,
+                b"agent" => once(&mut params.agent, self.owned_text()?)?,
+                b"request_id" => once(&mut params.request_id, self.owned_text()?)?,
+                b"wait_ms" => once(&mut params.wait_ms, self.number()?)?,
+                b"ttl_ms" => once(&mut params.ttl_ms, self.number()?)?,
+                b"bind" => once(&mut bind, self.bind()?)?,
+                b"credential" => once(&mut credential, self.flag()?)?,
+                b"exclusive" => once(&mut exclusive, self.flag()?)?,
                 _ => return None,
             }
             if !self.goes_on()? {
@@ -85,8 +85,8 @@ impl<'a> Scanner<'a> {
         let (mut lease, mut fence) = (None, None);
         loop {
             match self.name()? {
-                "lease" => once(&mut lease, self.owned_text()?)?,
-                "fence" => once(&mut fence, self.number()?)?,
+                b"lease" => once(&mut lease, self.owned_text()?)?,
+                b"fence" => once(&mut fence, self.number()?)?,
                 _ => return None,
             }
             if !self.goes_on()? {
@@ -99,10 +99,10 @@ impl<'a> Scanner<'a> {
         let (mut lease, mut params) = (None, ReportParams::default());
         loop {
             match self.name()? {
-                "lease" => once(&mut lease, self.owned_text()?)?,
-                "ok" => once(&mut params.ok, self.flag()?)?,
-                "status" => once(&mut params.status, self.number()?.try_into().ok()?)?,
-                "retry_after_ms" => once(&mut params.retry_after_ms, self.number()?)?,
+                b"lease" => once(&mut lease, self.owned_text()?)?,
+                b"ok" => once(&mut params.ok, self.flag()?)?,
+                b"status" => once(&mut params.status, self.number()?.try_into().ok()?)?,
+                b"retry_after_ms" => once(&mut params.retry_after_ms, self.number()?)?,
                 _ => return None,
             }
             if !self.goes_on()? {
@@ -115,8 +115,8 @@ impl<'a> Scanner<'a> {
         let (mut lease, mut force) = (None, None);
         loop {
             match self.name()? {
-                "lease" => once(&mut lease, self.owned_text()?)?,
-                "force" => once(&mut force, self.flag()?)?,
+                b"lease" => once(&mut lease, self.owned_text()?)?,
+                b"force" => once(&mut force, self.flag()?)?,
                 _ => return None,
             }
             if !self.goes_on()? {
@@ -127,15 +127,15 @@ impl<'a> Scanner<'a> {
 
     fn bind(&mut self) -> Option<BindTo> {
         match self.text()? {
-            "connection" => Some(BindTo::Connection),
-            "ttl" => Some(BindTo::Ttl),
+            b"connection" => Some(BindTo::Connection),
+            b"ttl" => Some(BindTo::Ttl),
             _ => None,
         }
     }
 
     #[inline]
     fn skip_spaces(&mut self) {
-        while let Some(rest) = self.rest.strip_prefix(' ') {
+        while let Some((b' ', rest)) = self.rest.split_first() {
             self.rest = rest;
         }
     }
@@ -143,9 +143,9 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn next(&mut self) -> Option<u8> {
         self.skip_spaces();
-        let first = *self.rest.as_bytes().first()?;
-        self.rest = &self.rest[1..];
-        Some(first)
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
     }
 
     #[inline]
@@ -155,7 +155,7 @@ impl<'a> Scanner<'a> {
 
     /// The name of a member.
     #[inline]
-    fn name(&mut self) -> Option<&'a str> {
+    fn name(&mut self) -> Option<&'a [u8]> {
         let name = self.text()?;
         self.take(b':')?;
         Some(name)
@@ -172,64 +172,71 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
-    fn text(&mut self) -> Option<&'a str> {
+    fn text(&mut self) -> Option<&'a [u8]> {
         self.take(b'"')?;
-        let bytes = self.rest.as_bytes();
-        let mut length = 0;
-        // most are short
-        while length < NEAR && *bytes.get(length)? != b'"' {
-            length += 1;
-        }
-        if length == NEAR {
-            length += memchr::memchr(b'"', &bytes[NEAR..])?;
-        }
-        let text = &self.rest[..length];
-        self.rest = &self.rest[length + 1..];
+        let length = next_quote(self.rest)?;
+        let (text, rest) = self.rest.split_at(length);
+        self.rest = &rest[1..];
         Some(text)
     }
 
     fn owned_text(&mut self) -> Option<String> {
-        self.text().map(str::to_owned)
+        str::from_utf8(self.text()?).ok().map(str::to_owned)
     }
 
     /// A whole number that is surely not too large.
     #[inline]
     fn number(&mut self) -> Option<u64> {
         self.skip_spaces();
-        let bytes = self.rest.as_bytes();
-        let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let length = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, rest) = self.rest.split_at(length);
-        let is_written_so = (1..=MOST_DIGITS).contains(&length) && (length == 1 || bytes[0] != b'0');
-        if !is_written_so || matches!(rest.as_bytes().first(), None | Some(b'.' | b'e' | b'E')) {
+        let is_written_so = (1..=MOST_DIGITS).contains(&length) && (length == 1 || digits[0] != b'0');
+        if !is_written_so || matches!(rest.first(), None | Some(b'.' | b'e' | b'E')) {
             return None;
         }
         self.rest = rest;
-        Some(digits.bytes().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+        Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
     }
 
     fn flag(&mut self) -> Option<bool> {
         self.skip_spaces();
-        let flag = self.rest.starts_with("true");
-        self.rest = self.rest.strip_prefix(if flag { "true" } else { "false" })?;
+        let flag = self.rest.starts_with(b"true");
+        self.rest = self.rest.strip_prefix(if flag { &b"true"[..] } else { b"false" })?;
         Some(flag)
     }
 
     /// The id of a call: a whole number or a text.
     fn id(&mut self) -> Option<RequestId> {
         self.skip_spaces();
-        if !self.rest.starts_with('"') {
+        if !self.rest.starts_with(b"\"") {
             return self.number().map(RequestId::Number);
         }
         let from = self.rest;
         self.text()?;
-        Some(RequestId::Json(from[..from.len() - self.rest.len()].into()))
+        let text = str::from_utf8(&from[..from.len() - self.rest.len()]).ok()?;
+        Some(RequestId::Json(text.into()))
     }
 }
 
-/// How far a text's end is looked for byte by byte.
-const NEAR: usize = 16;
 /// The digits of every number of this length are those of a `u64`.
 const MOST_DIGITS: usize = 18;
+
+/// Where the next quote is. Most texts are short: eight bytes are compared at a time.
+#[inline]
+fn next_quote(bytes: &[u8]) -> Option<usize> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ (EACH * 0x22);
+        // the lowest bit that is set here is in the first byte without a difference
+        let same = differs.wrapping_sub(EACH) & !differs & (EACH << 7);
+        if same != 0 {
+            return Some(8 * place + same.trailing_zeros() as usize / 8);
+        }
+    }
+    let before = bytes.len() - rest.len();
+    rest.iter().position(|byte| *byte == b'"').map(|place| before + place)
+}
 
 /// Sets a member; one that comes twice is an error, which `serde` describes.
 #[inline]
@@ -266,6 +273,20 @@ mod tests {
                 "wait_ms":0,"session":"s","label":"","agent":"claude","request_id":"r","credential":false,"exclusive":true}}"#,
         ] {
             assert!(is_read(&line.replace('\n', "")), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_next_quote_is_found_wherever_it_is() {
+        for length in 0..40 {
+            assert_eq!(next_quote(&vec![b'!'; length]), None);
+            for place in 0..length {
+                let mut text = vec![b'!'; length];
+                text[place..].fill(b'"');
+                assert_eq!(next_quote(&text), Some(place));
+                text[place + 1..].fill(b'#');
+                assert_eq!(next_quote(&text), Some(place));
+            }
         }
     }
 
