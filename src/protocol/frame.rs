@@ -4,6 +4,9 @@
 //! named in this file only. The way out needs no change of the wire: wincode, set to variable-length integers, writes
 //! and reads the same bytes. Another encoding could also be added beside it: `hello` names the one in use.
 
+mod lease_answer;
+mod plain_call;
+
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +91,7 @@ const ANSWER_CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_ANSWER>> =
 /// When it is larger than a message may be.
 pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorInfo> {
     let start = out.len();
-    append(&FromClient { id, call }, out);
+    frame(out, |out| value(&FromClient { id, call }, out));
     if out.len() - start - 4 > MAX_MESSAGE {
         out.truncate(start);
         return Err(ErrorInfo::new(
@@ -101,6 +104,10 @@ pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorIn
 
 /// Reads the body of one frame.
 pub(super) fn parse(body: &[u8]) -> Result<Incoming, String> {
+    plain_call::parse(body).map_or_else(|| parse_by_serde(body), Ok)
+}
+
+fn parse_by_serde(body: &[u8]) -> Result<Incoming, String> {
     let (message, used): (FromClient, usize) =
         bincode::serde::decode_from_slice(body, CONFIG).map_err(|error| format!("not a frame: {error}"))?;
     // bincode itself takes no offence at bytes that are left over
@@ -122,25 +129,33 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     enum Borrowed<'a> {
         Answer(u64, &'a Answer<'a>),
     }
-    append(&Borrowed::Answer(number(id), answer), out);
+    frame(out, |out| match answer {
+        Answer::Lease(info) => lease_answer::answer(number(id), info, out),
+        other => value(&Borrowed::Answer(number(id), other), out),
+    });
 }
 
 pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {
-    append(&FromServer::Refusal(number(id), error.clone()), out);
+    frame(out, |out| value(&FromServer::Refusal(number(id), error.clone()), out));
 }
 
 pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
-    append(&FromServer::Event(Box::new(event.clone())), out);
+    frame(out, |out| value(&FromServer::Event(Box::new(event.clone())), out));
 }
 
-fn append(message: &impl Serialize, out: &mut Vec<u8>) {
+/// Appends a frame whose body is what `write` appends.
+fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
+    write(out);
+    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn value(message: &impl Serialize, out: &mut Vec<u8>) {
     // our own types are written to memory: this cannot fail
     let written = bincode::serde::encode_into_std_write(message, out, bincode::config::standard());
     debug_assert!(written.is_ok(), "{written:?}");
-    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 fn number(id: &RequestId) -> u64 {

@@ -1,5 +1,7 @@
 //! Leases: what the holder gets, what others see, and the decision after a report.
 
+#[cfg(test)]
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -159,4 +161,40 @@ impl fmt::Debug for SecretText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretText(…)")
     }
+}
+
+/// Any lease, for the tests of what writes one.
+#[cfg(test)]
+pub(crate) fn any_lease() -> impl proptest::strategy::Strategy<Value = LeaseInfo<'static>> {
+    use crate::pool::Tier;
+    use proptest::prelude::*;
+    let text = || "[ -~]{0,12}|\\PC{0,6}|[\u{0}-\u{20}\"\\\\]{1,3}|[a-z]{249,252}";
+    let number = || prop_oneof![0..300_u64, any::<u64>(), 65_000..66_000_u64];
+    let texts = prop::array::uniform6(text());
+    let options = prop::array::uniform8(prop::option::of(text()));
+    let numbers = (number(), any::<u32>(), prop::array::uniform2(prop::option::of(number())));
+    let tier = prop::sample::select(vec![Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown]);
+    let kinds = vec![CredentialKind::Oauth, CredentialKind::ApiKey, CredentialKind::Token];
+    let rest = (tier, prop::sample::select(kinds), any::<bool>());
+    (texts, options, numbers, rest).prop_map(|(texts, options, numbers, (tier, kind, with_credential))| {
+        let [lease, id, provider, quota_key, secret, header] = texts.map(Cow::from);
+        let [label, email, pool, model, scheme, resource, project_id, account_id] =
+            options.map(|text| text.map(Cow::from));
+        let (fence, shared_with, [expires_at, ends]) = numbers;
+        let secret = SecretText(secret);
+        let credential = CredentialInfo { kind, secret, expires_at: ends, header, scheme, resource, account_id };
+        LeaseInfo {
+            lease,
+            fence,
+            account: AccountName { id, label, email, tier },
+            provider,
+            pool,
+            model,
+            quota_key,
+            shared_with,
+            expires_at,
+            credential: with_credential.then_some(credential),
+            project_id,
+        }
+    })
 }

@@ -22,6 +22,8 @@ pub use explanation::{
     VerdictInfo,
 };
 pub use history::{HistoryGroup, HistoryInfo, PastLease, RequestSums};
+#[cfg(test)]
+pub(crate) use lease::any_lease;
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{
