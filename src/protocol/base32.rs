@@ -50,26 +50,17 @@ fn decode<'a>(text: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
     room.get(..end)
 }
 
-/// The letters of five bytes. The forty bits are spread over eight bytes, and all eight become letters at the same time.
+/// The letters of five bytes: four times ten bits, which are two letters each.
 fn letters_of([a, b, c, d, e]: [u8; GROUP]) -> [u8; LETTERS] {
     let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
-    let bits = (bits & 0x00ff_fff0_0000) << 12 | bits & 0x000f_ffff;
-    let bits = (bits & 0x000f_fc00_000f_fc00) << 6 | bits & 0x0000_03ff_0000_03ff;
-    let values = (bits & 0x03e0_03e0_03e0_03e0) << 3 | bits & 0x001f_001f_001f_001f;
-    // one in each byte whose value is at least this
-    let at_least = |least: u64| ((values + EACH * (0x80 - least)) >> 7) & EACH;
-    // after the digits come the letters, without i, l, o and u
-    let letters = values + EACH * u64::from(b'0') + at_least(10) * u64::from(b'a' - b'9' - 1);
-    (letters + at_least(18) + at_least(20) + at_least(22) + at_least(27)).to_be_bytes()
+    let pair = |place: u32| PAIRS[(bits >> (30 - 10 * place)) as usize % PAIRS.len()];
+    let ([a, b], [c, d], [e, f], [g, h]) = (pair(0), pair(1), pair(2), pair(3));
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The bytes of eight letters; `None` if one of them is not of the alphabet.
 fn bytes_of(letters: [u8; LETTERS]) -> Option<[u8; GROUP]> {
-    let mut values = [0; LETTERS];
-    for (value, letter) in values.iter_mut().zip(letters) {
-        *value = VALUES[usize::from(letter)];
-    }
-    let values = u64::from_be_bytes(values);
+    let values = letters.iter().fold(0, |values, letter| values << 8 | u64::from(VALUES[usize::from(*letter)]));
     if values & (EACH * 0xe0) != 0 {
         return None;
     }
@@ -86,6 +77,16 @@ const LETTERS: usize = 8;
 const EACH: u64 = 0x0101_0101_0101_0101;
 /// The number of bytes that are encoded together.
 pub(super) const GROUP: usize = 5;
+/// The letters of each value of ten bits.
+static PAIRS: [[u8; 2]; 1 << 10] = {
+    let mut pairs = [[0; 2]; 1 << 10];
+    let mut value = 0;
+    while value < pairs.len() {
+        pairs[value] = [ALPHABET[value >> 5], ALPHABET[value & 31]];
+        value += 1;
+    }
+    pairs
+};
 const NONE: u8 = u8::MAX;
 const VALUES: [u8; 256] = {
     let mut values = [NONE; 256];

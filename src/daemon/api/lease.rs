@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::account_set::{account_set, check_only};
 use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
-use super::session::{Session, bad, find_account, refused, target};
+use super::session::{IssuedLease, Session, bad, fence_of, find_account, open_lease, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
 use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
@@ -215,8 +215,13 @@ fn connected(session: &mut Session, state: &mut State, process: &mut Option<Open
 }
 
 /// `lease.release`
-pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let fence = fence_of(daemon, params)?;
+pub fn release(
+    daemon: &Daemon,
+    last: Option<&IssuedLease>,
+    reply: &mut CallReply<'_>,
+    params: &LeaseRef,
+) -> CallResult {
+    let fence = fence_of(daemon, last, &params.lease, params.fence)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let released = state.apply(now, Command::Release(fence));
@@ -227,8 +232,8 @@ pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) ->
 }
 
 /// `lease.renew`
-pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let fence = fence_of(daemon, params)?;
+pub fn extend(daemon: &Daemon, last: Option<&IssuedLease>, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+    let fence = fence_of(daemon, last, &params.lease, params.fence)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     match state.apply(now, Command::ExtendLease(fence)).into_result() {
@@ -239,7 +244,7 @@ pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> 
 
 /// `lease.resume`
 pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let token = open(daemon, params)?;
+    let token = open_lease(daemon, params)?;
     let mut process = peer(session)?;
     let attested = session.attest_resumed(daemon, token.account);
     let state = &mut *daemon.state();
@@ -269,8 +274,13 @@ fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
 }
 
 /// `lease.credential`
-pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
-    let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+pub fn credential(
+    daemon: &Arc<Daemon>,
+    last: Option<&IssuedLease>,
+    reply: &mut CallReply<'_>,
+    params: &CredentialParams,
+) -> CallResult {
+    let fence = fence_of(daemon, last, &params.lease, None)?;
     let need = if params.force { CredentialUse::Replace } else { CredentialUse::HandOut };
     let state = &mut *daemon.state();
     let found = state.credential_for(fence, need).map_err(|problem| view::credential_problem(state, problem))?;
@@ -300,30 +310,6 @@ pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     let rows = view::lease_rows(&daemon.state(), clock::now());
     // programs are looked up after the lock is released
     reply.answer(&Answer::Leases(view::with_programs(rows)))
-}
-
-/// The fence of a lease id, if this daemon made it and the fence in the call agrees.
-pub fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
-    let fence = daemon.lease_key.fence(&params.lease).ok_or_else(unknown_lease)?;
-    check_fence(params, fence).map(|()| fence)
-}
-
-fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
-    let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown_lease)?;
-    check_fence(params, token.fence).map(|()| token)
-}
-
-fn check_fence(params: &LeaseRef, granted: Fence) -> Result<(), ErrorInfo> {
-    match params.fence {
-        Some(fence) if fence != granted.0 => {
-            Err(ErrorInfo::new(ErrorKind::StaleLease, "the fence is not the one this lease was granted with"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn unknown_lease() -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::UnknownLease, "this is not a lease of this daemon").hint("acquire a new one")
 }
 
 fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {

@@ -4,23 +4,27 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, LeaseReply};
-use super::session::{bad, refused};
+use super::session::{IssuedLease, bad, fence_of, refused};
 use crate::daemon::state::{Daemon, Unsaved, UpstreamOutcome};
 use crate::daemon::{os::clock, view};
 use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Action, Usage, Wall, Window};
-use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};
+use crate::protocol::{ErrorInfo, HeaderList, ObjectText, ReportParams};
 
 /// The valid HTTP status codes.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
 /// Applies the report of an upstream response, and answers the next action.
-pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
+pub fn report(
+    daemon: &Daemon,
+    last: Option<&IssuedLease>,
+    reply: &mut CallReply<'_>,
+    params: &ReportParams,
+) -> CallResult {
     let headers = headers(params.headers.as_ref());
     let outcome = outcome_of(params, &headers)?;
-    let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+    let fence = fence_of(daemon, last, &params.lease, None)?;
     let now = clock::now();
     let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
     let classified = outcome.classify(provider.as_deref().unwrap_or_default(), now.wall);

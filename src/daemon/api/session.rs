@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::daemon::{
-    state::{Outbox, State},
+    state::{Daemon, Outbox, State},
     view,
 };
-use crate::pool::{AccountId, AccountRecord, ConnectionId, Holder, Now, Refusal, Target};
-use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
+use crate::pool::{AccountId, AccountRecord, ConnectionId, Fence, Holder, Now, Refusal, Target};
+use crate::protocol::{Codec, ErrorInfo, ErrorKind, LeaseRef, LeaseToken, SecretText};
 use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
 /// When a call that was refused for lack of room may be sent again.
@@ -24,6 +24,48 @@ pub struct Session {
     /// That process, once it is watched.
     pub holder: Option<Holder>,
     pub greeted: bool,
+    /// The lease that it got last: the next call is usually about that one.
+    pub last_lease: Option<IssuedLease>,
+}
+
+/// A lease that a client got, by the id under which it got it.
+#[derive(Debug)]
+pub struct IssuedLease {
+    pub id: String,
+    pub fence: Fence,
+}
+
+/// The fence of a lease id, if this daemon made it and the fence in the call agrees; `last` is what the client of the
+/// call got last.
+pub fn fence_of(
+    daemon: &Daemon,
+    last: Option<&IssuedLease>,
+    id: &str,
+    stated: Option<u64>,
+) -> Result<Fence, ErrorInfo> {
+    let fence = match last {
+        // what was issued needs no check of its MAC
+        Some(last) if last.id == id => last.fence,
+        _ => daemon.lease_key.fence(id).ok_or_else(unknown_lease)?,
+    };
+    check_fence(fence, stated)
+}
+
+/// The content of a lease id, under the same conditions.
+pub fn open_lease(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
+    let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown_lease)?;
+    check_fence(token.fence, params.fence).map(|_| token)
+}
+
+fn check_fence(granted: Fence, stated: Option<u64>) -> Result<Fence, ErrorInfo> {
+    if stated.is_some_and(|stated| stated != granted.0) {
+        return Err(ErrorInfo::new(ErrorKind::StaleLease, "the fence is not the one this lease was granted with"));
+    }
+    Ok(granted)
+}
+
+fn unknown_lease() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::UnknownLease, "this is not a lease of this daemon").hint("acquire a new one")
 }
 
 pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {

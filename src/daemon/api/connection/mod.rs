@@ -82,7 +82,15 @@ pub async fn serve(
     outbox: Arc<Outbox>,
 ) {
     let mut connected = Connection {
-        session: Session { connection: id, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
+        session: Session {
+            connection: id,
+            pid,
+            codec: Codec::Json,
+            outbox,
+            holder: None,
+            greeted: false,
+            last_lease: None,
+        },
         decoder: MessageDecoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
@@ -315,7 +323,7 @@ impl Connection {
 
     fn planning(&self) -> Planning {
         Planning {
-            session: Session { holder: None, outbox: self.session.outbox.clone(), ..self.session },
+            session: Session { holder: None, last_lease: None, outbox: self.session.outbox.clone(), ..self.session },
             limits: self.limits.clone(),
         }
     }

@@ -6,7 +6,7 @@ use super::{Responder, lease_ended, send_when_saved};
 use crate::daemon::state::{CredentialState, CredentialUse, Pending, ReportOutcome, State, Unsaved, Waiter};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply};
-use crate::protocol::{ErrorInfo, ErrorKind};
+use crate::protocol::{Answer, ErrorInfo, ErrorKind};
 
 /// What is answered with a lease.
 #[derive(Clone, Debug)]
@@ -30,19 +30,18 @@ impl LeaseReply {
     }
 }
 
-pub(super) fn encode_lease(
-    state: &State,
+/// The answer with a lease.
+pub(super) fn answer_with<'a>(
+    state: &'a State,
     now: Now,
     fence: Fence,
-    kind: &LeaseReply,
-    (to, wants_credential): (&Responder, bool),
-    out: &mut Vec<u8>,
-) {
-    let answer = match kind {
+    kind: &'a LeaseReply,
+    wants_credential: bool,
+) -> Result<Answer<'a>, ErrorInfo> {
+    match kind {
         LeaseReply::Decision(outcome) => view::decision(state, now, Some(fence), outcome, wants_credential),
         LeaseReply::Granted { .. } | LeaseReply::Held => view::lease(state, now, fence, wants_credential),
-    };
-    to.encode(answer.as_ref(), out);
+    }
 }
 
 /// A responder that waits for a lease.
@@ -203,9 +202,8 @@ fn answer_all(
     responders: &[LeaseResponder],
 ) {
     for LeaseResponder { to, wants_credential } in responders {
-        send_when_saved(state.shared(), to, pending, None, |to, out| {
-            encode_lease(state, now, fence, kind, (to, *wants_credential), out);
-        });
+        let answer = answer_with(state, now, fence, kind, *wants_credential);
+        send_when_saved(state.shared(), to, pending, None, |to, out| to.encode(answer.as_ref(), out));
         to.outbox.end_wait();
     }
 }

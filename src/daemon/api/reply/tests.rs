@@ -76,6 +76,7 @@ impl TestDaemon {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
+            last_lease: None,
         };
         Self { daemon, session, next_id: 0, _ended: ended, _home: home }
     }
@@ -221,6 +222,24 @@ async fn a_lease_bound_to_a_connection_needs_no_disk() {
     daemon.written().await;
     let _hold = daemon.hold_writer();
     assert!(daemon.call("lease.acquire", &json!({ "provider": "p" })).contains(r#""result":{"lease""#));
+}
+
+#[tokio::test]
+async fn the_lease_that_a_client_got_last_needs_no_check_of_its_id() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    let lease: Value = serde_json::from_str(&daemon.call("lease.acquire", &json!({ "provider": "p" }))).unwrap();
+    let id = lease["result"]["lease"].as_str().unwrap().to_owned();
+    let fence = lease["result"]["fence"].as_u64().unwrap();
+    let last = daemon.session.last_lease.as_ref().unwrap();
+    assert_eq!((&last.id, last.fence), (&id, Fence(fence)));
+    let other_fence = daemon.call("lease.release", &json!({ "lease": id, "fence": fence + 1 }));
+    assert!(other_fence.contains("stale_lease"), "{other_fence}");
+    let forged = format!("{}{}", &id[..id.len() - 1], if id.ends_with('0') { '1' } else { '0' });
+    let forged = daemon.call("lease.release", &json!({ "lease": forged }));
+    assert!(forged.contains("unknown_lease"), "{forged}");
+    assert!(daemon.call("lease.release", &json!({ "lease": id, "fence": fence })).contains(r#""result":{}"#));
+    let ended = daemon.call("lease.release", &json!({ "lease": id }));
+    assert!(ended.contains("stale_lease"), "{ended}");
 }
 
 #[tokio::test]

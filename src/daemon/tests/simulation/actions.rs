@@ -236,6 +236,7 @@ impl OpenCalls {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
+            last_lease: None,
         };
         Client { session, is_closed: false, out: Vec::new() }
     }
