@@ -7,8 +7,8 @@ use crate::pool::model::{Now, PoolSettings, Quota};
 use crate::pool::select::lane::Lane;
 use std::sync::Arc;
 
-/// The index is used from this number of accounts on.
-pub(crate) const FEWEST_INDEXED: usize = if cfg!(debug_assertions) { 2 } else { 64 };
+/// The index is used from this number of accounts on: where a grant is compared with no other account any more.
+pub(crate) const FEWEST_INDEXED: usize = if cfg!(debug_assertions) { 2 } else { 65 };
 /// Most quotas that are indexed. The accounts are scanned for others,
 const MOST_LANES: usize = 16;
 /// unless a lane was not used for so many selections: it is replaced then. To build one costs much more than a scan.

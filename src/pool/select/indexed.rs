@@ -7,7 +7,7 @@ use crate::pool::select::choose::{Chosen, Search};
 use crate::pool::select::index::{FEWEST_INDEXED, Index};
 use crate::pool::select::lane::{Lane, Place};
 use crate::pool::select::place::{StrategyKey, strategy_of};
-use crate::pool::select::score::{Hybrid, Pace};
+use crate::pool::select::score::Hybrid;
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 
@@ -86,7 +86,7 @@ impl Pool {
         if let Some(place) = of_current.filter(is_like_first).filter(&mut *may_serve) {
             consider(place);
         }
-        for pace in Pace::ALL.into_iter().filter(|pace| *pace > first.pace) {
+        for pace in first.pace.later() {
             let from = Place { level: first.level, pace, ..Place::at(first.rank) };
             let same_pace = lane.starting_at(from).take_while(|place| is_like_first(place) && place.pace == pace);
             if let Some(place) = same_pace.into_iter().find(&mut *may_serve) {

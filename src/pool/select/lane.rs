@@ -20,7 +20,8 @@ pub(crate) struct Place {
     pub(crate) rank: Rank,
     pub(crate) level: Level,
     pub(crate) pace: Pace,
-    pub(crate) key: StrategyKey,
+    /// What the strategy compares, for `hybrid` the score at time 0.
+    pub(crate) key: [u64; 2],
     pub(crate) tie_break: TieBreak,
     pub(crate) slot: usize,
 }
@@ -199,11 +200,15 @@ impl Lane {
         let (place, until) = match strategy_of(&settings.selection) {
             // in the order of the accounts
             Strategy::Sticky | Strategy::RoundRobin => (Place { tie_break: TieBreak::default(), ..place }, None),
-            Strategy::LeastUsed => (Place { key: StrategyKey::least_used(account, quota, now), ..place }, None),
-            Strategy::DrainSoonest => (Place { key: StrategyKey::drain_soonest(account, quota, now), ..place }, None),
+            Strategy::LeastUsed => {
+                (Place { key: StrategyKey::least_used(account, quota, now).values(), ..place }, None)
+            }
+            Strategy::DrainSoonest => {
+                (Place { key: StrategyKey::drain_soonest(account, quota, now).values(), ..place }, None)
+            }
             Strategy::Hybrid => {
                 let standing = Hybrid::new(&settings.selection).standing(accounts.inputs(slot), now.mono);
-                let key = StrategyKey::of_score(standing.level, standing.origin);
+                let key = StrategyKey::of_score(standing.level, standing.origin).values();
                 (Place { level: standing.level, pace: standing.pace, key, ..place }, standing.until)
             }
         };

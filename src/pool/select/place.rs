@@ -26,6 +26,11 @@ pub(crate) struct TieBreak {
 }
 
 impl StrategyKey {
+    /// Without the level.
+    pub(crate) fn values(self) -> [u64; 2] {
+        self.1
+    }
+
     #[inline]
     pub(crate) fn of_score(level: Level, score: Score) -> Self {
         // more points are better

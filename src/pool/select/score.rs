@@ -39,10 +39,7 @@ pub(crate) enum Level {
 
 /// Which parts of a score grow with time. The scores of accounts with the same pace keep their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct Pace {
-    refills: bool,
-    idles: bool,
-}
+pub(crate) struct Pace(u8);
 
 /// An account in `hybrid`, until a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,12 +93,25 @@ impl Parts {
 }
 
 impl Pace {
-    pub(crate) const ALL: [Self; 4] = [
-        Self { refills: false, idles: false },
-        Self { refills: false, idles: true },
-        Self { refills: true, idles: false },
-        Self { refills: true, idles: true },
-    ];
+    const REFILLS: u8 = 1;
+    const IDLES: u8 = 2;
+
+    fn new(refills: bool, idles: bool) -> Self {
+        Self(u8::from(refills) * Self::REFILLS + u8::from(idles) * Self::IDLES)
+    }
+
+    fn refills(self) -> bool {
+        self.0 & Self::REFILLS != 0
+    }
+
+    fn idles(self) -> bool {
+        self.0 & Self::IDLES != 0
+    }
+
+    /// The paces that come after this one.
+    pub(crate) fn later(self) -> impl Iterator<Item = Self> {
+        (self.0 + 1..4).map(Self)
+    }
 }
 
 impl Hybrid {
@@ -150,10 +160,10 @@ impl Hybrid {
             health: (PER_HEALTH * health) as i64,
             tokens: refilled.min(self.full),
             idle: idle.min(MOST_IDLE_MS) * PER_IDLE_MS,
-            pace: Pace {
-                refills: refilled < self.full && now >= inputs.tokens_at,
-                idles: idle < MOST_IDLE_MS && now >= inputs.used_at,
-            },
+            pace: Pace::new(
+                refilled < self.full && now >= inputs.tokens_at,
+                idle < MOST_IDLE_MS && now >= inputs.used_at,
+            ),
         }
     }
 
@@ -172,8 +182,8 @@ impl Hybrid {
 
     /// What a score at this pace grows by from time 0 on.
     fn growth(&self, pace: Pace, now: Mono) -> i128 {
-        let refill = if pace.refills { self.per_refill_ms } else { 0 };
-        let idle = if pace.idles { PER_IDLE_MS } else { 0 };
+        let refill = if pace.refills() { self.per_refill_ms } else { 0 };
+        let idle = if pace.idles() { PER_IDLE_MS } else { 0 };
         i128::from(refill + idle) * i128::from(now.0)
     }
 
@@ -202,8 +212,8 @@ impl Hybrid {
                 .then(|| after(inputs.points_at, (regained + 1.0) * MS_PER_HOUR / self.points_per_ms_hour))
                 .flatten(),
             if has_token { None } else { after(inputs.tokens_at, (1.0 - inputs.tokens) / self.tokens_per_ms) },
-            if pace.refills { after(inputs.tokens_at, full_after) } else { starts(inputs.tokens_at) },
-            if pace.idles { at(inputs.used_at + MOST_IDLE_MS as f64) } else { starts(inputs.used_at) },
+            if pace.refills() { after(inputs.tokens_at, full_after) } else { starts(inputs.tokens_at) },
+            if pace.idles() { at(inputs.used_at + MOST_IDLE_MS as f64) } else { starts(inputs.used_at) },
         ]
     }
 }
