@@ -60,6 +60,15 @@ impl Server {
         }
     }
 
+    /// Ends it: the daemon stops as its user would stop it, the bare server is killed.
+    pub fn end(mut self) {
+        if let Ok(client) = Client::connect_at(&self.socket)
+            && client.stop(START).is_ok()
+        {
+            let _ended = self.child.wait();
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -99,11 +108,11 @@ pub fn lessor(home: &Path) -> Command {
 pub fn home(accounts: usize) -> TempDir {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("config.toml"), "[daemon]\nlog = \"warn\"\n").unwrap();
-    let mut daemon = Server::daemon(home.path());
+    let daemon = Server::daemon(home.path());
     drop(daemon.connect());
     let mut client = Client::connect_at(&daemon.socket).unwrap();
     add_accounts(&mut client, "anthropic", accounts).unwrap();
-    client.stop(START).unwrap();
-    assert!(daemon.child.wait().unwrap().success());
+    drop(client);
+    daemon.end();
     home
 }

@@ -67,8 +67,26 @@ pub async fn socket_round(load: SocketLoad, socket: &Path, time: Duration) -> an
     Ok(Figures::new(taken, start.elapsed()))
 }
 
+/// How many bytes a server answers in one acquire and release.
+///
+/// # Errors
+/// When it does not answer as it should.
+pub async fn bytes_of_cycle(encoding: Encoding, socket: &Path) -> anyhow::Result<usize> {
+    let mut client = SocketClient::connect(SocketLoad::closed(1, encoding), socket).await?;
+    let before = client.received;
+    client.acquire()?;
+    client.flush().await?;
+    let lease = client.answer().await?.context("the answer is no lease")?;
+    client.release(lease)?;
+    client.flush().await?;
+    client.answer().await?;
+    Ok(client.received - before)
+}
+
 struct SocketClient {
     stream: UnixStream,
+    /// The bytes that were received.
+    received: usize,
     encoding: Encoding,
     depth: usize,
     frames: ServerFrames,
@@ -83,6 +101,7 @@ impl SocketClient {
         let stream = UnixStream::connect(socket).await?;
         let mut client = Self {
             stream,
+            received: 0,
             encoding: load.encoding,
             depth: load.depth,
             frames: ServerFrames::default(),
@@ -188,7 +207,9 @@ impl SocketClient {
                             other => bail!("unexpected: {other:?}"),
                         };
                     }
-                    ensure!(self.stream.read_buf(self.frames.inbox()).await? > 0, "the server closed the connection");
+                    let length = self.stream.read_buf(self.frames.inbox()).await?;
+                    self.received += length;
+                    ensure!(length > 0, CLOSED);
                 }
                 Encoding::Json => {
                     if let Some(length) = memchr::memchr(b'\n', &self.lines[self.start..]) {
@@ -198,12 +219,16 @@ impl SocketClient {
                     }
                     self.lines.drain(..self.start);
                     self.start = 0;
-                    ensure!(self.stream.read_buf(&mut self.lines).await? > 0, "the server closed the connection");
+                    let length = self.stream.read_buf(&mut self.lines).await?;
+                    self.received += length;
+                    ensure!(length > 0, CLOSED);
                 }
             }
         }
     }
 }
+
+const CLOSED: &str = "the server closed the connection";
 
 /// The lease of an answer, if it is one with a lease.
 fn lease_in(line: &[u8]) -> anyhow::Result<Option<String>> {

@@ -41,6 +41,8 @@ pub(super) struct SocketFigures {
     p50_us: f64,
     /// The time of 99 % of them at most, µs.
     p99_us: f64,
+    /// The same with the server that decides nothing.
+    echo_p99_us: f64,
 }
 
 impl SocketFigures {
@@ -60,6 +62,7 @@ impl SocketFigures {
             ratio: ratio(lessor.0, echo.0),
             p50_us: micros(lessor.1.at(0.5)),
             p99_us: micros(lessor.1.at(0.99)),
+            echo_p99_us: micros(echo.1.at(0.99)),
         }
     }
 }
@@ -127,6 +130,7 @@ pub(super) fn text(result: &BenchResult, output: &Output) -> String {
             Column::number("OF BARE ECHO"),
             Column::number("P50"),
             Column::number("P99"),
+            Column::number("ECHO P99"),
         ]);
         for row in &result.socket {
             table.row(plain(vec![
@@ -136,6 +140,7 @@ pub(super) fn text(result: &BenchResult, output: &Output) -> String {
                 percent(row.ratio),
                 time(row.p50_us),
                 time(row.p99_us),
+                time(row.echo_p99_us),
             ]));
         }
         text += &table.render(output);
@@ -194,7 +199,8 @@ mod tests {
         };
         let text = text(&result, &Output::plain(80));
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
-        for part in ["64 cores, linux x86_64, load 0.2 before; 20 s", "100 %", "6012 ns", "12.0 ms", "9.0 ms"] {
+        for part in ["64 cores, linux x86_64, load 0.2 before; 20 s", "100 %", "6012 ns", "12.0 ms", "9.0 ms", "1.0 ms"]
+        {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
