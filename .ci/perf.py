@@ -225,6 +225,8 @@ FIGURES = {
     "acquire + release, JSON, 16 pipelined": lambda bench: bench.each(Json, cycle, PIPELINED),
     "acquire + release, bincode, 16 pipelined": lambda bench: bench.each(Binary, cycle, PIPELINED),
     "acquire + release, bincode, 1000 accounts": lambda bench: bench.each(Binary, cycle, 1, 1000),
+    # more than 4096 are not accepted
+    "acquire + release, bincode, 4000 accounts": lambda bench: bench.each(Binary, cycle, 1, 4000),
     "report, JSON": lambda bench: bench.each(Json, report),
     "report, bincode": lambda bench: bench.each(Binary, report),
     "start and end, 10 accounts": lambda bench: bench.start(10),
