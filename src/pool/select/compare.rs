@@ -196,10 +196,9 @@ impl Pool {
             Strategy::Hybrid => {
                 let hybrid = Hybrid::new(selection);
                 let level = |slot: usize| hybrid.rank(self.accounts.inputs(slot), now.mono).0;
-                if level(slots[0]) != Level::Usable || level(slots[1]) != Level::Usable {
-                    if let Some(criterion) = self.level_criterion(now, slots) {
-                        return criterion;
-                    }
+                let are_usable = level(slots[0]) == Level::Usable && level(slots[1]) == Level::Usable;
+                if let Some(criterion) = (!are_usable).then(|| self.level_criterion(now, slots)).flatten() {
+                    return criterion;
                 }
                 let current = strategy::current(self, ask, provider);
                 let points = |slot: usize| self.hybrid_points(now, slot, current);
