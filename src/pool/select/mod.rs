@@ -2,12 +2,12 @@
 
 pub(crate) mod account_set;
 pub(crate) mod choose;
+pub(crate) mod choose_by_index;
 pub(crate) mod compare;
 pub(crate) mod eligibility;
 pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod index;
-pub(crate) mod indexed;
 pub(crate) mod lane;
 pub(crate) mod order;
 pub(crate) mod place;
