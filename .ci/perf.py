@@ -211,7 +211,11 @@ class Bench:
         daemon.connect().close()
         out = self.fresh()
         done = subprocess.run(
-            tool(out) + [self.program, *words], env=daemon.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            tool(out) + [self.program, *words],
+            env=daemon.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         daemon.stop()
         if done.returncode != 0:
@@ -233,6 +237,8 @@ FIGURES = {
     "start and end, 1000 accounts": lambda bench: bench.start(1000),
     "lessor ping": lambda bench: bench.command("ping"),
     "lessor token": lambda bench: bench.command("token", "anthropic"),
+    "lessor status --oneline": lambda bench: bench.command("status", "--oneline"),
+    "lessor statusline": lambda bench: bench.command("statusline"),
 }
 
 
