@@ -81,21 +81,33 @@ impl MessageDecoder {
 
     /// The buffer to append received bytes to, with some capacity reserved.
     pub fn inbox(&mut self) -> &mut Vec<u8> {
+        let room = self.wanted_room();
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
             self.searched = 0;
-        } else if self.start > 0 && self.buffer.capacity() - self.buffer.len() < READ_ROOM {
+        } else if self.start > 0 && self.buffer.capacity() - self.buffer.len() < room {
             self.buffer.drain(..self.start);
             self.searched = self.searched.saturating_sub(self.start);
             self.start = 0;
         }
-        if self.buffer.capacity() - self.buffer.len() < READ_ROOM {
+        if self.buffer.capacity() - self.buffer.len() < room {
             // twice the size, but not more than the largest message needs
-            let more = self.buffer.len().min(MAX_MESSAGE.saturating_sub(self.buffer.len())).max(READ_ROOM);
+            let more = self.buffer.len().min(MAX_MESSAGE.saturating_sub(self.buffer.len())).max(room);
             self.buffer.reserve_exact(more);
         }
         &mut self.buffer
+    }
+
+    /// How much room a read needs. The buffer is small until the client fills it: most connections are idle, and send one
+    /// short call at a time.
+    fn wanted_room(&self) -> usize {
+        let (capacity, length) = (self.buffer.capacity(), self.buffer.len());
+        match capacity {
+            0 => FIRST_ROOM,
+            ..=FIRST_ROOM if capacity - length >= LEAST_ROOM => LEAST_ROOM,
+            _ => READ_ROOM,
+        }
     }
 
     /// Whether only a part of a message has arrived.
@@ -270,6 +282,10 @@ impl MessageDecoder {
 
 /// The number of bytes read at once.
 const READ_ROOM: usize = 4096;
+/// The same at first.
+const FIRST_ROOM: usize = 1024;
+/// With less room than this, a buffer is full.
+const LEAST_ROOM: usize = 64;
 /// Where the id of a message is looked for that is not parsed.
 const ID_WITHIN: usize = 1024;
 
@@ -358,6 +374,27 @@ mod tests {
         assert_eq!(id("{\"params\":{\"id\":3,\"y\":\""), None);
         assert_eq!(id("{\"id\":[1],\"method\":\"x\"}"), None);
         assert_eq!(id("nonsense"), None);
+    }
+
+    #[test]
+    fn the_buffer_is_small_until_it_is_filled() {
+        let call = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n";
+        let mut decoder = MessageDecoder::default();
+        for _ in 0..100 {
+            decoder.inbox().extend_from_slice(call);
+            assert_eq!(methods(&mut decoder), ["status"]);
+        }
+        assert_eq!(decoder.capacity(), FIRST_ROOM);
+        // a client that sends ahead fills the buffer, with a part of a call at its end
+        let (mut sent, mut served) = (call.repeat(100), 0);
+        while !sent.is_empty() {
+            let inbox = decoder.inbox();
+            let most = sent.len().min(inbox.capacity() - inbox.len());
+            inbox.extend(sent.drain(..most));
+            served += methods(&mut decoder).len();
+        }
+        assert_eq!(served, 100);
+        assert!((READ_ROOM..=2 * READ_ROOM).contains(&decoder.capacity()), "{}", decoder.capacity());
     }
 
     #[test]
