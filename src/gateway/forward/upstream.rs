@@ -26,6 +26,8 @@ use crate::http::{ConnectOptions, HttpError, tls};
 /// A server that does not accept the connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE: Duration = Duration::from_secs(90);
+/// How many of them are kept for one upstream: each takes some 40 KiB, and many streams at once leave as many behind.
+const MOST_IDLE: usize = 32;
 /// How often an HTTP/2 connection is pinged, and how long the reply may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -141,6 +143,7 @@ impl UpstreamClient {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(MOST_IDLE)
             .http1_preserve_header_case(true)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(READ_BUFFER)
