@@ -155,7 +155,8 @@ impl Pool {
         if let Some(request) = lease.request_id.as_deref().filter(|id| self.requests.get(id, now.mono).is_none()) {
             self.remember_answer(now, request, &Reply::Held(lease.fence));
         }
+        let target = self.leases.share_target(Arc::unwrap_or_clone(lease.target));
         // the store has it already: no effect
-        self.leases.insert(lease, now.mono, &mut self.timers);
+        self.leases.insert(Lease { target, ..lease }, now.mono, &mut self.timers);
     }
 }

@@ -184,14 +184,14 @@ mod tests {
         Lease {
             fence: Fence(fence),
             account: AccountId::from_bits(account),
-            target: Target {
+            target: Arc::new(Target {
                 provider: "p".into(),
                 family: "f".into(),
                 key: "k".into(),
                 pool: pool.map(Arc::from),
                 model: model.map(Into::into),
                 names: None,
-            },
+            }),
             session: session.map(Into::into),
             label: label.map(Into::into),
             agent: None,
@@ -221,7 +221,7 @@ mod tests {
             let token = key.open(&id).unwrap();
             prop_assert_eq!(key.fence(&id), Some(lease.fence));
             prop_assert_eq!((token.fence, token.account, token.exclusive), (lease.fence, lease.account, exclusive));
-            prop_assert_eq!((token.model, token.session), (lease.target.model, lease.session));
+            prop_assert_eq!((token.model, token.session), (lease.target.model.clone(), lease.session));
             prop_assert_eq!(token.label, lease.label);
         }
 

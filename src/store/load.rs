@@ -374,14 +374,14 @@ fn lease(row: &StoredRow<'_>) -> Read<Lease> {
     Ok(Lease {
         fence: Fence(number(row, "fence")?),
         account: id(row, "account")?,
-        target: Target {
+        target: Arc::new(Target {
             provider: row.get("provider")?,
             family: row.get("family")?,
             key: row.get("key")?,
             pool: row.get("pool")?,
             model: row.get("model")?,
             names: names.transpose()?.map(Arc::new),
-        },
+        }),
         session: row.get("session")?,
         label: row.get("label")?,
         agent: row.get("agent")?,

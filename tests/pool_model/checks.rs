@@ -185,7 +185,7 @@ impl World {
                 fence: lease.fence,
                 account: lease.account,
                 exclusive: lease.exclusive,
-                target: lease.target.clone(),
+                target: (*lease.target).clone(),
                 session: lease.session.clone(),
                 label: lease.label.clone(),
                 set: lease.set.clone(),

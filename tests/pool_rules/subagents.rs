@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, ask, id, in_session, secs};
 /// A sub-agent of the agent on this account.
 fn subagent(n: u64, parent: char, apart: Option<ApartFromParent>) -> LeaseRequest {
     let subagent = Subagent { id: format!("agent-{n}").into(), parent: Some(id(parent)), apart };
-    LeaseRequest { subagent: Some(subagent), ..in_session(&format!("run/agent-{n}")) }
+    LeaseRequest { subagent: Some(Box::new(subagent)), ..in_session(&format!("run/agent-{n}")) }
 }
 
 fn spread(n: u64) -> LeaseRequest {

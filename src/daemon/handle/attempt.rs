@@ -187,7 +187,7 @@ impl LeaseQuery<'_> {
     pub(super) fn lease_request(self, state: &State, wait: Option<Duration>) -> LeaseRequest {
         let Self { client, request, needs, of_key, .. } = self;
         let ask = self.plain_request(state, wait);
-        let subagent = state.subagent(clock::now(), client, request, of_key, &needs.target);
+        let subagent = state.subagent(clock::now(), client, request, of_key, &needs.target).map(Box::new);
         let session = of_key.session(request).map(Into::into).filter(|_| of_key.conversation.is_some()).or(ask.session);
         // a lease beside the one that the session has does not lead the session away
         let session = session.filter(|_| !of_key.is_detour);

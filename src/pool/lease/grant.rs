@@ -84,7 +84,7 @@ impl Pool {
         let lease = Lease {
             fence,
             account: self.accounts[slot].record.id,
-            target: request.target,
+            target: self.leases.share_target(request.target),
             session: request.session,
             label: request.label,
             agent: request.agent,
@@ -166,7 +166,7 @@ impl Pool {
         let lease = Lease {
             fence,
             account: ticket.account,
-            target: ticket.target,
+            target: self.leases.share_target(ticket.target),
             session: ticket.session,
             label: ticket.label,
             agent,

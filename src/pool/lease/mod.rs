@@ -10,6 +10,7 @@ use crate::pool::model::{
     AccountId, AccountSet, ApartFromParent, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds,
     Subagent, Target, Wall, stable_names,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The right of one holder to use one account.
@@ -19,8 +20,8 @@ pub struct Lease {
     pub fence: Fence,
     /// The account.
     pub account: AccountId,
-    /// What it is for.
-    pub target: Target,
+    /// What it is for. Leases of one kind share it: most differ in nothing else.
+    pub target: Arc<Target>,
     /// The conversation it belongs to.
     pub session: Option<Box<str>>,
     /// The holder's name for it.
@@ -48,7 +49,7 @@ pub struct Lease {
     /// The caller's idempotency key.
     pub request_id: Option<Box<str>>,
     /// The sub-agent that it is for.
-    pub subagent: Option<Subagent>,
+    pub subagent: Option<Box<Subagent>>,
 }
 
 /// How a lease counts on its account.
@@ -152,7 +153,7 @@ impl Lease {
         let mut lease = self.clone();
         // a request whose other quota pool the lease is on stays there
         if !lease.target.is_same_request(&needs.target) {
-            lease.target = needs.target.clone();
+            lease.target = Arc::new(needs.target.clone());
         }
         lease.holder.attested = needs.attested.clone();
         lease
@@ -182,6 +183,9 @@ pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
         wait: None,
         exclusive: lease.exclusive,
         request_id: None,
-        subagent: lease.subagent.clone().map(|subagent| Subagent { apart: Some(ApartFromParent::Moved), ..subagent }),
+        subagent: lease.subagent.clone().map(|mut subagent| {
+            subagent.apart = Some(ApartFromParent::Moved);
+            subagent
+        }),
     }
 }

@@ -3,7 +3,7 @@
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
 use crate::pool::lease::comparison::Comparison;
-use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
+use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process, Target};
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -12,6 +12,10 @@ use std::sync::Arc;
 const FENCE_BLOCK: u64 = 1 << 20;
 /// Lists of leases by connection are not searched for empty ones while there are fewer.
 const FEWEST_LISTS: usize = 256;
+/// Most comparisons that are kept: each takes as much memory as half a lease, and few are read.
+const MOST_COMPARISONS: usize = 4096;
+/// Most targets that are looked through for one that a new lease can share.
+const MOST_TARGETS: usize = 16;
 /// Most ended leases of earlier runs that are kept; beyond it none can be resumed.
 const MOST_RETIRED: usize = 1 << 16;
 
@@ -24,11 +28,12 @@ pub struct Leases {
     by_process: FxHashMap<Process, Vec<Fence>>,
     /// The account that a report moved a lease from, and the reason.
     moved_from: FxHashMap<Fence, (AccountId, Reason)>,
-    /// What decided for the accounts of the leases, and of the one that ended last.
+    /// What decided for the accounts of some leases, [`MOST_COMPARISONS`] at most, and of the one that ended last.
     comparisons: FxHashMap<Fence, Comparison>,
     last_comparison: Option<(Fence, Comparison)>,
     /// Leases that move when their holders call next.
     pending_moves: FxHashMap<Fence, PendingMove>,
+    targets: RecentTargets,
     /// Processes that a lease was bound to since [`Self::take_unbound`].
     unbound: Vec<Process>,
     next: Fence,
@@ -47,6 +52,31 @@ pub struct PendingMove {
     pub is_named: bool,
     /// Accounts that must not have it, sorted.
     pub exclude: Vec<AccountId>,
+}
+
+/// The targets that leases were granted for most recently. Equal ones are shared: a target is a quarter of a lease, and most
+/// leases have one of a few.
+#[derive(Debug, Default)]
+struct RecentTargets {
+    targets: Vec<Arc<Target>>,
+    /// The one that is replaced next.
+    oldest: usize,
+}
+
+impl RecentTargets {
+    fn share(&mut self, target: Target) -> Arc<Target> {
+        if let Some(known) = self.targets.iter().find(|known| ***known == target) {
+            return known.clone();
+        }
+        let target = Arc::new(target);
+        if self.targets.len() < MOST_TARGETS {
+            self.targets.push(target.clone());
+        } else {
+            self.targets[self.oldest] = target.clone();
+            self.oldest = (self.oldest + 1) % MOST_TARGETS;
+        }
+        target
+    }
 }
 
 #[derive(Debug)]
@@ -74,6 +104,7 @@ impl Leases {
             comparisons: FxHashMap::default(),
             last_comparison: None,
             pending_moves: FxHashMap::default(),
+            targets: RecentTargets::default(),
             unbound: Vec::new(),
             next: first,
             first,
@@ -142,7 +173,14 @@ impl Leases {
     }
 
     pub fn set_comparison(&mut self, fence: Fence, comparison: Comparison) {
-        self.comparisons.insert(fence, comparison);
+        if self.comparisons.len() < MOST_COMPARISONS {
+            self.comparisons.insert(fence, comparison);
+        }
+    }
+
+    /// The same target as other leases have, or else this one.
+    pub fn share_target(&mut self, target: Target) -> Arc<Target> {
+        self.targets.share(target)
     }
 
     /// The move that a lease makes when its holder calls next.
@@ -332,5 +370,34 @@ mod tests {
         for number in (0..10_000).step_by(100) {
             assert_eq!(leases.of_connection(ConnectionId(number)), [Fence(number)]);
         }
+    }
+
+    #[test]
+    fn leases_share_their_targets_also_after_many_others() {
+        let mut leases = Leases::default();
+        let target = |model: &str| {
+            let names: [Arc<str>; 3] = ["anthropic", "claude", "claude"].map(Into::into);
+            let [provider, family, key] = names;
+            Target { provider, family, key, pool: None, model: Some(model.into()), names: None }
+        };
+        let first = leases.share_target(target("model"));
+        assert!(Arc::ptr_eq(&first, &leases.share_target(target("model"))));
+        for other in 0..100 {
+            assert_eq!(*leases.share_target(target(&other.to_string())), target(&other.to_string()));
+        }
+        let again = leases.share_target(target("model"));
+        assert_eq!(again, first);
+        assert!(Arc::ptr_eq(&again, &leases.share_target(target("model"))));
+        assert_eq!(leases.targets.targets.len(), MOST_TARGETS);
+    }
+
+    #[test]
+    fn comparisons_are_bounded() {
+        let mut leases = Leases::default();
+        for fence in 0..2 * MOST_COMPARISONS as u64 {
+            leases.set_comparison(Fence(fence), Comparison::default());
+        }
+        assert_eq!(leases.comparisons.len(), MOST_COMPARISONS);
+        assert!(leases.comparison(Fence(0)).is_some() && leases.comparison(Fence(u64::MAX)).is_none());
     }
 }

@@ -39,7 +39,7 @@ pub struct LeaseRequest {
     /// The caller's idempotency key: a retry with the same id gets the same answer.
     pub request_id: Option<Box<str>>,
     /// The sub-agent that it is for.
-    pub subagent: Option<Subagent>,
+    pub subagent: Option<Box<Subagent>>,
 }
 
 /// An agent that another one has started within its own run.

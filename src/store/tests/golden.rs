@@ -236,7 +236,7 @@ fn pooled_lease() -> Lease {
         OtherQuota { key: "gemini-cli".into(), pool: "gemini-cli".into(), model: Some("m".into()), first: true };
     let names = TargetNames { billed: Some("b".into()), plain: None, other: Some(other) };
     let mut lease = full_lease(8, 1);
-    lease.target.names = Some(Arc::new(names));
+    Arc::make_mut(&mut lease.target).names = Some(Arc::new(names));
     lease
 }
 

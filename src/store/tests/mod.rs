@@ -186,14 +186,14 @@ fn lease(fence: u64, account: u64) -> Lease {
     Lease {
         fence: Fence(fence),
         account: AccountId::from_bits(account),
-        target: Target {
+        target: Arc::new(Target {
             provider: "anthropic".into(),
             family: "claude".into(),
             key: "claude".into(),
             pool: None,
             model: None,
             names: None,
-        },
+        }),
         session: None,
         label: None,
         agent: None,
@@ -214,7 +214,11 @@ fn lease(fence: u64, account: u64) -> Lease {
 fn full_lease(fence: u64, account: u64) -> Lease {
     let process = Process { pid: u32::MAX, start: u64::MAX - 3 };
     Lease {
-        target: Target { pool: Some("antigravity".into()), model: Some("opus".into()), ..lease(1, 1).target },
+        target: Arc::new(Target {
+            pool: Some("antigravity".into()),
+            model: Some("opus".into()),
+            ..(*lease(1, 1).target).clone()
+        }),
         session: Some("conversation".into()),
         label: Some("my label".into()),
         agent: Some("claude-code".into()),

@@ -180,14 +180,14 @@ mod tests {
         Lease {
             fence: Fence(fence),
             account: AccountId::from_bits(1),
-            target: Target {
+            target: Arc::new(Target {
                 provider: "p".into(),
                 family: "p".into(),
                 key: "p".into(),
                 pool: None,
                 model: None,
                 names: None,
-            },
+            }),
             session: None,
             label: None,
             agent: None,

@@ -87,7 +87,7 @@ impl State {
         let Some(held) = self.pool.lease(lease) else {
             return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
         };
-        let quota = needs.map_or(&held.target, |needs| &needs.target).quota();
+        let quota = needs.map_or(&*held.target, |needs| &needs.target).quota();
         let (account, usage) = (held.account, Usage::read(&classified.windows, quota, now.wall));
         let learnt = self.learn_usage(now, account, usage);
         let details = match (outcome, &classified.verdict) {
@@ -160,7 +160,7 @@ impl State {
         let others = records.filter(|record| record.provider == provider && is_key(record.id) != Some(keys));
         let mut exclude: Vec<AccountId> = others.map(|record| record.id).collect();
         exclude.sort_unstable();
-        Some(RequestNeeds { target: lease.target.clone(), exclude, attested: lease.holder.attested.clone() })
+        Some(RequestNeeds { target: (*lease.target).clone(), exclude, attested: lease.holder.attested.clone() })
     }
 
     /// Records what the account of a lease has served or created.
@@ -205,7 +205,7 @@ impl State {
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => CONTINUE,
         };
         let held = self.pool.lease(fence);
-        let target = needs.map(|needs| &needs.target).or(held.map(|lease| &lease.target)).cloned();
+        let target = needs.map(|needs| &needs.target).or(held.map(|lease| &*lease.target)).cloned();
         let account = held.map(|lease| lease.account);
         let reply = self.apply(now, command);
         let outcome = |reply| {
