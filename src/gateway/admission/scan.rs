@@ -123,6 +123,8 @@ impl ChunkState {
             (Self::Size { size, has_digit, is_over: false }, byte) => match char::from(byte).to_digit(16) {
                 Some(_) if size >= 1 << 56 => Self::Invalid,
                 Some(digit) => Self::Size { size: size * 16 + u64::from(digit), has_digit: true, is_over: false },
+                // so that a body that is not chunked is not read
+                None if !has_digit => Self::Invalid,
                 None => Self::Size { size, has_digit, is_over: true },
             },
             (Self::DataEnd, b'\n') => ChunkScan::START,
@@ -178,6 +180,7 @@ mod tests {
             ("3\r\nabcd\r\n0\r\n\r\nG", None),
             ("fffffffffffffffff\r\nG", None),
             ("\r\nG", None),
+            ("{\n0\r\n\r\nG", None),
         ] {
             for step in [1, 2, 3, 100] {
                 let mut scan = ChunkScan::new();
