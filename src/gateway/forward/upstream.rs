@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::{collections::HashMap, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
+use std::{future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, PROXY_AUTHORIZATION};
@@ -41,22 +41,28 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// What connections are used for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::gateway) enum ConnectionUse {
     Requests,
     /// Each becomes a WebSocket: it speaks HTTP/1.1 first, and no proxy reads it.
     Upgrades,
 }
 
-/// How upstreams are reached, whether with TLS, and what for.
-type ClientKey = (ConnectOptions, bool, ConnectionUse);
-
-/// All clients.
+/// All clients: few, so that they are looked up one after the other.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct UpstreamClients(Mutex<HashMap<ClientKey, UpstreamClient>>);
+pub(in crate::gateway) struct UpstreamClients(Mutex<Vec<ReachedUpstreams>>);
+
+/// The upstreams that are reached the same way.
+#[derive(Debug)]
+struct ReachedUpstreams {
+    reach: ConnectOptions,
+    proxies: Arc<ProxyRules>,
+    /// Whether with TLS, and what for.
+    clients: Vec<((bool, ConnectionUse), Arc<UpstreamClient>)>,
+}
 
 /// A client for all upstreams that are reached the same way. It keeps connections open.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::gateway) struct UpstreamClient {
     client: Client<HttpsConnector<ProxyConnector>, UpstreamBody>,
     proxies: Arc<ProxyRules>,
@@ -93,23 +99,36 @@ impl UpstreamClients {
         reach: &ConnectOptions,
         uri: &Uri,
         used_for: ConnectionUse,
-    ) -> Result<UpstreamClient, UpstreamError> {
+    ) -> Result<Arc<UpstreamClient>, UpstreamError> {
         let is_secure = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
-        let secure = is_secure(uri) || ProxyRules::of(reach).intercept(uri).is_some_and(|proxy| is_secure(proxy.uri()));
-        let key = (reach.clone(), secure, used_for);
-        if let Some(known) = self.known().get(&key) {
-            return Ok(known.clone());
-        }
-        let new = if secure {
+        let (proxies, key) = {
+            let known = &mut *self.known();
+            let reached = ReachedUpstreams::of(known, reach);
+            let is_secure =
+                is_secure(uri) || reached.proxies.intercept(uri).is_some_and(|proxy| is_secure(proxy.uri()));
+            let key = (is_secure, used_for);
+            if let Some((_, client)) = reached.clients.iter().find(|(of, _)| *of == key) {
+                return Ok(client.clone());
+            }
+            (reached.proxies.clone(), key)
+        };
+        let tls = if key.0 {
             // reads the system's certificates from the disk
             let of = reach.clone();
             let loaded = tokio::task::spawn_blocking(move || tls(&of)).await;
-            let tls = loaded.map_err(|error| HttpError::Tls(error.to_string()))??;
-            UpstreamClient::new(reach, tls, used_for)
+            loaded.map_err(|error| HttpError::Tls(error.to_string()))??
         } else {
-            UpstreamClient::new(reach, no_tls()?, used_for)
+            no_tls()?
         };
-        Ok(self.known().entry(key).or_insert(new).clone())
+        let new = Arc::new(UpstreamClient::new(proxies, tls, used_for));
+        let known = &mut *self.known();
+        let reached = ReachedUpstreams::of(known, reach);
+        // of two at once, the first one is used
+        if let Some((_, client)) = reached.clients.iter().find(|(of, _)| *of == key) {
+            return Ok(client.clone());
+        }
+        reached.clients.push((key, new.clone()));
+        Ok(new)
     }
 
     /// Drops all clients, because certificates and proxies may have changed. Requests in flight go on.
@@ -117,20 +136,32 @@ impl UpstreamClients {
         self.known().clear();
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<ClientKey, UpstreamClient>> {
-        // a panic cannot leave the map in an invalid state
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<ReachedUpstreams>> {
+        // a panic cannot leave the list in an invalid state
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl ReachedUpstreams {
+    /// Those that are reached so, among the known ones.
+    fn of<'k>(known: &'k mut Vec<Self>, reach: &ConnectOptions) -> &'k mut Self {
+        let at = known.iter().position(|of| of.reach == *reach).unwrap_or_else(|| {
+            // the environment is read once
+            let proxies = Arc::new(ProxyRules::of(reach));
+            known.push(Self { reach: reach.clone(), proxies, clients: Vec::new() });
+            known.len() - 1
+        });
+        &mut known[at]
+    }
+}
+
 impl UpstreamClient {
-    fn new(reach: &ConnectOptions, tls: rustls::ClientConfig, used_for: ConnectionUse) -> Self {
+    fn new(proxies: Arc<ProxyRules>, tls: rustls::ClientConfig, used_for: ConnectionUse) -> Self {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         direct.set_nodelay(true);
         direct.set_connect_timeout(Some(CONNECT_TIMEOUT));
         direct.set_keepalive(Some(PING_INTERVAL));
-        let proxies = Arc::new(ProxyRules::of(reach));
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let to_proxy = to_proxy.enable_http1().wrap_connector(direct.clone());
         let connector = ProxyConnector { direct, to_proxy, proxies: proxies.clone(), used_for };
