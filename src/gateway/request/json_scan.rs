@@ -1,6 +1,6 @@
 //! Reads a few strings, such as the model, from a JSON body in passing, without keeping or changing it.
 
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 use crate::provider::StoredIdKey;
 
@@ -12,13 +12,19 @@ const MAX_KEY: usize = 64;
 const MAX_FOUND: usize = 64;
 
 /// A key whose values are read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct WantedKey {
     pub(super) name: &'static str,
     /// In objects within objects too, and in lists of strings; else at the top level only.
     pub(super) nested: bool,
-    /// Which values are kept; all, if empty.
-    pub(super) kept: Vec<StoredIdKey>,
+    /// Which values of which keys are kept; all, if empty.
+    pub(super) kept: &'static [StoredIdKey],
+}
+
+impl WantedKey {
+    fn keeps(&self, text: &str) -> bool {
+        self.kept.is_empty() || self.kept.iter().any(|of| of.key == self.name && of.names_stored(text))
+    }
 }
 
 /// A string that was found.
@@ -123,19 +129,34 @@ impl JsonScan {
         if self.key.is_some() { MAX_TEXT } else { MAX_KEY }
     }
 
+    /// Which key the string that was read is, if it is one.
+    fn wanted_key(&self) -> Option<usize> {
+        let position = |text: &[u8]| {
+            let is_meant = |wanted: &WantedKey| wanted.name.as_bytes() == text && (wanted.nested || self.depth == 1);
+            self.wanted.iter().position(is_meant)
+        };
+        match &self.text[..] {
+            // most strings stand in the body as they are meant
+            [b'"', plain @ .., b'"'] if memchr(b'\\', plain).is_none() => position(plain),
+            _ => position(self.decoded()?.as_bytes()),
+        }
+    }
+
+    /// The string that was read, unless it is too long or no JSON.
+    fn decoded(&self) -> Option<String> {
+        (self.text.len() <= self.longest()).then(|| serde_json::from_slice(&self.text).ok()).flatten()
+    }
+
     /// A key or a value is complete; it ends before `end`.
     fn text_ended(&mut self, end: usize) {
-        let text = (self.text.len() <= self.longest()).then(|| serde_json::from_slice::<String>(&self.text).ok());
-        let text = text.flatten().unwrap_or_default();
-        self.text.clear();
         let Some(key) = self.key else {
-            let is_meant = |wanted: &WantedKey| wanted.name == text && (wanted.nested || self.depth == 1);
-            self.candidate = self.wanted.iter().position(is_meant);
+            self.candidate = self.wanted_key();
+            self.text.clear();
             return;
         };
-        let kept = &self.wanted[key].kept;
-        let is_kept = kept.is_empty() || kept.iter().any(|of| of.names_stored(&text));
-        if is_kept && self.found[key].len() < MAX_FOUND {
+        let text = self.decoded().unwrap_or_default();
+        self.text.clear();
+        if self.wanted[key].keeps(&text) && self.found[key].len() < MAX_FOUND {
             self.found[key].push(FoundText { text, place: self.began..end });
         }
         if !self.in_list {
@@ -215,7 +236,7 @@ mod tests {
 
     fn found(wanted: &[(&'static str, bool)], pieces: &[&[u8]]) -> Vec<Vec<FoundText>> {
         let mut scan =
-            JsonScan::new(wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: Vec::new() }));
+            JsonScan::new(wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: &[] }));
         for piece in pieces {
             if !scan.push(piece) {
                 break;

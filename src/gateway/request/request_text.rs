@@ -51,8 +51,8 @@ pub(crate) struct ProjectInBody {
 impl WantedText {
     /// For requests with this path.
     pub(crate) fn of(provider: &str, path: &str) -> Self {
-        let key = |nested| move |name: &&'static str| WantedKey { name, nested, kept: Vec::new() };
-        let mut keys = vec![WantedKey { name: "model", nested: false, kept: Vec::new() }];
+        let key = |nested| move |name: &&'static str| WantedKey { name, nested, kept: &[] };
+        let mut keys = vec![WantedKey { name: "model", nested: false, kept: &[] }];
         let mut add = |more: &mut dyn Iterator<Item = WantedKey>| {
             let from = keys.len();
             keys.extend(more);
@@ -67,7 +67,7 @@ impl WantedText {
     }
 
     pub(super) fn scan(&self) -> JsonScan {
-        JsonScan::new(self.keys.iter().cloned())
+        JsonScan::new(self.keys.iter().copied())
     }
 
     /// Sorts what was found.
@@ -90,13 +90,9 @@ impl WantedText {
 /// The keys of stored ids, each name once.
 fn stored_id_keys(provider: &str) -> impl Iterator<Item = WantedKey> {
     let all = provider::stored_id_keys(provider);
-    let of = |name| move |key: &&StoredIdKey| key.key == name;
-    all.iter().enumerate().filter(|(at, key)| !all[..*at].iter().any(|before| before.key == key.key)).map(
-        move |(_, key)| {
-            let kept = all.iter().filter(of(key.key)).copied().collect();
-            WantedKey { name: key.key, nested: key.nested, kept }
-        },
-    )
+    let is_first = move |(at, key): &(usize, &StoredIdKey)| !all[..*at].iter().any(|before| before.key == key.key);
+    let first = all.iter().enumerate().filter(is_first);
+    first.map(move |(_, key)| WantedKey { name: key.key, nested: key.nested, kept: all })
 }
 
 impl ProjectInBody {
