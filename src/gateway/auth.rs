@@ -1,17 +1,19 @@
 //! Credentials in a request: the gateway key that the client sent is removed, the account's credential takes its place.
 //! Headers that name the account of a credential are those of the leased one. Nothing else changes.
 
-use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use crate::provider::{self, CREDENTIAL_HEADERS, CompanionHeader};
 use crate::{credential::Secret, pool::CredentialKind, protocol::looks_like_key};
 
 /// What the key begins with where Codex has it as the token of a login.
 const CODEX_TOKEN: &str = "at-";
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers that carry a key or token.
+static CREDENTIALS: [HeaderName; 3] = {
+    let [authorization, anthropic, google] = CREDENTIAL_HEADERS;
+    [HeaderName::from_static(authorization), HeaderName::from_static(anthropic), HeaderName::from_static(google)]
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UpstreamCredential<'a> {
@@ -24,7 +26,7 @@ pub(super) struct UpstreamCredential<'a> {
 
 /// The keys in a request's head, as the client sent them.
 pub(super) fn presented_keys<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> impl Iterator<Item = &'a str> {
-    let values = CREDENTIAL_HEADERS.into_iter().flat_map(move |name| headers.get_all(name).iter());
+    let values = CREDENTIALS.iter().flat_map(move |name| headers.get_all(name).iter());
     let bare = |value: &'a HeaderValue| {
         let text = value.to_str().ok()?.trim();
         let scheme = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
@@ -33,6 +35,12 @@ pub(super) fn presented_keys<'a>(headers: &'a HeaderMap, query: Option<&'a str>)
         Some(key.strip_prefix(CODEX_TOKEN).filter(|key| looks_like_key(key)).unwrap_or(key))
     };
     values.filter_map(bare).chain(parameters(query).filter_map(|parameter| parameter.strip_prefix("key=")))
+}
+
+/// The key in a request's head, if there is one and no other.
+pub(super) fn only_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a str> {
+    let mut keys = presented_keys(headers, query);
+    keys.next().filter(|_| keys.next().is_none())
 }
 
 fn parameters(query: Option<&str>) -> impl Iterator<Item = &str> {
@@ -51,7 +59,8 @@ pub(super) fn without_key(query: Option<&str>) -> Option<String> {
 
 /// Whether a header concerns one connection only; `Trailer` does not, because trailers are forwarded.
 pub(super) fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name) || named.contains(name)
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+        || named.contains(name)
 }
 
 pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -72,30 +81,56 @@ pub(super) fn upstream_headers(
     let UpstreamCredential { provider, kind, secret, vendor_id } = credential;
     let companion = provider::companion_header(provider, kind, secret.expose(), vendor_id);
     let named = named_by_connection(headers);
-    let mut sent = HeaderMap::with_capacity(headers.len() + 2);
-    for (known, old) in headers {
-        if CREDENTIAL_HEADERS.contains(&known.as_str()) {
-            if !sent.contains_key(&name) {
-                sent.insert(name.clone(), value.clone());
-            }
-        } else if *known == HOST {
-            sent.insert(HOST, host.clone());
-        } else if !is_dropped(known, &named) && !provider::is_identity_header(provider, known.as_str()) {
-            sent.append(known.clone(), old.clone());
-        }
-    }
-    if !sent.contains_key(&name) {
+    let is_kept =
+        |known: &HeaderName| !is_dropped(known, &named) && !provider::is_identity_header(provider, known.as_str());
+    // most clients send their key in the header where the account's goes, and nothing that is for the gateway
+    let are_all_kept =
+        headers.keys().all(|known| if CREDENTIALS.contains(known) { *known == name } else { is_kept(known) });
+    let mut sent = if are_all_kept {
+        let mut sent = headers.clone();
         sent.insert(name, value);
-    }
+        if sent.contains_key(HOST) {
+            sent.insert(HOST, host.clone());
+        }
+        sent
+    } else {
+        replaced_in_order(headers, host, (name, value), is_kept)
+    };
     if let Some(companion) = companion {
         add_companion(&mut sent, companion)?;
     }
     Ok(sent)
 }
 
+/// The headers that are kept, in their order, with the account's credential in the place of the client's first one.
+/// Removing some of them would change the order of the others.
+fn replaced_in_order(
+    headers: &HeaderMap,
+    host: &HeaderValue,
+    (name, value): (HeaderName, HeaderValue),
+    is_kept: impl Fn(&HeaderName) -> bool,
+) -> HeaderMap {
+    let mut sent = HeaderMap::with_capacity(headers.len() + 2);
+    for (known, old) in headers {
+        if CREDENTIALS.contains(known) {
+            if !sent.contains_key(&name) {
+                sent.insert(name.clone(), value.clone());
+            }
+        } else if *known == HOST {
+            sent.insert(HOST, host.clone());
+        } else if is_kept(known) {
+            sent.append(known.clone(), old.clone());
+        }
+    }
+    if !sent.contains_key(&name) {
+        sent.insert(name, value);
+    }
+    sent
+}
+
 /// Whether a header is meant for the gateway and not for the upstream.
 fn is_dropped(name: &HeaderName, named: &[HeaderName]) -> bool {
-    is_hop_by_hop(name, named) || [EXPECT, PROXY_AUTHORIZATION].contains(name)
+    is_hop_by_hop(name, named) || *name == EXPECT || *name == PROXY_AUTHORIZATION
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -136,6 +171,8 @@ fn add_companion(headers: &mut HeaderMap, companion: CompanionHeader<'_>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(rows: &[(&str, &str)]) -> HeaderMap {
@@ -224,6 +261,28 @@ mod tests {
         }
         let other = pairs(&[("openai-project", "p"), ("authorization", "Bearer k")]);
         assert_eq!(sent(&[("openai-project", "p")], "my-llm", ApiKey, "k"), other, "another provider's headers pass");
+    }
+
+    proptest! {
+        #[test]
+        fn headers_are_copied_as_they_are_put_together(rows in prop::collection::vec((0usize..9, 0u8..3), 0..12)) {
+            const NAMES: [&str; 9] = [
+                "host", "user-agent", "x-api-key", "accept", "x-a", "x-b", "authorization", "te", "x-organization-uuid",
+            ];
+            let mut received = HeaderMap::new();
+            for (name, value) in &rows {
+                received.append(HeaderName::from_static(NAMES[*name]), HeaderValue::from(u16::from(*value)));
+            }
+            let secret = Secret::new("k".to_owned());
+            let kind = CredentialKind::ApiKey;
+            let credential = UpstreamCredential { provider: "anthropic", kind, secret: &secret, vendor_id: None };
+            let host = HeaderValue::from_static("up.example");
+            let sent = upstream_headers(&received, &host, credential).unwrap();
+            let is_kept = |name: &HeaderName| !["te", "x-organization-uuid"].contains(&name.as_str());
+            let expected =
+                replaced_in_order(&received, &host, credential_header(credential).unwrap(), is_kept);
+            prop_assert!(sent.iter().eq(expected.iter()), "{sent:?} is not {expected:?}");
+        }
     }
 
     #[test]

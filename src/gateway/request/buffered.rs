@@ -240,13 +240,20 @@ impl BufferedRequest {
 
 /// The sub-agent that a request is of, by what it states, or else by its headers.
 fn subagent_of<'s>(headers: &HeaderMap, stated: impl Fn(&'static str) -> Option<&'s str>) -> Option<NamedSubagent> {
-    provider::subagent_of(|name| stated(name).or_else(|| headers.get(name)?.to_str().ok()))
+    provider::subagent_of(|name| stated(name).or_else(|| first_value(headers, name)))
 }
 
 /// The session that a vendor's agent names in a header.
 fn session_of(headers: &HeaderMap) -> Option<String> {
-    let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    let named = SESSION_HEADERS.iter().find_map(|name| first_value(headers, name));
     named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(str::to_owned)
+}
+
+/// The first value of a header, if it is text. A request has few headers: comparing all their names takes less time than
+/// hashing one.
+fn first_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let value = headers.iter().find_map(|(known, value)| (known.as_str() == name).then_some(value))?;
+    value.to_str().ok()
 }
 
 struct BodyReader {

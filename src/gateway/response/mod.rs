@@ -52,15 +52,20 @@ pub(super) fn relay(
     *response.status_mut() = status;
     // the reason phrase and the case of names, among others
     *response.extensions_mut() = extensions;
-    *response.headers_mut() = without_hop_by_hop(&headers);
+    *response.headers_mut() = without_hop_by_hop(headers);
     response
 }
 
 /// Headers without those of one connection.
-pub(super) fn without_hop_by_hop(headers: &HeaderMap) -> HeaderMap {
-    let named = auth::named_by_connection(headers);
+pub(super) fn without_hop_by_hop(headers: HeaderMap) -> HeaderMap {
+    // `Connection`, which can name more of them, is one itself
+    if !headers.keys().any(|name| auth::is_hop_by_hop(name, &[])) {
+        return headers;
+    }
+    let named = auth::named_by_connection(&headers);
+    // removing some of them would change the order of the others
     let mut kept = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers {
+    for (name, value) in &headers {
         if !auth::is_hop_by_hop(name, &named) {
             kept.append(name.clone(), value.clone());
         }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use super::sessions::{WaitKey, WaitingSessions};
@@ -11,7 +11,7 @@ use crate::daemon::{GatewayClient, GatewayHandle};
 use crate::provider::Patience;
 
 /// Where the vendors' own client libraries state how long they wait for a response, in seconds.
-const CLIENT_TIMEOUT: &str = "x-stainless-timeout";
+const CLIENT_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
 
 pub(in crate::gateway) struct RequestPatience {
     pub(in crate::gateway) key: WaitKey,

@@ -183,7 +183,7 @@ fn accepted(accept: &str, of_upstream: &HeaderMap) -> Response<ClientBody> {
     let mut head = Builder::new().status(StatusCode::SWITCHING_PROTOCOLS);
     head = head.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket").header(SEC_WEBSOCKET_ACCEPT, accept);
     let of_socket = [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, CONTENT_LENGTH];
-    for (name, value) in &response::without_hop_by_hop(of_upstream) {
+    for (name, value) in &response::without_hop_by_hop(of_upstream.clone()) {
         if !of_socket.contains(name) {
             head = head.header(name, value);
         }

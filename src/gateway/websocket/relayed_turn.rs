@@ -136,7 +136,7 @@ impl SocketRelay<'_> {
         match refused.document() {
             // of the opening of a connection
             Some(body) => {
-                let headers = response::without_hop_by_hop(&refused.head.headers);
+                let headers = response::without_hop_by_hop(refused.head.headers.clone());
                 let event = error_event(status, &headers, body);
                 self.pass_to_client(Message::text(event)).await
             }
