@@ -29,7 +29,7 @@ use super::waiting::{KeptAnswers, WaitingSessions};
 use super::websocket::{AcceptedSocket, SocketOrigin, SocketRelay, WebSocketRequest};
 use super::{auth, refusal, websocket};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
-use crate::{pool::ConnectionId, provider};
+use crate::{credential::Secret, pool::ConnectionId, provider};
 
 /// A longer model name is ignored.
 const MAX_MODEL_NAME: usize = 200;
@@ -57,6 +57,24 @@ pub(super) struct RequestConnection {
     pub(super) cut: Arc<CutReason>,
     /// The WebSocket that it becomes.
     pub(super) socket: Mutex<Option<Box<AcceptedSocket>>>,
+    /// The client of its last request that showed one key.
+    pub(super) known_client: Mutex<Option<ClientOfKey>>,
+}
+
+/// A client, and the key that it was found by.
+pub(super) struct ClientOfKey {
+    key: Secret,
+    client: Arc<GatewayClient>,
+}
+
+impl RequestConnection {
+    /// Remembers which client a key stands for, if a request has shown this key only; over the Unix socket there is always
+    /// the client without a key, too.
+    fn remember(&self, client: &Arc<GatewayClient>, head: &Parts) {
+        let key = auth::only_key(&head.headers, head.uri.query()).filter(|_| self.origin == ConnectionOrigin::Tcp);
+        let known = key.map(|key| ClientOfKey { key: Secret::new(key.to_owned()), client: client.clone() });
+        *self.known_client.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
 }
 
 impl GatewayService {
@@ -131,8 +149,16 @@ impl GatewayService {
                 Err(message) => return websocket::rejected(&provider, message),
             }
         }
-        let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
-        let client = Arc::new(self.backend.handle.recognised(client, &connection.peer, &provider).await);
+        let client = match self.known_client(connection, &head) {
+            Some(client) => client,
+            None => {
+                let found = self.client(connection.origin, &head);
+                let Some(client) = found else { return refusal::unauthorized(&provider) };
+                let client = Arc::new(self.backend.handle.recognised(client, &connection.peer, &provider).await);
+                connection.remember(&client, &head);
+                client
+            }
+        };
         // the first key of a connection is checked at once: it decides about its place
         let is_first = !connection.watch.has_key();
         if is_first {
@@ -255,6 +281,14 @@ impl GatewayService {
         record.is_for(model.as_deref(), buffered.text.session.as_deref(), pool);
         let peer = source.peer;
         Ok(RequestParts { connection, peer, route, query, buffered, model, pool, record, in_flight })
+    }
+
+    /// The client of the connection's last request, if this one shows the same key and no other one.
+    fn known_client(&self, connection: &RequestConnection, head: &Parts) -> Option<Arc<GatewayClient>> {
+        let known = connection.known_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let ClientOfKey { key, client } = known.as_ref()?;
+        let is_same = auth::only_key(&head.headers, head.uri.query()) == Some(key.expose());
+        (is_same && self.backend.handle.serves_again(client)).then(|| client.clone())
     }
 
     /// The client that a key stands for, wherever in the request the key is; the Unix socket needs none.

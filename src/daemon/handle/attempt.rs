@@ -8,7 +8,6 @@ use super::lease::{LeaseAttempt, LeaseQuery};
 use super::needs::{LeaseUse, RouteRequest};
 use super::queue_place::QueuePlace;
 use super::request_lease::NoLeaseReason;
-use crate::daemon::os::clock;
 use crate::daemon::state::{AccountInFlight, State, Unsaved};
 use crate::pool::{
     AccountId, AccountSet, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Refusal, Reply, RequestNeeds,
@@ -24,7 +23,7 @@ impl GatewayHandle {
         held: Option<Fence>,
         wait: Duration,
     ) -> Result<LeaseAttempt, NoLeaseReason> {
-        let now = clock::now();
+        let now = query.now;
         let full = state.full_accounts(query.request);
         let fence = if query.of_key.ends_with_request() {
             held
@@ -76,7 +75,7 @@ impl GatewayHandle {
         query: LeaseQuery<'_>,
         ask: LeaseRequest,
     ) -> Result<LeaseAttempt, NoLeaseReason> {
-        let granted = state.apply(clock::now(), Command::Acquire(Box::new(ask))).into_result();
+        let granted = state.apply(query.now, Command::Acquire(Box::new(ask))).into_result();
         let granted = granted.map_err(|refusal| query.refused(state, refusal.no_answer()))?;
         match *granted.peek() {
             Reply::Held(fence) => Ok(LeaseAttempt::Granted(Box::new(self.grant(state, query, granted.map(|_| fence))))),
@@ -98,7 +97,7 @@ impl GatewayHandle {
         fence: Fence,
         full: &[AccountId],
     ) -> Result<Option<LeaseAttempt>, NoLeaseReason> {
-        let now = clock::now();
+        let now = query.now;
         let Some(on) = state.pool.lease(fence).map(|lease| lease.account) else { return Ok(None) };
         if full.binary_search(&on).is_err() || !state.pool.serves_now(now, fence, query.needs) {
             return Ok(None);
@@ -144,7 +143,7 @@ impl GatewayHandle {
         if known == Some(fence) {
             if query.of_key.conversing().is_some() {
                 // it is not idle
-                state.apply_internal(clock::now(), Command::ExtendLease(fence));
+                state.apply_internal(query.now, Command::ExtendLease(fence));
             }
             return fence;
         }
@@ -158,7 +157,7 @@ impl GatewayHandle {
         if is_added || known.is_none() && query.of_key.conversing().is_some() {
             return fence;
         }
-        state.apply_internal(clock::now(), Command::Release(fence));
+        state.apply_internal(query.now, Command::Release(fence));
         known.unwrap_or(fence)
     }
 }
@@ -187,7 +186,7 @@ impl LeaseQuery<'_> {
     pub(super) fn lease_request(self, state: &State, wait: Option<Duration>) -> LeaseRequest {
         let Self { client, request, needs, of_key, .. } = self;
         let ask = self.plain_request(state, wait);
-        let subagent = state.subagent(clock::now(), client, request, of_key, &needs.target).map(Box::new);
+        let subagent = state.subagent(self.now, client, request, of_key, &needs.target).map(Box::new);
         let session = of_key.session(request).map(Into::into).filter(|_| of_key.conversation.is_some()).or(ask.session);
         // a lease beside the one that the session has does not lead the session away
         let session = session.filter(|_| !of_key.is_detour);
@@ -216,7 +215,7 @@ impl LeaseQuery<'_> {
             bind: Bind::Connection(request.connection),
             holder: Holder { attested, ..Holder::default() },
             ttl: None,
-            session: request.session.map(Into::into).or_else(|| client.default_session()),
+            session: request.session.or_else(|| client.default_session()).map(Into::into),
             label: client.label.clone(),
             agent: client.agent.clone(),
             account: None,
@@ -252,7 +251,7 @@ impl State {
         let Some((turn, account)) = query.request.turn.zip(account) else { return Ok(None) };
         turn.begin(account).map(Some).ok_or_else(|| {
             let full = self.full_accounts(query.request);
-            let open = self.pool.open_accounts(clock::now(), &query.lease_request(self, None), Some(account));
+            let open = self.pool.open_accounts(query.now, &query.lease_request(self, None), Some(account));
             open.into_iter().filter(|id| full.binary_search(id).is_ok()).collect()
         })
     }

@@ -27,6 +27,8 @@ pub struct GatewayClient {
     pub(super) lease: Option<(Fence, Option<Process>)>,
     /// Distinguishes clients without a lease.
     pub(super) id: u64,
+    /// The session of requests that name none.
+    pub(super) session: Option<Arc<str>>,
     /// The agent that a key without a lease names, or as which the program of a client without a key is recognised.
     pub(super) agent: Option<Box<str>>,
     /// The program of a client without a key, or why it is not known.
@@ -91,8 +93,14 @@ impl GatewayClient {
 
     /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
     /// cannot be distinguished.
-    pub(crate) fn default_session(&self) -> Option<Box<str>> {
-        self.has_key().then(|| format!("key:{:x}", self.id).into())
+    pub(crate) fn default_session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// A client that is known by this id, of which nothing else is known.
+    fn of(id: u64) -> Self {
+        let session = (id != NO_KEY).then(|| format!("key:{id:x}").into());
+        Self { key: None, lease: None, id, session, agent: None, program: None, label: None, directory: None }
     }
 }
 
@@ -102,16 +110,15 @@ impl GatewayHandle {
     #[must_use]
     pub fn client(&self, key: &str) -> Option<GatewayClient> {
         let now = clock::now().wall;
-        let client = self.local_client();
         match self.daemon.gateway_keys.check(&self.daemon.store, key, now) {
             Ok(ValidKey::Lasting(key)) => {
                 let record = key.record();
-                let (id, agent, label) = (record.client, record.agent.clone(), record.label.clone());
-                let directory = record.directory.clone();
-                Some(GatewayClient { key: Some(key), id, agent, label, directory, ..client })
+                let (agent, label, directory) = (record.agent.clone(), record.label.clone(), record.directory.clone());
+                let client = GatewayClient::of(record.client);
+                Some(GatewayClient { key: Some(key), agent, label, directory, ..client })
             }
             Ok(ValidKey::Lease(fence, process, directory)) => {
-                Some(GatewayClient { lease: Some((fence, process)), id: fence.0, directory, ..client })
+                Some(GatewayClient { lease: Some((fence, process)), directory, ..GatewayClient::of(fence.0) })
             }
             Err(why) => {
                 if self.daemon.gateway_keys.is_logged(&why, now) {
@@ -139,7 +146,13 @@ impl GatewayHandle {
     /// A client without a key: it connected to the user's own socket.
     #[must_use]
     pub fn local_client(&self) -> GatewayClient {
-        GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, program: None, label: None, directory: None }
+        GatewayClient::of(NO_KEY)
+    }
+
+    /// Whether the key that a client was found by still stands for it: that of a lease is checked with each lease.
+    #[must_use]
+    pub fn serves_again(&self, client: &GatewayClient) -> bool {
+        client.key.as_ref().is_none_or(|key| key.note_use(clock::now().wall))
     }
 
     /// Whether a client's key is still valid: a lease's key ends with the lease.

@@ -14,7 +14,7 @@ use crate::daemon::state::{
     AccountInFlight, CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved,
 };
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountId, CredentialKind, Fence, InFlight, RequestNeeds};
+use crate::pool::{AccountId, CredentialKind, Fence, InFlight, Now, RequestNeeds};
 use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
 
@@ -73,6 +73,8 @@ pub(super) struct LeaseQuery<'a> {
     pub(super) needs: &'a RequestNeeds,
     /// Where the client works.
     pub(super) directory: Option<&'a Arc<str>>,
+    /// When the state was locked for it.
+    pub(super) now: Now,
 }
 
 impl GatewayHandle {
@@ -97,18 +99,25 @@ impl GatewayHandle {
             let attested = self.attest(client, request.peer).await;
             let directory = self.directory_of(client, request.peer);
             let directory = directory.as_ref();
-            let left = wait.saturating_sub(clock::now().mono.since(began));
-            let (attempt, of_key, needs, restriction) = {
+            let (attempt, of_key, needs, restriction, left) = {
                 let state = &mut *self.state();
+                let now = clock::now();
+                let left = wait.saturating_sub(now.mono.since(began));
                 let holder = state.holder_of(client)?;
                 let fence = held.as_ref().map(|held| held.fence);
                 let of_key = state.lease_use(client, request, holder, &attested);
                 let origin = RequestOrigin { client, held: fence, of_key: &of_key };
-                let restriction = state.restriction(request, origin, clock::now().mono);
+                let restriction = state.restriction(request, origin, now.mono);
                 let needs = state.needs_of(request, &excluded, restriction, attested).map_err(NoLeaseReason::Bad)?;
-                let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory };
+                let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory, now };
                 let attempt = self.attempt(state, query, fence, left);
-                (attempt.map_err(|reason| reason.explained(state, request, restriction)), of_key, needs, restriction)
+                (
+                    attempt.map_err(|reason| reason.explained(state, request, restriction)),
+                    of_key,
+                    needs,
+                    restriction,
+                    left,
+                )
             };
             if awaits_token && !left.is_zero() && matches!(attempt, Err(NoLeaseReason::Refused(_))) {
                 // no account is left but those whose token is late: they are tried again
@@ -119,7 +128,8 @@ impl GatewayHandle {
                 LeaseAttempt::Queued(queued) => {
                     let granted = queued.answer().await.ok_or(NoLeaseReason::Gone)?;
                     let state = &mut *self.state();
-                    let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory };
+                    let now = clock::now();
+                    let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory, now };
                     let granted = granted
                         .map_err(|refusal| query.refused(state, refusal).explained(state, request, restriction))?;
                     self.grant(state, query, granted)
@@ -180,7 +190,8 @@ impl GatewayHandle {
         let origin = RequestOrigin { client, held: None, of_key: &of_key };
         let restriction = state.restriction(request, origin, now.mono);
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
-        let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory: directory.as_ref() };
+        let directory = directory.as_ref();
+        let query = LeaseQuery { client, request, of_key: &of_key, needs: &needs, directory, now };
         let query = query.lease_request(state, None);
         let mut found = state.no_account(client.found_program(), &query, state.pool.refusal_for(now, &query));
         if state.pool.would_grant(now, &query) && self.daemon.requests.read(InFlight::waiting) > 0 {
@@ -206,8 +217,8 @@ impl GatewayHandle {
             ends_with_request = std::mem::replace(&mut before.ends_with_request, false);
         }
         // what another account serves meanwhile does not lead the session there
-        let session = of_key.session(request).map(Into::into).or_else(|| client.default_session());
-        let session = session.filter(|_| !of_key.is_detour);
+        let session = of_key.session(request).or_else(|| client.default_session());
+        let session = session.filter(|_| !of_key.is_detour).map(Into::into);
         let (handle, created_ids) = (self.clone(), Vec::new());
         RequestLease { handle, fence, needs, ends_with_request, session, created_ids, response: None, in_flight: None }
     }
@@ -215,7 +226,7 @@ impl GatewayHandle {
     /// Records which lease the holder uses, and copies the credential.
     pub(super) fn grant(&self, state: &mut State, query: LeaseQuery<'_>, granted: Unsaved<Fence>) -> LeaseGrant {
         let fence = self.record_user(state, query, *granted.peek());
-        state.note_given((query.client, query.request), fence);
+        state.note_given((query.client, query.request), fence, query.now.wall);
         let begun = state.begin_request(query, fence);
         let credential = match state.credential_for(fence, CredentialUse::Forward) {
             // the setting was changed after the comparison
@@ -232,7 +243,7 @@ impl GatewayHandle {
         };
         let mut needs = query.needs.clone();
         if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
-            let restriction = state.restriction_after(query.request, query.client, account, clock::now().mono);
+            let restriction = state.restriction_after(query.request, query.client, account, query.now.mono);
             if restriction.is_some() {
                 needs.exclude = state.excluded(query.request, &needs.exclude, restriction);
             }

@@ -91,8 +91,7 @@ impl State {
         let of_session = || {
             // opencode's and Codex's sub-agents have sessions of their own, and name that of their parent
             let named = [named.parent.as_deref(), request.session.filter(|session| *session != &*named.id)];
-            let default = client.default_session();
-            let mut sessions = named.into_iter().flatten().chain(default.as_deref());
+            let mut sessions = named.into_iter().flatten().chain(client.default_session());
             sessions.find_map(|session| self.pool.account_of_session(request.provider, session, now))
         };
         of_subagent().or_else(of_run).or_else(|| if holder.is_none() { of_session() } else { None })
@@ -114,9 +113,8 @@ fn conversation_key(
     id: &str,
 ) -> ConversationKey {
     let owner = holder.map_or(ConversationOwner::Client(client.id), ConversationOwner::Holder);
-    let default = client.default_session();
     let run = request.session.filter(|session| request.subagent.is_none_or(|named| *session != &*named.id));
     // where the agent gives each sub-agent a session of its own, the key's is the same for all of them
-    let run = run.or(default.as_deref()).unwrap_or_default();
+    let run = run.or_else(|| client.default_session()).unwrap_or_default();
     ConversationKey { owner, provider: Arc::from(request.provider), name: format!("{run}/{id}").into() }
 }

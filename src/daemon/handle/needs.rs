@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::client::GatewayClient;
 use super::peer::GatewayPeer;
 use crate::config::KindMix;
-use crate::daemon::os::clock;
 use crate::daemon::state::{Asker, ConversationKey, RequestTurn, Served, State};
 use crate::pool::{
-    AccountId, AccountRecord, Attestation, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds,
+    AccountId, AccountRecord, Attestation, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds, Wall,
 };
 use crate::provider::{NamedSubagent, TargetError};
 
@@ -105,13 +104,18 @@ pub(super) struct RequestOrigin<'a> {
 
 impl State {
     /// Notes which account a request is given, for what its agent states of its quota.
-    pub(super) fn note_given(&mut self, (client, request): (&GatewayClient, &RouteRequest<'_>), lease: Fence) {
+    pub(super) fn note_given(
+        &mut self,
+        (client, request): (&GatewayClient, &RouteRequest<'_>),
+        lease: Fence,
+        now: Wall,
+    ) {
         let Some(account) = self.pool.lease(lease).map(|lease| lease.account).filter(|_| request.uses_quota) else {
             return;
         };
         // the requests of a holder from before a restart may have been given others
         let had_others = client.lease.is_some_and(|(first, _)| self.pool.is_from_before(first));
-        let at = (clock::now().wall, had_others);
+        let at = (now, had_others);
         if let Some(session) = request.session {
             self.session_accounts.note(request.provider, Asker::Session(session), account, at);
         }
@@ -256,7 +260,7 @@ impl State {
         let get = |session: &str, ttl| self.served_by.get(request.provider, Served::Session(session), now, ttl);
         match origin.of_key.session(request) {
             Some(session) => get(session, None),
-            None => get(&origin.client.default_session()?, Some(self.pool.settings().selection.session_ttl)),
+            None => get(origin.client.default_session()?, Some(self.pool.settings().selection.session_ttl)),
         }
     }
 

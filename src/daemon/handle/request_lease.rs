@@ -213,14 +213,16 @@ impl RequestLease {
             name,
             data,
         });
-        let classify = |outcome: UpstreamOutcome<'_>| outcome.classify(&self.needs.target.provider, clock::now().wall);
-        let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
         let has_served = success.is_some();
-        if last.is_none() && outcomes.iter().all(Option::is_none) {
+        if last.is_none() && event.is_none() && !has_served {
             return None;
         }
+        let classified_at = clock::now().wall;
+        let classify = |outcome: UpstreamOutcome<'_>| outcome.classify(&self.needs.target.provider, classified_at);
+        let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
         let mut of_event = None;
         let state = &mut *self.handle.state();
+        let now = clock::now();
         if has_served {
             let created = self.created_ids.iter().map(|id| Served::Stored(id));
             state.note_served(self.fence, self.session.as_deref().map(Served::Session).into_iter().chain(created));
@@ -231,7 +233,7 @@ impl RequestLease {
             if let (Some(in_flight), Some(verdict)) = (&self.in_flight, &classified.verdict) {
                 in_flight.refused(verdict.reason);
             }
-            match state.report(clock::now(), lease, outcome, classified).no_answer() {
+            match state.report(now, lease, outcome, classified).no_answer() {
                 Ok(report) => of_event = is_event.then_some(report).or(of_event),
                 Err(refusal) => {
                     let write = move || tracing::debug!("a response ended after its lease: {}", refusal.message);
@@ -240,7 +242,7 @@ impl RequestLease {
             }
         }
         if let Some(command) = last {
-            state.apply_internal(clock::now(), command);
+            state.apply_internal(now, command);
         }
         if let Some(response) = &mut self.response {
             response.is_reported = true;

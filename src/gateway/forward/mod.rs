@@ -101,11 +101,11 @@ impl<'a> Forward<'a> {
         request: RequestParts,
         config: &GatewayConfig,
     ) -> Self {
-        let named = request.buffered.text.session.as_deref().map(Into::into).or_else(|| client.default_session());
+        let named = request.buffered.text.session.as_deref().or_else(|| client.default_session());
         let key = WaitKey {
             provider: request.route.provider.clone(),
             model: request.model.clone(),
-            session: named.unwrap_or_else(|| format!("connection:{}", request.connection.0).into()).into(),
+            session: named.map_or_else(|| format!("connection:{}", request.connection.0).into(), Into::into),
         };
         let program = (&request.buffered.headers, request.buffered.user_agent());
         let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, program);

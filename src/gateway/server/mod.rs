@@ -4,7 +4,7 @@ mod lingering;
 mod listeners;
 mod port;
 
-use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
+use std::sync::{Arc, atomic::Ordering, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
 use hyper::Request;
@@ -273,9 +273,11 @@ async fn serve_connection<S>(
     let (running_key, mut key_cut) = RunningKey::new();
     let id = service.connection();
     let cut = Arc::new(CutReason::default());
-    let socket = Mutex::default();
+    let (socket, known_client) = Default::default();
+    let (of_watch, of_cut) = (watch.clone(), cut.clone());
     let connection =
-        Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key, cut: cut.clone(), socket });
+        RequestConnection { id, origin, peer, watch: of_watch, running_key, cut: of_cut, socket, known_client };
+    let connection = Arc::new(connection);
     let upgraded = (service.clone(), connection.clone());
     // whether a request has come on it
     let (came, mut has_come) = watch::channel(false);

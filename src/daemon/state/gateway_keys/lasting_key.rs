@@ -135,6 +135,15 @@ impl LastingKey {
         !self.is_revoked() && !self.has_expired(now)
     }
 
+    /// Notes a use of it; `false` if it is not valid.
+    pub(crate) fn note_use(&self, now: Wall) -> bool {
+        let is_valid = self.is_valid(now);
+        if is_valid {
+            self.last_used_at.store(now.0.max(1), Ordering::Relaxed);
+        }
+        is_valid
+    }
+
     /// When it was revoked or expired.
     pub(super) fn ended_at(&self, now: Wall) -> Option<Wall> {
         self.revoked_at().or_else(|| self.record.expires_at.filter(|at| *at <= now))

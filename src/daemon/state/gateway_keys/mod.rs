@@ -106,15 +106,14 @@ impl GatewayKeys {
             (None, Some(sealed)) => self.list_sealed(store, hash, sealed, now)?,
             (None, None) => return Err(InvalidKey::Unknown),
         };
+        if key.note_use(now) {
+            return Ok(ValidKey::Lasting(key));
+        }
         if key.is_revoked() {
             return Err(InvalidKey::Revoked(key));
         }
-        if key.has_expired(now) {
-            key.refused_at.store(now.0.max(1), Ordering::Relaxed);
-            return Err(InvalidKey::Expired(key));
-        }
-        key.last_used_at.store(now.0.max(1), Ordering::Relaxed);
-        Ok(ValidKey::Lasting(key))
+        key.refused_at.store(now.0.max(1), Ordering::Relaxed);
+        Err(InvalidKey::Expired(key))
     }
 
     fn list_sealed(
