@@ -124,7 +124,8 @@ impl GatewayService {
         let config = self.config();
         if page::is_page(head.uri.path()) {
             let connection = PageConnection { id: connection.id, peer: &connection.peer, watch: &connection.watch };
-            return self.page.respond(&connection, (head, body), config.gateway.allow_remote).await;
+            // boxed, as all that is rare: the future of each request has room for what is not
+            return Box::pin(self.page.respond(&connection, (head, body), config.gateway.allow_remote)).await;
         }
         if let Err((status, message)) =
             access::check(connection.origin, &head.uri, &head.headers, config.gateway.allow_remote)
@@ -154,7 +155,8 @@ impl GatewayService {
             None => {
                 let found = self.client(connection.origin, &head);
                 let Some(client) = found else { return refusal::unauthorized(&provider) };
-                let client = Arc::new(self.backend.handle.recognised(client, &connection.peer, &provider).await);
+                let recognising = self.backend.handle.recognised(client, &connection.peer, &provider);
+                let client = Arc::new(Box::pin(recognising).await);
                 connection.remember(&client, &head);
                 client
             }
@@ -173,7 +175,8 @@ impl GatewayService {
         let (rejection, record) = match self.prepare(connection.id, source, head, body, &config).await {
             Ok(request) => {
                 if let Some(websocket) = websocket {
-                    return self.open_socket(websocket, (connection, client), request, &config, keyed).await;
+                    let opening = self.open_socket(websocket, (connection, client), request, &config, keyed);
+                    return Box::pin(opening).await;
                 }
                 let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
                 if !response.status().is_success() {

@@ -146,7 +146,11 @@ impl<'a> Forward<'a> {
             Ok(key_use) => key_use,
             Err(response) => return ForwardEnd::Answer(response),
         };
-        let mut next = if self.failed.is_empty() { NextStep::Retry(None) } else { self.elsewhere(None).await };
+        let mut next = match self.failed[..] {
+            [] => NextStep::Retry(None),
+            // boxed, as all that follows a failure: the future of each request has room for what is not rare
+            _ => Box::pin(self.elsewhere(None)).await,
+        };
         loop {
             let (lease, account) = match next {
                 NextStep::Send(lease, account) => (lease, account),
@@ -190,9 +194,9 @@ impl<'a> Forward<'a> {
                 }
                 AttemptOutcome::Refused(refused) => {
                     let next = if transport.can_send_again() {
-                        self.refused(lease, &account, refused).await
+                        Box::pin(self.refused(lease, &account, refused)).await
                     } else {
-                        self.refused_on_connection(lease, &account, refused).await
+                        Box::pin(self.refused_on_connection(lease, &account, refused)).await
                     };
                     match next {
                         NextStep::Relay(lease, refused) => {
@@ -204,7 +208,7 @@ impl<'a> Forward<'a> {
                 AttemptOutcome::Disconnected => NextStep::Reconnect,
                 AttemptOutcome::TooLarge(message) => return self.not_sent(StatusCode::PAYLOAD_TOO_LARGE, &message),
                 AttemptOutcome::Overloaded(message) => return self.not_sent(StatusCode::SERVICE_UNAVAILABLE, &message),
-                AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
+                AttemptOutcome::Failed(reason) => Box::pin(self.failed(lease, &account, &reason)).await,
             };
         }
     }
