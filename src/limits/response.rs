@@ -1,5 +1,7 @@
 //! An upstream's response as it is handed to the classifier: who answered, status, relevant headers, body.
 
+use std::borrow::Cow;
+
 /// The number of bytes of a body that are read; refusals are small.
 pub const MAX_BODY: usize = 256 * 1024;
 
@@ -73,7 +75,11 @@ impl Headers {
         if self.0.len() >= MOST || name.len() > LONGEST_NAME || value.len() > LONGEST_VALUE {
             return;
         }
-        let name = name.trim().to_ascii_lowercase();
+        // names of HTTP headers mostly come in lower case
+        let mut name = Cow::Borrowed(name.trim());
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name.to_mut().make_ascii_lowercase();
+        }
         let Ok(value) = std::str::from_utf8(value) else { return };
         if tells(&name) {
             self.0.push((name.into(), value.trim().into()));

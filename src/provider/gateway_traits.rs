@@ -203,7 +203,9 @@ pub fn names_a_quota(provider: &str, model: &str) -> bool {
 #[must_use]
 pub fn uses_quota(provider: &str, path: &str) -> bool {
     let of_version = |version: &str, part: &str| {
-        path.strip_prefix(version).is_some_and(|rest| rest == part || rest.starts_with(&format!("{part}/")))
+        path.strip_prefix(version)
+            .and_then(|rest| rest.strip_prefix(part))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     match provider {
         "anthropic" => {
@@ -262,9 +264,10 @@ pub fn is_final_event(name: Option<&str>, data: &[u8]) -> bool {
         return true;
     }
     // the type comes first
-    let start = &data[..data.len().min(64)];
-    let dense: Vec<u8> = start.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    NAMES.iter().any(|name| dense.starts_with(format!("{{\"type\":\"{name}\"").as_bytes()))
+    let mut dense = data.iter().take(64).copied().filter(|byte| !byte.is_ascii_whitespace());
+    let has_type = b"{\"type\":\"".iter().all(|byte| dense.next() == Some(*byte));
+    let goes_on = |name: &&str| name.bytes().chain([b'"']).eq(dense.clone().take(name.len() + 1));
+    has_type && NAMES.iter().any(goes_on)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The ids of what a response has created on its account, such as a response, a file or a cache.
 
+use std::sync::LazyLock;
+
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
-use memchr::memmem;
+use memchr::memmem::Finder;
+use rustc_hash::FxHashMap;
 
 use crate::gateway::content_decoder::ContentDecoder;
 use crate::provider::created_id_starts;
@@ -14,6 +17,12 @@ const MAX_ID: usize = 256;
 /// The most ids of one response.
 const MAX_IDS: usize = 8;
 
+/// Finds how ids begin: making a finder takes longer than reading a short response with it.
+static FINDERS: LazyLock<FxHashMap<&'static str, Finder<'static>>> = LazyLock::new(|| {
+    let starts = ["anthropic", "google", "openai"].into_iter().flat_map(created_id_starts);
+    starts.map(|start| (*start, Finder::new(start))).collect()
+});
+
 /// The ids in the first bytes of a response: strings that begin as such ids do.
 pub(crate) fn created_ids(provider: &str, headers: &HeaderMap, first: &[Bytes]) -> Vec<String> {
     let (mut decoder, mut text) = (ContentDecoder::at_once(headers, MAX_READ), Vec::new());
@@ -22,11 +31,11 @@ pub(crate) fn created_ids(provider: &str, headers: &HeaderMap, first: &[Bytes]) 
     }
     let mut ids = Vec::new();
     for start in created_id_starts(provider) {
-        let mark = format!("\"{start}");
-        for at in memmem::find_iter(&text, mark.as_bytes()) {
-            // an escaped quote is a part of a text
-            let is_text = at.checked_sub(1).is_some_and(|before| text[before] == b'\\');
-            let rest = &text[at + 1..];
+        let Some(finder) = FINDERS.get(start) else { continue };
+        for at in finder.find_iter(&text) {
+            // a quote stands before it, and an escaped one is a part of a text
+            let is_text = !text[..at].ends_with(b"\"") || text[..at].ends_with(b"\\\"");
+            let rest = &text[at..];
             let end = rest.iter().take(MAX_ID).position(|byte| *byte == b'"');
             let id = end.and_then(|end| std::str::from_utf8(&rest[..end]).ok());
             if let Some(id) = id.filter(|id| !is_text && id.len() > start.len() && !id.contains(['\\', ' ']))

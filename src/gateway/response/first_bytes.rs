@@ -170,9 +170,13 @@ fn decode(headers: &HeaderMap, pieces: &[Bytes], most: usize) -> (Vec<u8>, bool)
 
 /// Whether a document begins as only errors do.
 pub(super) fn begins_as_error(text: &[u8]) -> bool {
-    let dense: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(24).collect();
-    let dense = dense.strip_prefix(b"[").unwrap_or(&dense);
-    dense.starts_with(b"{\"error\":{") || dense.starts_with(b"{\"type\":\"error\"")
+    let dense = || text.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
+    let begins = |start: &[u8]| {
+        let mut dense = dense().peekable();
+        _ = dense.next_if_eq(&b'[');
+        start.iter().all(|byte| dense.next() == Some(*byte))
+    };
+    begins(b"{\"error\":{") || begins(b"{\"type\":\"error\"")
 }
 
 /// Reads on until the end, until [`MAX_BODY`] bytes are read, until it takes too long, or until there is no room for more.

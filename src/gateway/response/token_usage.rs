@@ -1,6 +1,8 @@
 //! Reads the token counts from a response in passing.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 use crate::protocol::TokenSums;
@@ -9,6 +11,8 @@ use crate::protocol::TokenSums;
 const MAX_USAGE: usize = 8 * 1024;
 /// The start of a usage object's key: no string within JSON contains it unescaped.
 const MARK: &[u8] = b"\"usage";
+/// Made once: a piece of a stream is short.
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 
 #[derive(Debug, Default)]
 pub(crate) struct UsageParser {
@@ -102,7 +106,7 @@ impl UsageParser {
 /// The position of the first mark that is a key and not part of a string, from `from` on.
 fn find(bytes: &[u8], from: usize) -> Option<usize> {
     let is_key = |at: &usize| *at >= from && at.checked_sub(1).is_none_or(|before| bytes[before] != b'\\');
-    memmem::find_iter(bytes, MARK).find(is_key)
+    FINDER.find_iter(bytes).find(is_key)
 }
 
 enum UsageObject {

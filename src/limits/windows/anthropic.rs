@@ -114,7 +114,10 @@ pub(in crate::limits) fn is_unpaid(headers: &Headers) -> bool {
 
 /// Whether a success is paid as extra usage: the upstream says so, or the plan refuses and extra usage is allowed.
 pub(super) fn is_paid_overage(headers: &Headers) -> bool {
-    let field = |field: &str| headers.get(&format!("{PREFIX}{field}"));
+    let field = |field: &str| {
+        let mut fields = headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value)));
+        fields.find(|(name, _)| *name == field).map(|(_, value)| value)
+    };
     let in_use = field("overage-in-use").map(|value| value.eq_ignore_ascii_case("true"));
     let allowed = || field("overage-status").is_some_and(|status| status.starts_with("allowed"));
     in_use.unwrap_or_else(|| field("status").is_some_and(refuses) && allowed())
