@@ -1,5 +1,8 @@
 //! The key of the request that a connection serves: the connection is cut when that key is revoked.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
 use tokio::sync::watch;
 
 use crate::daemon::{GatewayClient, KeyUse};
@@ -9,10 +12,20 @@ type Revocation = Option<watch::Receiver<bool>>;
 
 /// What a connection serves with which key.
 #[derive(Clone, Debug)]
-pub(super) struct RunningKey(watch::Sender<Revocation>);
+pub(super) struct RunningKey(Arc<Mutex<KeyInUse>>);
 
 /// Ends when the key is revoked.
-pub(super) struct KeyCut(watch::Receiver<Revocation>);
+pub(super) struct KeyCut(RunningKey);
+
+/// The key of the last request of a connection.
+#[derive(Debug, Default)]
+struct KeyInUse {
+    revocation: Revocation,
+    /// How often it has changed.
+    changes: u64,
+    /// The request is being served.
+    is_serving: bool,
+}
 
 /// A request that runs with a key: from its head until its response has ended.
 #[derive(Debug)]
@@ -24,36 +37,65 @@ pub(super) struct KeyedRequest {
 
 impl RunningKey {
     pub(super) fn new() -> (Self, KeyCut) {
-        let (running, cut) = watch::channel(None);
-        (Self(running), KeyCut(cut))
+        let running = Self(Arc::default());
+        (running.clone(), KeyCut(running))
     }
 
     /// Begins a request; the connection serves one at a time.
     pub(super) fn begin(&self, client: &GatewayClient) -> KeyedRequest {
-        self.0.send_replace(client.revocation());
+        let in_use = &mut *self.in_use();
+        let revocation = client.revocation();
+        // a connection mostly has one key, whose revocation is awaited already
+        let is_awaited = match (&in_use.revocation, &revocation) {
+            (Some(awaited), Some(new)) => awaited.same_channel(new) && !*awaited.borrow(),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_awaited {
+            in_use.revocation = revocation;
+            in_use.changes += 1;
+        }
+        in_use.is_serving = true;
         KeyedRequest { connection: self.clone(), key_use: None }
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, KeyInUse> {
+        // each change is an assignment
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until another key is in use than at this count of changes. Nothing announces that: the task that serves the
+    /// connection polls this after each change.
+    async fn changes_after(&self, seen: u64) {
+        std::future::poll_fn(|_| if self.in_use().changes == seen { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 }
 
 impl Drop for KeyedRequest {
     fn drop(&mut self) {
-        self.connection.0.send_replace(None);
+        self.connection.in_use().is_serving = false;
     }
 }
 
 impl KeyCut {
-    /// Waits until a key is revoked while a request with it runs.
+    /// Waits until a key is revoked while a request with it runs. The task that serves the connection polls this, after
+    /// what it serves.
     pub(super) async fn happens(&mut self) {
         loop {
-            let revocation = self.0.borrow_and_update().clone();
+            let (seen, revocation) = {
+                let in_use = self.0.in_use();
+                (in_use.changes, in_use.revocation.clone())
+            };
             tokio::select! {
-                // a request that has ended is not cut
                 biased;
-                changed = self.0.changed() => if changed.is_err() {
-                    // no request can come any more
-                    return std::future::pending().await;
-                },
-                () = is_revoked(revocation) => return,
+                () = self.0.changes_after(seen) => {}
+                () = is_revoked(revocation) => {
+                    if self.0.in_use().is_serving {
+                        return;
+                    }
+                    // a request that has ended is not cut
+                    self.0.changes_after(seen).await;
+                }
             }
         }
     }

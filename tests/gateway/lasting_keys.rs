@@ -1,13 +1,14 @@
 //! Lasting keys: they are listed, limited and revoked, and only a hash of each is stored.
 
 use std::io::Read as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::harness::{HttpClient, TestGateway, messages, request};
 use crate::support::wait_until;
-use crate::upstream::{Upstream, begin_stream, chunk};
+use crate::upstream::{Upstream, begin_stream, chunk, respond};
 
 /// A key file, and keys that the last version without a list made with it.
 const OLD_SECRET: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
@@ -23,6 +24,20 @@ const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"m
 /// Streams that begin, and send nothing more until their connection is closed.
 fn silent_streams() -> Upstream {
     Upstream::start(|_, stream| {
+        begin_stream(stream);
+        chunk(stream, START);
+        let _ended = stream.read(&mut [0]);
+        false
+    })
+}
+
+/// So many answers, then streams that begin, and send nothing more until their connection is closed.
+fn silent_streams_after(answers: usize) -> Upstream {
+    let served = AtomicUsize::new(0);
+    Upstream::start(move |_, stream| {
+        if served.fetch_add(1, Ordering::Relaxed) < answers {
+            return respond(stream, 200, "", "{}");
+        }
         begin_stream(stream);
         chunk(stream, START);
         let _ended = stream.read(&mut [0]);
@@ -150,6 +165,46 @@ fn a_revoked_key_is_refused_at_once_and_only_the_log_says_why() {
     });
     assert_eq!(gateway.status_with(&gateway.key), 200, "other keys stay valid");
     assert_eq!(gateway.revoke(&id)["cut_off"], 0, "once more changes nothing");
+}
+
+#[test]
+fn each_request_of_a_connection_counts_for_the_key_that_it_shows() {
+    let gateway = TestGateway::new("a", served());
+    let [(first, id), (second, _)] = ["one", "two"].map(|label| gateway.new_key(json!({ "label": label })));
+    let mut connection = gateway.http_client();
+    for key in [&first, &first, &second, &first] {
+        assert_eq!(connection.send(&messages(key, "{}")).status(), 200);
+    }
+    let used = |id: &str| gateway.listed(id)["last_used_at"].as_u64().unwrap();
+    let before = used(&id);
+    wait_until("a later use is noted", || {
+        assert_eq!(connection.send(&messages(&first, "{}")).status(), 200);
+        used(&id) > before
+    });
+    gateway.revoke("one");
+    let statuses = [&first, &second, &first].map(|key| connection.send(&messages(key, "{}")).status());
+    assert_eq!(statuses, [401, 200, 401], "the key of a request before says nothing of this one");
+    assert_eq!(connection.send(&messages("lk_0", "{}")).status(), 401);
+}
+
+#[test]
+fn a_stream_is_cut_with_the_key_of_its_own_request() {
+    let gateway = TestGateway::new("a", silent_streams_after(3));
+    let [(first, _), (second, _)] = ["one", "two"].map(|label| gateway.new_key(json!({ "label": label })));
+    let mut connection = gateway.http_client();
+    for key in [&first, &second, &second] {
+        assert_eq!(connection.send(&messages(key, "{}")).status(), 200);
+    }
+    connection.write(&messages(&second, r#"{"stream":true}"#));
+    connection.read_until("message_start");
+    // that of an earlier request, which has ended
+    gateway.revoke("one");
+    connection.stream.set_nonblocking(true).unwrap();
+    let blocked = connection.stream.read(&mut [0]).unwrap_err();
+    assert_eq!(blocked.kind(), std::io::ErrorKind::WouldBlock, "it goes on");
+    connection.stream.set_nonblocking(false).unwrap();
+    gateway.revoke("two");
+    assert!(connection.try_receive().is_none(), "the response has no end");
 }
 
 #[test]

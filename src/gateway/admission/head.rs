@@ -1,12 +1,11 @@
 //! How long a connection may take: for the head of a request, between two requests, and for reading a response.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::{sync::Arc, time::Duration};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::admitted::AdmittedConnection;
@@ -34,13 +33,20 @@ pub(in crate::gateway) enum ConnectionEnd {
     Silent,
 }
 
+/// When a connection ends if nothing changes until then, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ConnectionDue {
+    Now(ConnectionEnd),
+    At(Instant, ConnectionEnd),
+    /// It may take any time.
+    Never,
+}
+
 /// What a connection does, seen from its bytes.
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectionWatch {
     admitted: AdmittedConnection,
     state: Mutex<WatchState>,
-    /// The next deadline may be earlier than the last one.
-    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -94,7 +100,7 @@ impl ConnectionWatch {
     pub(in crate::gateway) fn new(admitted: AdmittedConnection, has_key: bool) -> Arc<Self> {
         let phase = WatchPhase::Idle(now());
         let state = WatchState { phase, has_key, unread_since: None, is_writing: false };
-        Arc::new(Self { admitted, state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { admitted, state: Mutex::new(state) })
     }
 
     pub(in crate::gateway) fn admitted(&self) -> &AdmittedConnection {
@@ -129,22 +135,15 @@ impl ConnectionWatch {
             }
             WatchPhase::Socket => return true,
             WatchPhase::Ended(_) => return false,
-            WatchPhase::Idle(_) => {
-                self.changed.notify_one();
-                (now(), HeadScan::new(false))
-            }
+            WatchPhase::Idle(_) => (now(), HeadScan::new(false)),
             WatchPhase::Head(began, scan) => (*began, *scan),
         };
         let before = scan.length;
         scan.push(bytes);
         self.admitted.grow_head(scan.length - before);
         let is_too_large = scan.length > MAX_HEAD;
-        state.phase = if is_too_large {
-            self.changed.notify_one();
-            WatchPhase::Ended(ConnectionEnd::HeadTooLarge)
-        } else {
-            WatchPhase::Head(began, scan)
-        };
+        state.phase =
+            if is_too_large { WatchPhase::Ended(ConnectionEnd::HeadTooLarge) } else { WatchPhase::Head(began, scan) };
         !is_too_large
     }
 
@@ -210,36 +209,47 @@ impl ConnectionWatch {
         }
     }
 
-    /// Waits until the connection has taken too long.
+    /// Waits until the connection has taken too long. What it does changes only while it is served, and nothing announces
+    /// that: the task that serves it polls this after each change.
     pub(in crate::gateway) async fn overdue(&self) -> ConnectionEnd {
-        loop {
-            let (due, end) = self.state().due();
-            if due <= now() {
-                return end;
+        let mut timer = pin!(sleep_until(now() + HEAD_TIMEOUT));
+        std::future::poll_fn(|context| {
+            loop {
+                let (due, end) = match self.state().due() {
+                    ConnectionDue::Now(end) => return Poll::Ready(end),
+                    ConnectionDue::At(due, end) => (due, end),
+                    ConnectionDue::Never => return Poll::Pending,
+                };
+                // a timer that is early is left alone: most connections change before it
+                if due < timer.deadline() {
+                    timer.as_mut().reset(due);
+                }
+                ready!(timer.as_mut().poll(context));
+                if due <= timer.deadline() {
+                    return Poll::Ready(end);
+                }
+                timer.as_mut().reset(due);
             }
-            tokio::select! {
-                () = sleep_until(due) => {}
-                () = self.changed.notified() => {}
-            }
-        }
+        })
+        .await
     }
 }
 
 impl WatchState {
-    /// When the connection must be looked at again, and why it ends if nothing has changed until then.
-    fn due(&self) -> (Instant, ConnectionEnd) {
+    fn due(&self) -> ConnectionDue {
+        let late = ConnectionEnd::HeadTooLate(HEAD_TIMEOUT.as_secs());
         let unread = self.unread_since.map(|since| since + UNREAD_TIMEOUT);
-        let silent = |at: Instant| (unread.map_or(at, |unread| unread.min(at)), ConnectionEnd::Silent);
         match &self.phase {
-            WatchPhase::Ended(end) => (now(), *end),
-            WatchPhase::Head(began, _) => (*began + HEAD_TIMEOUT, ConnectionEnd::HeadTooLate(HEAD_TIMEOUT.as_secs())),
-            WatchPhase::Idle(since) if self.has_key => silent(*since + IDLE_TIMEOUT),
-            WatchPhase::Idle(since) => (*since + HEAD_TIMEOUT, ConnectionEnd::HeadTooLate(HEAD_TIMEOUT.as_secs())),
-            // no change is announced while a request is served
-            WatchPhase::Request { .. } | WatchPhase::Socket => unread.map_or_else(
-                || (now() + HEAD_TIMEOUT, ConnectionEnd::Silent),
-                |unread| (unread, ConnectionEnd::Silent),
-            ),
+            WatchPhase::Ended(end) => ConnectionDue::Now(*end),
+            WatchPhase::Head(began, _) => ConnectionDue::At(*began + HEAD_TIMEOUT, late),
+            WatchPhase::Idle(since) if !self.has_key => ConnectionDue::At(*since + HEAD_TIMEOUT, late),
+            WatchPhase::Idle(since) => {
+                let idle = *since + IDLE_TIMEOUT;
+                ConnectionDue::At(unread.map_or(idle, |unread| unread.min(idle)), ConnectionEnd::Silent)
+            }
+            WatchPhase::Request { .. } | WatchPhase::Socket => {
+                unread.map_or(ConnectionDue::Never, |unread| ConnectionDue::At(unread, ConnectionEnd::Silent))
+            }
         }
     }
 }
@@ -293,17 +303,19 @@ mod tests {
     #[test]
     fn what_a_connection_does_has_its_own_time() {
         let start = now();
-        let due = |phase, has_key, unread_since| {
-            let (due, end) = WatchState { phase, has_key, unread_since, is_writing: false }.due();
-            (due.duration_since(start), end)
-        };
-        let late = ConnectionEnd::HeadTooLate(10);
-        assert_eq!(due(WatchPhase::Idle(start), false, None), (HEAD_TIMEOUT, late));
-        assert_eq!(due(WatchPhase::Idle(start), true, None), (IDLE_TIMEOUT, ConnectionEnd::Silent));
-        assert_eq!(due(WatchPhase::Idle(start), true, Some(start)), (UNREAD_TIMEOUT, ConnectionEnd::Silent));
-        assert_eq!(due(WatchPhase::Head(start, HeadScan::new(false)), true, None), (HEAD_TIMEOUT, late));
+        let due = |phase, has_key, unread_since| WatchState { phase, has_key, unread_since, is_writing: false }.due();
+        let after = |time, end| ConnectionDue::At(start + time, end);
+        let (late, silent) = (ConnectionEnd::HeadTooLate(10), ConnectionEnd::Silent);
+        assert_eq!(due(WatchPhase::Idle(start), false, None), after(HEAD_TIMEOUT, late));
+        assert_eq!(due(WatchPhase::Idle(start), true, None), after(IDLE_TIMEOUT, silent));
+        assert_eq!(due(WatchPhase::Idle(start), true, Some(start)), after(UNREAD_TIMEOUT, silent));
+        assert_eq!(due(WatchPhase::Head(start, HeadScan::new(false)), true, None), after(HEAD_TIMEOUT, late));
         let request = || WatchPhase::Request { after: 0, body: RequestLength::Known(0) };
-        assert_eq!(due(request(), true, Some(start)), (UNREAD_TIMEOUT, ConnectionEnd::Silent));
-        assert!(due(request(), true, None).0 >= HEAD_TIMEOUT);
+        assert_eq!(due(request(), true, Some(start)), after(UNREAD_TIMEOUT, silent));
+        assert_eq!(due(request(), true, None), ConnectionDue::Never);
+        assert_eq!(
+            due(WatchPhase::Ended(ConnectionEnd::HeadTooLarge), true, None),
+            ConnectionDue::Now(ConnectionEnd::HeadTooLarge)
+        );
     }
 }

@@ -4,7 +4,8 @@ mod lingering;
 mod listeners;
 mod port;
 
-use std::sync::{Arc, atomic::Ordering, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
 use hyper::Request;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -243,9 +244,24 @@ async fn secured(
     }
 }
 
-/// Waits for the next request of a connection, for at most `most`.
-async fn next_request(has_come: &mut watch::Receiver<bool>, most: Duration) {
-    let _in_time = tokio::time::timeout(most, has_come.changed()).await;
+/// The requests that come on a connection.
+#[derive(Debug, Default)]
+struct Arrivals {
+    has_come: AtomicBool,
+    comes: Notify,
+}
+
+impl Arrivals {
+    /// A request has come.
+    fn note(&self) {
+        self.has_come.store(true, Ordering::Relaxed);
+        self.comes.notify_waiters();
+    }
+
+    /// Waits for the next request, for at most `most`.
+    async fn next(&self, most: Duration) {
+        let _in_time = tokio::time::timeout(most, self.comes.notified()).await;
+    }
 }
 
 fn http1_builder() -> http1::Builder {
@@ -279,10 +295,10 @@ async fn serve_connection<S>(
         RequestConnection { id, origin, peer, watch: of_watch, running_key, cut: of_cut, socket, known_client };
     let connection = Arc::new(connection);
     let upgraded = (service.clone(), connection.clone());
-    // whether a request has come on it
-    let (came, mut has_come) = watch::channel(false);
+    let arrivals = Arc::<Arrivals>::default();
+    let noted = arrivals.clone();
     let respond = service_fn(move |request: Request<Incoming>| {
-        came.send_replace(true);
+        noted.note();
         let (service, connection) = (service.clone(), connection.clone());
         let guard = connection.watch.begin(request.body().size_hint().exact());
         // apart, so that a connection without a request is small
@@ -296,6 +312,8 @@ async fn serve_connection<S>(
     // dropped before what is served, when the gateway ends
     let cut_watch = CutWatch::new(&cut);
     let ended = tokio::select! {
+        // the others look at what serving has changed, and nothing wakes them for that
+        biased;
         ended = &mut serving => ended,
         () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
         () = watch.admitted().closed() => {
@@ -312,14 +330,15 @@ async fn serve_connection<S>(
         }
         _ = stop.changed() => {
             // hyper closes a connection whose request it has not read: one that has been sent is read first
-            let is_new = !*has_come.borrow_and_update();
+            let is_new = !arrivals.has_come.load(Ordering::Relaxed);
             let unread = if is_new { ARRIVAL } else { DRAIN_STEP };
             tokio::select! {
                 biased;
                 ended = &mut serving => ended,
-                () = next_request(&mut has_come, unread) => {
+                () = arrivals.next(unread) => {
                     serving.as_mut().graceful_shutdown();
                     tokio::select! {
+                        biased;
                         ended = &mut serving => ended,
                         () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
                     }
@@ -356,6 +375,7 @@ async fn serve_socket(
     let mut serving = Box::pin(service.serve_socket(&connection, stop));
     let cut = &connection.cut;
     tokio::select! {
+        biased;
         () = &mut serving => {}
         () = key_cut.happens() => cut.end(serving, "the key was revoked"),
         () = connection.watch.admitted().closed() => cut.end(serving, "there were too many connections"),
