@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountChange, AccountId, AccountRecord, Command, ConnectionId, CredentialKind, Deadline, DirectorySettings, Fence,
-    Holder, LeaseRequest, Limit, LimitSource, Mode, Mono, Now, Overflow, Pool, PoolSettings, Process, RefusalDetails,
-    Reply, RequestOutcome, Strategy as SelectionStrategy, Tier, Usage, Wall, Window,
+    AccountChange, AccountId, AccountRecord, Attestation, Command, ConnectionId, CredentialKind, Deadline,
+    DirectorySettings, Fence, Holder, LeaseRequest, Limit, LimitSource, Mode, Mono, Now, Overflow, Pool, PoolSettings,
+    Process, RefusalDetails, Reply, RequestNeeds, RequestOutcome, Strategy as SelectionStrategy, Tier, Usage, Wall,
+    Window,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -40,6 +41,12 @@ fn settings_of(strategy: u8, bits: u8) -> PoolSettings {
     if bit(6) {
         // a health that recovers quickly
         settings.selection.health.recovery_per_hour = 700.0;
+    }
+    if bit(7) {
+        // health that counts for more than tokens and idle time
+        (settings.selection.health.initial, settings.selection.health.min_usable) = (500.0, 100.0);
+        (settings.selection.health.max, settings.selection.health.success) = (1_000.0, 90.0);
+        (settings.selection.health.rate_limit, settings.selection.health.failure) = (-150.0, -200.0);
     }
     let accounts = (0..1_000).step_by(3).map(|n| format!("l{n}")).collect();
     settings.directories = vec![DirectorySettings { name: "d".into(), paths: vec!["/d".into()], accounts }];
@@ -102,9 +109,9 @@ fn command_of(now: Now, (later, kind, n, what): Step, id: AccountId, held: &mut 
         _ => RequestOutcome::Ok,
     };
     match kind % 16 {
-        0..=6 => Command::Acquire(Box::new(ask_of(n, what))),
-        7 | 8 => Command::Release(fence(held)),
-        9 => Command::Report { fence: fence(held), outcome },
+        0..=3 => Command::Acquire(Box::new(ask_of(n, what))),
+        4..=7 => Command::Release(fence(held)),
+        8 | 9 if !held.is_empty() => Command::Report { fence: held[n as usize % held.len()], outcome },
         10 => {
             let (scope, key) = [(Scope::Account, ""), (Scope::Pool, "f"), (Scope::Model, "f:m1")][what as usize % 3];
             let until = if what % 2 == 0 { Mono(now.mono.0 + u64::from(later)) } else { Mono(now.mono.0 + 999_999) };
@@ -118,6 +125,11 @@ fn command_of(now: Now, (later, kind, n, what): Step, id: AccountId, held: &mut 
         }
         14 if what < 16 => Command::RemoveAccount(id),
         14 => Command::ClearLimits(id),
+        15 if !held.is_empty() => {
+            let (fence, target) = (held[n as usize % held.len()], ask_of(n, what).target);
+            let need = RequestNeeds { target, exclude: vec![], attested: Attestation::default() };
+            Command::Serve { fence, need: Box::new(need) }
+        }
         _ => Command::Tick,
     }
 }
@@ -158,7 +170,7 @@ proptest! {
 
     #[test]
     fn the_index_chooses_like_the_scan(
-        accounts in 2..60usize, strategy in 0..6u8, bits in any::<u8>(), steps in steps(150)
+        accounts in prop_oneof![2..7usize, 2..60usize], strategy in 0..6u8, bits in any::<u8>(), steps in steps(150)
     ) {
         carry_out(accounts, settings_of(strategy, bits), &steps, true);
     }
