@@ -15,7 +15,7 @@ use super::file::{self, ExposedFiles, beside};
 use super::health::wall_now;
 use super::key::location::{KeyCandidate, KeySlot, KeyStorage};
 use super::key::{self, rekey};
-use super::reader::Reader;
+use super::reader::{PageCheck, Reader};
 use super::{LoadedState, StorePaths, database, load, random};
 use crate::credential::FingerprintKey;
 use crate::pool::Wall;
@@ -95,7 +95,8 @@ pub fn copy_key(paths: &StorePaths, to: &Path) -> Result<(), StoreError> {
     let storage = KeyStorage::new(paths);
     let candidates = storage.candidates(paths.key_backend, &mut exposed)?;
     let copy = PrivateCopy::of(&paths.database, directory_of(to))?;
-    let reader = Reader::open(&copy.path, &mut exposed)?;
+    let (reader, pages) = Reader::open(&copy.path, &mut exposed)?;
+    pages.finish()?;
     let (fits, _) = rekey::fitting(&storage, &candidates, &reader)?;
     if fs::symlink_metadata(to).is_ok() {
         return Err(StoreError::Exists { path: to.to_owned() });
@@ -184,11 +185,12 @@ fn refuse_to_replace(database: &Path) -> Result<(), StoreError> {
     if file::inspect(database, &mut exposed)?.is_none() {
         return Ok(());
     }
-    let count = |reader: &Reader| {
+    let count = |(reader, pages): (Reader, PageCheck)| {
+        pages.finish()?;
         let count = "SELECT count(*) FROM account";
-        reader.database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap_or(-1)
+        Ok(reader.database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap_or(-1))
     };
-    match Reader::open(database, &mut exposed).as_ref().map(count) {
+    match Reader::open(database, &mut exposed).and_then(count) {
         Ok(0) => Ok(()),
         Ok(..0) | Err(_) => Err(StoreError::WouldReplace { path: database.to_owned(), accounts: None }),
         Ok(accounts) => Err(StoreError::WouldReplace { path: database.to_owned(), accounts: Some(accounts) }),
@@ -227,7 +229,8 @@ fn verify<'a>(
     candidates: &'a [KeyCandidate],
 ) -> Result<(&'a KeyCandidate, BackupSummary, usize), StoreError> {
     let fault = |error| StoreError::from_sqlite(copy, error);
-    let reader = Reader::open(copy, &mut ExposedFiles::default())?;
+    let (reader, pages) = Reader::open(copy, &mut ExposedFiles::default())?;
+    pages.finish()?;
     let (fits, tags) = rekey::fitting(storage, candidates, &reader)?;
     let content = reader.content(Some(&tags))?;
     let meta = MetaValues::read(&content, &tags).map_err(fault)?;

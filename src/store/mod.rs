@@ -24,13 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 use std::{collections::VecDeque, fmt, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 
 use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link, oauth::StoredClient};
-use crate::pool::{AccountId, Fence, Snapshot, Wall, spoken};
+use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use backup::{BackupSummary, RestoreSummary, back_up, copy_key, restore};
 pub use error::{StoreError, WriteError};
@@ -45,9 +44,10 @@ use database::meta::MetaValues;
 use database::write_ahead_log::LogState;
 use file::ExposedFiles;
 use health::WriterStatus;
-use key::location::KeyStorage;
+use key::location::{KeyCandidate, KeyStorage};
 use key::rekey::{self, KeyManager};
 use key::seal::{SealKey, SealPurpose};
+use load::Repairs;
 use reader::Reader;
 use writer::{RunStart, WriteJob, WriteListener, Writer, WriterMessage, WriterTask};
 
@@ -168,6 +168,17 @@ pub struct Store {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What was read from the database with the key that fits.
+struct ReadContent<'a> {
+    fits: &'a KeyCandidate,
+    key: SealKey,
+    meta: MetaValues,
+    /// The one that was stored is of another boot, or is lost.
+    is_new_lease_key: bool,
+    repairs: Repairs,
+    loaded: LoadedState,
+}
+
 impl Store {
     /// Opens the store, or creates it. `boot_id` identifies this boot of the machine.
     ///
@@ -188,10 +199,53 @@ impl Store {
             vec![first]
         };
         let log = LogState::of(&file::beside(path, "-wal"));
-        let reader = Reader::open(path, &mut exposed)?;
-        let (fits, tags) = rekey::fitting(&storage, &candidates, &reader)?;
+        let (reader, pages) = Reader::open(path, &mut exposed)?;
+        let older = reader.is_older();
+        let read = Self::read(paths, boot_id, (&storage, &candidates), reader);
+        // first: what was read of a damaged file counts for nothing
+        let index_damage = pages.finish()?;
+        let ReadContent { fits, key, meta, is_new_lease_key, repairs, mut loaded } = read?;
+        warnings.extend(meta.log_warning(path, log).map_err(fault)?);
+        loaded.warnings.splice(..0, warnings);
+        // everything was read, and closed: from here on, files may be changed
+        let opened = database::open(path, &key, index_damage.as_deref(), &mut loaded.warnings)?;
+        loaded.read_only = opened.is_none();
+        if let (None, Some(older)) = (&opened, older) {
+            return Err(older);
+        }
+        exposed.close(&mut loaded.warnings);
+        rekey::settle(&storage, &candidates, fits);
+        let keeper = KeyManager::new(storage, fits.place, &key);
+        let path = path.clone();
+        let store = if let Some((database, tags)) = opened {
+            // without random bytes for the seal the old key stays in the file: after a crash, holders cannot resume
+            // their leases
+            let new = is_new_lease_key.then(|| key.seal(SealPurpose::LeaseKey, &loaded.lease_key).ok()).flatten();
+            let key_check = if meta.damaged.is_empty() { None } else { database::key_check(&key).ok() };
+            let same_boot = loaded.same_boot;
+            let begin = RunStart { boot_id: boot_id.to_owned(), same_boot, lease_key: new, key_check, repairs };
+            let begin = WriteJob { task: WriterTask::Begin(begin), listener: WriteListener::new(None) };
+            let backlog = VecDeque::from([begin]);
+            Self::start(false, keeper, move |inbox, shared| {
+                let renews_tags = Cell::new(false);
+                Writer { database, key, tags, renews_tags, path, shared, backlog, sessions: 0 }.run(&inbox);
+            })
+        } else {
+            Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
+        };
+        Ok(OpenedStore { store: store?, loaded })
+    }
+
+    /// Reads everything with the key that fits.
+    fn read<'a>(
+        paths: &StorePaths,
+        boot_id: &str,
+        (storage, candidates): (&KeyStorage, &'a [KeyCandidate]),
+        reader: Reader,
+    ) -> Result<ReadContent<'a>, StoreError> {
+        let fault = |error| StoreError::from_sqlite(&paths.database, error);
+        let (fits, tags) = rekey::fitting(storage, candidates, &reader)?;
         let mut key = fits.key.duplicate();
-        let (index_damage, older) = (reader.index_damage.clone(), reader.is_older());
         let content = reader.content(Some(&tags))?;
         let meta = MetaValues::read(&content, &tags).map_err(fault)?;
         if let Some(prints) = database::stored_prints(&meta, &key).map_err(fault)? {
@@ -203,9 +257,8 @@ impl Store {
         let kept = kept.filter(|_| same_boot);
         let lease_key = kept.map_or_else(random, Ok)?;
         let damaged = |why| StoreError::KeyDamaged { path: paths.key.clone(), why };
-        warnings.extend(meta.warning());
-        warnings.extend(log_warning(path, &meta, log).map_err(fault)?);
-        warnings.extend(restored_warning(&meta).map_err(fault)?);
+        let mut warnings: Vec<String> = meta.warning().into_iter().collect();
+        warnings.extend(meta.restored_warning().map_err(fault)?);
         let mut loaded = LoadedState {
             fence: load::next_fence(&content, &meta, &tags).map_err(fault)?,
             gateway_port: meta.get("gateway_port").map_err(fault)?,
@@ -223,33 +276,7 @@ impl Store {
             // made with a key that is lost
             loaded.fingerprints.clear();
         }
-        // everything was read: from here on, files may be changed. Closed first: see `reader::wait_for_lock`
-        drop(content);
-        let opened = database::open(path, &key, index_damage.as_deref(), &mut loaded.warnings)?;
-        loaded.read_only = opened.is_none();
-        if let (None, Some(older)) = (&opened, older) {
-            return Err(older);
-        }
-        exposed.close(&mut loaded.warnings);
-        rekey::settle(&storage, &candidates, fits);
-        let keeper = KeyManager::new(storage, fits.place, &key);
-        let path = path.clone();
-        let store = if let Some((database, tags)) = opened {
-            // without random bytes for the seal the old key stays in the file: after a crash, holders cannot resume
-            // their leases
-            let new = if kept.is_some() { None } else { key.seal(SealPurpose::LeaseKey, &lease_key).ok() };
-            let key_check = if meta.damaged.is_empty() { None } else { database::key_check(&key).ok() };
-            let begin = RunStart { boot_id: boot_id.to_owned(), same_boot, lease_key: new, key_check, repairs };
-            let begin = WriteJob { task: WriterTask::Begin(begin), listener: WriteListener::new(None) };
-            let backlog = VecDeque::from([begin]);
-            Self::start(false, keeper, move |inbox, shared| {
-                let renews_tags = Cell::new(false);
-                Writer { database, key, tags, renews_tags, path, shared, backlog, sessions: 0 }.run(&inbox);
-            })
-        } else {
-            Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
-        };
-        Ok(OpenedStore { store: store?, loaded })
+        Ok(ReadContent { fits, key, meta, is_new_lease_key: kept.is_none(), repairs, loaded })
     }
 
     /// Reads what can be read without the key, while the key is not available. Nothing is written.
@@ -262,7 +289,9 @@ impl Store {
         let mut loaded = LoadedState::empty(FingerprintKey::new(random()?), random()?);
         let mut exposed = ExposedFiles::default();
         if file::inspect(path, &mut exposed)?.is_some() {
-            let content = Reader::open(path, &mut exposed)?.content(None)?;
+            let (reader, pages) = Reader::open(path, &mut exposed)?;
+            pages.finish()?;
+            let content = reader.content(None)?;
             load::load(&content, None, &mut loaded).map_err(fault)?;
             exposed.close(&mut loaded.warnings);
         }
@@ -363,45 +392,6 @@ fn database_is_missing(key: &str, database: &Path) -> String {
          not moved away on purpose, stop lessor and restore it: lessor restore BACKUP",
         database.display()
     )
-}
-
-/// A log that the last run needs and that is not there, or not whole.
-fn log_warning(database: &Path, meta: &MetaValues, log: LogState) -> rusqlite::Result<Option<String>> {
-    if meta.get::<i64>("log_expected")? != Some(1) {
-        return Ok(None);
-    }
-    let what = match log {
-        LogState::Whole => return Ok(None),
-        LogState::Missing => "is missing",
-        LogState::Damaged => "is damaged",
-    };
-    Ok(Some(format!(
-        "the database's log {} {what}, and the last run was not ended: its last changes are lost; an account whose login \
-         was refreshed then may need: lessor login",
-        file::beside(database, "-wal").display()
-    )))
-}
-
-/// How long after it was restored a database is said to have been.
-const RESTORED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// A database that was restored: tokens that were replaced after the backup was made are in no file.
-fn restored_warning(meta: &MetaValues) -> rusqlite::Result<Option<String>> {
-    let time = |name| Ok::<_, rusqlite::Error>(meta.get::<i64>(name)?.map(|at| Wall(at.unsigned_abs())));
-    let Some(restored) = time("restored_at")? else { return Ok(None) };
-    let since = health::wall_now().since(restored);
-    if since > RESTORED_FOR {
-        return Ok(None);
-    }
-    let age = match time("backup_made_at")? {
-        Some(made) => format!("a backup that was {} old", spoken(restored.since(made))),
-        None => "a copy of another database".to_owned(),
-    };
-    Ok(Some(format!(
-        "the accounts were restored from {age}, {} ago: a login that was refreshed after the backup was made is rejected \
-         at its next refresh, and then needs: lessor login",
-        spoken(since)
-    )))
 }
 
 fn random() -> Result<[u8; 16], StoreError> {

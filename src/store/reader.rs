@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -22,40 +23,31 @@ const HEADER: usize = 100;
 const APPLICATION_AT: usize = 68;
 /// The stored data is bounded; lessor never writes a file of this size.
 const LARGEST: u64 = 256 << 20;
-/// Up to this size every page is checked at the start, which takes a few milliseconds.
+/// Up to this size every page is checked at the start.
 const CHECKED: u64 = 64 << 20;
+/// Above this size that takes longer than starting a thread for it.
+const CHECKED_AT_ONCE: u64 = 256 << 10;
 
 /// A database that is open for reading only. No file is created or changed for it.
 pub(super) struct Reader {
     pub(super) database: Connection,
     path: PathBuf,
     version: i64,
-    /// What is wrong with an index, if the rows themselves can be read.
-    pub(super) index_damage: Option<String>,
 }
 
 impl Reader {
-    /// Opens the database and checks that this version of lessor can read all of it.
-    pub(super) fn open(path: &Path, exposed: &mut ExposedFiles) -> Result<Self, StoreError> {
+    /// Opens the database and checks that this version of lessor can read it. What is read from it counts only when the
+    /// check of its pages has ended well, too.
+    pub(super) fn open(path: &Path, exposed: &mut ExposedFiles) -> Result<(Self, PageCheck), StoreError> {
         let length = recognise(path)?;
         for suffix in database::COMPANIONS {
             file::inspect(&beside(path, suffix), exposed)?;
         }
         wait_for_lock(path)?;
-        let fault = |error| StoreError::from_sqlite(path, error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let opened = Connection::open_with_flags(uri(path), flags).map_err(fault)?;
-        opened.busy_timeout(database::PATIENCE).map_err(fault)?;
-        database::keep_log(&opened, true).map_err(fault)?;
-        // exclusive: the index of the log is kept in memory, because no file may be created for it
-        opened
-            .execute_batch(
-                "PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; \
-                 PRAGMA trusted_schema = OFF;",
-            )
-            .map_err(fault)?;
-        let (version, index_damage) = check(&opened, path, length)?;
-        Ok(Self { database: opened, path: path.to_owned(), version, index_damage })
+        let database = connect(path)?;
+        let version = check(&database, path)?;
+        let pages = PageCheck::begin(&database, path, length)?;
+        Ok((Self { database, path: path.to_owned(), version }, pages))
     }
 
     /// Whether the values in the database were sealed with this key, which makes these tags.
@@ -138,30 +130,95 @@ fn uri(path: &Path) -> PathBuf {
     PathBuf::from(format!("{text}?{how}"))
 }
 
-/// The schema version, if this version of lessor supports it and the pages are intact; and what is wrong with an index.
-fn check(database: &Connection, path: &Path, length: u64) -> Result<(i64, Option<String>), StoreError> {
+fn connect(path: &Path) -> Result<Connection, StoreError> {
     let fault = |error| StoreError::from_sqlite(path, error);
-    let damaged = |why| StoreError::Damaged { path: path.to_owned(), why };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let opened = Connection::open_with_flags(uri(path), flags).map_err(fault)?;
+    opened.busy_timeout(database::PATIENCE).map_err(fault)?;
+    database::keep_log(&opened, true).map_err(fault)?;
+    // exclusive: the index of the log is kept in memory, because no file may be created for it
+    opened
+        .execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; \
+             PRAGMA trusted_schema = OFF;",
+        )
+        .map_err(fault)?;
+    Ok(opened)
+}
+
+/// The schema version, if this version of lessor supports it.
+fn check(database: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
+    let damaged = |why: &str| StoreError::Damaged { path: path.to_owned(), why: why.to_owned() };
     let (found, known) = (schema::version(database).map_err(fault)?, schema::known(STEPS));
     if found > known {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
     if found < 1 {
-        return Err(damaged(format!("schema {found} does not exist")));
+        return Err(damaged(&format!("schema {found} does not exist")));
     }
-    check_schema(database).map_err(fault)?.map_or(Ok(()), |why| Err(damaged(why.to_owned())))?;
-    if length > CHECKED {
-        return Ok((found, None));
+    match check_schema(database).map_err(fault)? {
+        Some(why) => Err(damaged(why)),
+        None => Ok(found),
     }
+}
+
+/// What is wrong with an index, if the rows themselves can be read.
+type IndexDamage = Option<String>;
+
+/// The check of all pages. That of a large file takes about as long as reading it, and is made beside that.
+#[must_use]
+pub(super) struct PageCheck {
+    /// Of a small file, which was checked at once.
+    found: IndexDamage,
+    running: Option<JoinHandle<Result<IndexDamage, StoreError>>>,
+}
+
+impl PageCheck {
+    fn begin(database: &Connection, path: &Path, length: u64) -> Result<Self, StoreError> {
+        if length > CHECKED {
+            return Ok(Self { found: None, running: None });
+        }
+        // elsewhere, one connection keeps the other from reading
+        if length > CHECKED_AT_ONCE && cfg!(unix) {
+            let path = path.to_owned();
+            let check = move || check_pages(&connect(&path)?, &path);
+            if let Ok(running) = thread::Builder::new().name("lessor-pages".to_owned()).spawn(check) {
+                return Ok(Self { found: None, running: Some(running) });
+            }
+        }
+        Ok(Self { found: check_pages(database, path)?, running: None })
+    }
+
+    /// Waits for the result.
+    pub(super) fn finish(mut self) -> Result<IndexDamage, StoreError> {
+        match self.running.take() {
+            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            None => Ok(self.found.take()),
+        }
+    }
+}
+
+impl Drop for PageCheck {
+    /// Its file is closed before the store is opened again.
+    fn drop(&mut self) {
+        if let Some(thread) = self.running.take() {
+            let _unwanted = thread.join();
+        }
+    }
+}
+
+fn check_pages(database: &Connection, path: &Path) -> Result<IndexDamage, StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
     let verdict = |check: &str| database.query_row(check, [], |row| row.get::<_, String>(0)).map_err(fault);
     let of_all = verdict("PRAGMA integrity_check(1)")?;
     if of_all == "ok" {
-        return Ok((found, None));
+        return Ok(None);
     }
     // without the indexes: they can be made again from the rows
     match verdict("PRAGMA quick_check(1)")? {
-        of_rows if of_rows == "ok" => Ok((found, Some(of_all))),
-        why => Err(damaged(why)),
+        of_rows if of_rows == "ok" => Ok(Some(of_all)),
+        why => Err(StoreError::Damaged { path: path.to_owned(), why }),
     }
 }
 
@@ -196,7 +253,7 @@ fn wait_for_lock(path: &Path) -> Result<(), StoreError> {
         if waited >= database::PATIENCE {
             return Err(StoreError::Busy { path: path.to_owned() });
         }
-        std::thread::sleep(STEP);
+        thread::sleep(STEP);
         waited += STEP;
     }
     Ok(())

@@ -1,11 +1,17 @@
 //! The values of the `meta` table, of which each is stored once.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use rusqlite::Connection;
 use rusqlite::types::{FromSql, Type, Value, ValueRef};
 
 use super::row_tags::RowTags;
+use super::write_ahead_log::LogState;
+use crate::pool::{Wall, spoken};
+use crate::store::{file::beside, health::wall_now};
+
+/// How long after it was restored a database is said to have been.
+const RESTORED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// All values that fit their tags.
 pub(in crate::store) struct MetaValues {
@@ -68,5 +74,41 @@ impl MetaValues {
             () => "",
         };
         Some(format!("the database was damaged: {} replaced by defaults{consequence}", names.join(", ")))
+    }
+
+    /// A log that the last run needs and that is not there, or not whole.
+    pub(in crate::store) fn log_warning(&self, database: &Path, log: LogState) -> rusqlite::Result<Option<String>> {
+        if self.get::<i64>("log_expected")? != Some(1) {
+            return Ok(None);
+        }
+        let what = match log {
+            LogState::Whole => return Ok(None),
+            LogState::Missing => "is missing",
+            LogState::Damaged => "is damaged",
+        };
+        Ok(Some(format!(
+            "the database's log {} {what}, and the last run was not ended: its last changes are lost; an account whose \
+             login was refreshed then may need: lessor login",
+            beside(database, "-wal").display()
+        )))
+    }
+
+    /// A database that was restored: tokens that were replaced after the backup was made are in no file.
+    pub(in crate::store) fn restored_warning(&self) -> rusqlite::Result<Option<String>> {
+        let time = |name| Ok::<_, rusqlite::Error>(self.get::<i64>(name)?.map(|at| Wall(at.unsigned_abs())));
+        let Some(restored) = time("restored_at")? else { return Ok(None) };
+        let since = wall_now().since(restored);
+        if since > RESTORED_FOR {
+            return Ok(None);
+        }
+        let age = match time("backup_made_at")? {
+            Some(made) => format!("a backup that was {} old", spoken(restored.since(made))),
+            None => "a copy of another database".to_owned(),
+        };
+        Ok(Some(format!(
+            "the accounts were restored from {age}, {} ago: a login that was refreshed after the backup was made is \
+             rejected at its next refresh, and then needs: lessor login",
+            spoken(since)
+        )))
     }
 }

@@ -283,6 +283,30 @@ fn a_damaged_index_is_made_again() {
     assert_eq!(home.open().loaded.warnings, Vec::<String>::new());
 }
 
+/// Its pages are checked beside reading the rows.
+#[test]
+fn any_damaged_page_of_a_large_database_is_refused() {
+    let home = fast_home();
+    let store = home.open().store;
+    for bits in 1..=600 {
+        store.write(account(bits, &format!("secret-{bits}")), None);
+    }
+    store.close(true);
+    let whole = std::fs::read(&home.paths.database).unwrap();
+    assert!(whole.len() > 300 << 10, "{}", whole.len());
+    for page in (1..whole.len() / 4096).step_by(4) {
+        let mut damaged = whole.clone();
+        damaged[page * 4096..(page + 1) * 4096].fill(0xa5);
+        std::fs::write(&home.paths.database, &damaged).unwrap();
+        assert!(home.refusal().contains("damaged"), "page {page}");
+        assert!(std::fs::read(&home.paths.database).unwrap() == damaged, "page {page}: the file has changed");
+    }
+    std::fs::write(&home.paths.database, &whole).unwrap();
+    let OpenedStore { store, loaded } = home.open();
+    assert_eq!((loaded.credentials.len(), loaded.warnings), (600, Vec::new()));
+    store.close(true);
+}
+
 #[test]
 fn a_database_with_triggers_is_refused() {
     let home = filled();
