@@ -80,11 +80,12 @@ pub(super) fn check_all<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result
             directory = check(path)?.and(parent);
             continue;
         }
-        match look(path, path, true)? {
-            Ok(about) if about.is_symlink() => drop(check(path)?),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(_) => drop(check(path)?),
+        let is_plain = match look(path, path, true)? {
+            Ok(about) => !about.is_symlink(),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if !is_plain {
+            check(path)?;
         }
     }
     Ok(())
