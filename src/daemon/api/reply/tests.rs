@@ -227,7 +227,10 @@ async fn a_lease_bound_to_a_connection_needs_no_disk() {
 #[tokio::test]
 async fn the_lease_that_a_client_got_last_needs_no_check_of_its_id() {
     let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    daemon.written().await;
     let lease: Value = serde_json::from_str(&daemon.call("lease.acquire", &json!({ "provider": "p" }))).unwrap();
+    // refusals wait for everything that is not written yet
+    daemon.written().await;
     let id = lease["result"]["lease"].as_str().unwrap().to_owned();
     let fence = lease["result"]["fence"].as_u64().unwrap();
     let last = daemon.session.last_lease.as_ref().unwrap();
