@@ -46,7 +46,7 @@ fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> R
         lease: Cow::Owned(state.shared().lease_key.id(lease)),
         fence: fence.0,
         account: AccountName {
-            id: Cow::Owned(account.record.id.to_string()),
+            id: Cow::Owned(account.record.id.to_text()),
             label: account.record.label.as_deref().map(Cow::Borrowed),
             email: account.record.email.as_deref().map(Cow::Borrowed),
             tier: account.record.tier,

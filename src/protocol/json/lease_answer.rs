@@ -1,6 +1,7 @@
 //! Writes the answer with a lease, which is the most frequent one, without `serde`: the names of its members are known.
 
 use super::value;
+use crate::pool::CredentialKind;
 use crate::protocol::answer::{AccountName, CredentialInfo, LeaseInfo};
 
 /// The room that is made at once; most leases take less.
@@ -46,8 +47,12 @@ pub(super) fn lease(info: &LeaseInfo<'_>, out: &mut Vec<u8>) {
 
 fn credential_members(info: &CredentialInfo<'_>, out: &mut Vec<u8>) {
     let CredentialInfo { kind, secret, expires_at, header, scheme, resource, account_id } = info;
-    out.extend_from_slice(b"{\"kind\":");
-    value(kind, out);
+    let kind = match kind {
+        CredentialKind::Oauth => "oauth",
+        CredentialKind::ApiKey => "api_key",
+        CredentialKind::Token => "token",
+    };
+    text(b"{\"kind\":", kind, out);
     text(b",\"secret\":", &secret.0, out);
     optional_number(b",\"expires_at\":", *expires_at, out);
     text(b",\"header\":", header, out);
