@@ -1,7 +1,8 @@
 """Counts instructions with callgrind; run by .ci/perf: perf.py PROGRAM FIGURES [--update] [NAME...]
 
 Each figure of the socket is the difference of two runs of the daemon that differ only in their number of cycles: its
-start and end cancel out. Only the thread that serves the socket is counted; the others write at their own pace.
+start and end cancel out. Only the thread that serves the socket is counted, or that of the gateway; the others write at
+their own pace.
 """
 
 import glob
@@ -15,8 +16,13 @@ import sys
 import tempfile
 import time
 
+import perf_gateway
+
 TOLERANCE = 0.03
 FEW, MANY = 400, 4000
+# through the gateway
+FEW_REQUESTS, MANY_REQUESTS = 160, 960
+FEW_STREAMS, MANY_STREAMS = 10, 60
 PIPELINED = 16
 MODEL = "claude-sonnet-4-5"
 HANG = 120
@@ -55,6 +61,10 @@ class Daemon:
 
     def instructions(self):
         return sum(count(file) for file in glob.glob(self.out + ".*-01"))
+
+    def gateway_instructions(self):
+        """Those of the gateway's thread: the one that has done by far the most."""
+        return max(count(file) for file in glob.glob(self.out + ".*"))
 
 
 def tool(out):
@@ -204,6 +214,23 @@ class Bench:
         daemon.stop()
         return daemon.instructions()
 
+    def requests(self, path, times, connections):
+        upstream, home, out = perf_gateway.Upstream(), self.home(10), self.fresh()
+        with open(os.path.join(home, "config.toml"), "a", encoding="utf-8") as config:
+            config.write(f'[providers.anthropic]\nbase_url = "http://127.0.0.1:{upstream.port}"\n')
+        daemon = Daemon(self.program, home, out)
+        with daemon.connect() as connection:
+            connection.sendall(json_call(1, "gateway.key", {}))
+            access = json.loads(connection.makefile("rb").readline())["result"]
+        port = int(access["url"].rsplit(":", 1)[1])
+        perf_gateway.send(upstream, port, access["key"], path, times, connections)
+        daemon.stop()
+        return daemon.gateway_instructions()
+
+    def each_request(self, path="messages", connections=1, times=(FEW_REQUESTS, MANY_REQUESTS)):
+        few, many = (self.requests(path, each, connections) for each in times)
+        return (many - few) / (times[1] - times[0])
+
     def command(self, *words):
         """One command against a daemon that runs already."""
         home = self.home(10)
@@ -233,6 +260,9 @@ FIGURES = {
     "acquire + release, bincode, 4000 accounts": lambda bench: bench.each(Binary, cycle, 1, 4000),
     "report, JSON": lambda bench: bench.each(Json, report),
     "report, bincode": lambda bench: bench.each(Binary, report),
+    "gateway request": lambda bench: bench.each_request(),
+    "gateway request, 32 connections": lambda bench: bench.each_request(connections=32),
+    "gateway answer of 50 events": lambda bench: bench.each_request("stream", times=(FEW_STREAMS, MANY_STREAMS)),
     "start and end, 10 accounts": lambda bench: bench.start(10),
     "start and end, 1000 accounts": lambda bench: bench.start(1000),
     "lessor ping": lambda bench: bench.command("ping"),
