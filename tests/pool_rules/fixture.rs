@@ -241,7 +241,7 @@ impl Fixture {
             fence,
             account: lease.account,
             exclusive: lease.exclusive,
-            target: lease.target.clone(),
+            target: (*lease.target).clone(),
             session: lease.session.clone(),
             label: lease.label.clone(),
             set: lease.set.clone(),

@@ -345,7 +345,7 @@ fn move_by(fixture: &mut Fixture, held: Fence, cause: &str) {
         }
     };
     let lease = fixture.pool.lease(held).unwrap();
-    let (account, target) = (lease.account, lease.target.clone());
+    let (account, target) = (lease.account, (*lease.target).clone());
     fixture.run(Command::ChangeAccount(account, Box::new(change))).unwrap();
     let need = RequestNeeds { target, exclude: vec![], attested: Attestation::default() };
     fixture.run(Command::Serve { fence: held, need: Box::new(need) }).unwrap();

@@ -44,7 +44,7 @@ fn fall_back_to(fixture: &mut Fixture, letter: char) {
 
 /// The next request of a holder's lease.
 fn serve(fixture: &mut Fixture, fence: lessor::pool::Fence) -> Decision {
-    let target = fixture.pool.lease(fence).unwrap().target.clone();
+    let target = (*fixture.pool.lease(fence).unwrap().target).clone();
     let need = Box::new(RequestNeeds { target, exclude: vec![], attested: lessor::pool::Attestation::Later });
     match fixture.run(Command::Serve { fence, need }) {
         Ok(Reply::Decision(decision)) => decision,

@@ -342,7 +342,7 @@ impl World {
                         fence,
                         account: lease.account,
                         exclusive: lease.exclusive,
-                        target: lease.target.clone(),
+                        target: (*lease.target).clone(),
                         session: None,
                         label: None,
                         set: lessor::pool::AccountSet::default(),
