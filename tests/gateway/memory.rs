@@ -133,6 +133,25 @@ fn many_large_bodies_at_once_cost_little_memory_and_are_all_forwarded() {
 }
 
 #[test]
+fn large_bodies_one_after_the_other_leave_nothing_behind() {
+    const LARGE: usize = 30 << 20;
+    let gateway = TestGateway::new("a", Upstream::by_key(|_| (200, "", "{}")));
+    let send = |length: usize| {
+        let body = "x".repeat(length);
+        let mut client = gateway.http_client();
+        client.write(&messages(&gateway.key, &body));
+        assert_eq!(client.receive().status(), 200);
+    };
+    send(1000);
+    let before = resident(gateway.home.pid());
+    for _ in 0..3 {
+        send(LARGE);
+    }
+    // the answer may come before the body is freed
+    wait_until("the bodies are given back", || resident(gateway.home.pid()) < before + (8 << 20));
+}
+
+#[test]
 fn a_body_that_comes_byte_by_byte_costs_no_more_than_its_length() {
     let gateway = TestGateway::new("a", Upstream::by_key(|_| (200, "", "{}")));
     let head = format!(
