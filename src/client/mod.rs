@@ -38,7 +38,7 @@ pub use connection::Client;
 pub use error::{ClientError, NoDaemon};
 pub use guard::LeaseGuard;
 pub(crate) use start::RUN;
-pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES, launch, missing_allocator_settings};
+pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES, launch};
 
 #[cfg(windows)]
 pub(crate) use identity::this_user;

@@ -41,22 +41,6 @@ const SERVICE_MARKERS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNA
 /// What a run hands to the runs inside of it.
 pub(crate) const RUN: &str = "LESSOR_RUN";
 
-/// Settings of glibc's allocator, which it reads when a program starts, and their values for a daemon: two heaps instead
-/// of eight for each processor, and large blocks that are taken from the system and given back one by one. So little of
-/// what was freed is kept.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const ALLOCATOR: &[(&str, &str)] = &[("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-const ALLOCATOR: &[(&str, &str)] = &[];
-
-/// The settings of the allocator that a daemon is to be started with; none if this process has some: it was started with
-/// these, or its user has chosen others.
-#[must_use]
-pub fn missing_allocator_settings() -> &'static [(&'static str, &'static str)] {
-    let is_set = ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some());
-    if is_set { &[] } else { ALLOCATOR }
-}
-
 /// How to start a daemon.
 #[derive(Clone, Debug)]
 pub struct DaemonStarter {

@@ -165,23 +165,6 @@ fn file_modes_do_not_depend_on_the_umask() {
 }
 
 #[test]
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn the_allocator_keeps_little_unless_the_user_has_set_how_much() {
-    for (own, expected) in [(None, "MALLOC_ARENA_MAX=2"), (Some("5"), "MALLOC_ARENA_MAX=5")] {
-        let mut home = Home::new("");
-        let mut command = home.command();
-        command.env_remove("MALLOC_ARENA_MAX").env_remove("MALLOC_MMAP_THRESHOLD_");
-        command.envs(own.map(|own| ("MALLOC_ARENA_MAX", own)));
-        home.start_as(command);
-        // only root can see it
-        let Ok(environment) = std::fs::read(format!("/proc/{}/environ", home.pid())) else { return };
-        let environment = String::from_utf8_lossy(&environment).into_owned();
-        assert!(environment.split('\0').any(|variable| variable == expected), "{environment}");
-        home.client().call("status", json!({}));
-    }
-}
-
-#[test]
 fn a_socket_path_that_is_too_long_is_an_error() {
     let home = Home::new("");
     let mut command = home.command();

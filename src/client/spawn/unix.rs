@@ -3,7 +3,7 @@
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::{fs::File, io};
 
-use crate::client::start::{DaemonStarter, missing_allocator_settings};
+use crate::client::start::DaemonStarter;
 use crate::config::AppPaths;
 
 /// Runs the launcher to its end; its standard error is the log.
@@ -16,8 +16,6 @@ pub(super) fn daemon(starter: &DaemonStarter, _places: &AppPaths) -> io::Result<
     // a pipe of the caller must not stay open while the daemon runs: its reader would wait for the end
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
     let mut command = starter.command(&["daemon".as_ref(), "--detached".as_ref()]);
-    // with them, it does not have to execute its program a second time
-    command.envs(missing_allocator_settings().iter().copied());
     command.stderr(Stdio::inherit()).spawn()
 }
 

@@ -1,5 +1,6 @@
 //! What differs between operating systems, one subject per file.
 
+pub(crate) mod allocator;
 pub(crate) mod blocking;
 pub mod clock;
 #[cfg_attr(windows, path = "handover/windows.rs")]

@@ -21,7 +21,7 @@ use crate::daemon::os::handover::{CONTINUES, GatewayListeners, Handover};
 use crate::daemon::os::lock::{LockHolder, Taken};
 use crate::daemon::os::signals::SignalListener;
 use crate::daemon::os::socket::{Socket, SocketError, private_directory};
-use crate::daemon::os::{clock, host, service_manager};
+use crate::daemon::os::{allocator, clock, host, service_manager};
 use crate::daemon::state::{
     ActiveConfig, ConfigMessage, Daemon, LinkedLoginsMessage, RunInfo, UsageRequest, key_location,
 };
@@ -104,6 +104,7 @@ pub enum StartError {
 /// # Errors
 /// When it cannot serve.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
+    allocator::set_up();
     let source = Source::find()?;
     let waiting = source.waiting();
     let ended = match (start(options, source), &waiting) {

@@ -13,14 +13,14 @@ use crate::daemon::api::connection::{self, SharedLimits};
 use crate::daemon::os::lock::{self, Lock};
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
-use crate::daemon::os::{clock, handover::CONTINUES, service_manager};
+use crate::daemon::os::{allocator, clock, handover::CONTINUES, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon};
 use crate::daemon::{config::move_key, refresh::LONGEST_ATTEMPT};
 use crate::pool::{Bind, Command, ConnectionId, Process};
 
 /// The longest sleep of the timer, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How often the socket is checked, and the times of last use are saved.
+/// How often the socket is checked, the times of last use are saved, and freed memory is given back.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -170,6 +170,7 @@ impl Serving {
     fn check(&self, daemon: &Daemon) -> Option<StopReason> {
         daemon.save_last_uses();
         move_key(daemon);
+        allocator::give_back();
         if !self.socket.is_in_place() {
             return Some(StopReason::SocketLost);
         }

@@ -11,8 +11,6 @@ use serde::Serialize;
 
 use crate::cli::{context::Context, error::CliError, ui::format};
 use crate::client::launch;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-use crate::client::missing_allocator_settings;
 use crate::daemon::lock::LockHolder;
 use crate::daemon::{Ended, Options, StartError, run};
 use crate::protocol::HelloInfo;
@@ -45,7 +43,6 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
         return launch(&places, &context.start()?, args.launch_ms.map(Duration::from_millis))
             .map_err(|error| CliError::internal(format!("the daemon could not be started: {error}")));
     }
-    limit_free_memory();
     let log = std::env::var("LESSOR_LOG").ok();
     let output = &context.output;
     match run(&Options { places, detached: args.detached, log, gateway: Some(crate::gateway::start) }) {
@@ -65,25 +62,6 @@ pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliErr
         Err(error) => Err(CliError::internal(error.to_string())),
     }
 }
-
-/// Executes the program again with the settings of the allocator, unless it has some.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn limit_free_memory() {
-    use std::os::unix::process::CommandExt as _;
-    let settings = missing_allocator_settings();
-    if settings.is_empty() {
-        return;
-    }
-    let Ok(program) = std::env::current_exe() else { return };
-    let mut arguments = std::env::args_os();
-    let mut command = std::process::Command::new(program);
-    arguments.next().map(|name| command.arg0(name));
-    // returns only if it fails: then this process serves as it is
-    let _failed = command.args(arguments).envs(settings.iter().copied()).exec();
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn limit_free_memory() {}
 
 fn describe(holder: Option<&LockHolder>) -> String {
     holder.map_or_else(
