@@ -375,10 +375,12 @@ async fn serve_socket(
     let mut serving = Box::pin(service.serve_socket(&connection, stop));
     let cut = &connection.cut;
     tokio::select! {
+        // first what cuts it: a client that sends without a pause leaves no turn to what comes after it
         biased;
-        () = &mut serving => {}
         () = key_cut.happens() => cut.end(serving, "the key was revoked"),
         () = connection.watch.admitted().closed() => cut.end(serving, "there were too many connections"),
+        () = &mut serving => {}
+        // it looks at what serving has changed, and nothing wakes it for that
         _ = connection.watch.overdue() => cut.end(serving, "the client did not read the response"),
     }
     true
