@@ -41,7 +41,7 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<NoticeEvent>) {
     let mut to_command = NoticeOutlet::start(CommandRunner, &daemon);
     let mut to_webhook = NoticeOutlet::start(WebhookSender::default(), &daemon);
     let mut sleep = Duration::ZERO;
-    let mut policy: Option<NoticePolicy> = None;
+    let (mut policy, mut was_off): (Option<NoticePolicy>, _) = (None, false);
     loop {
         let mail = mailbox.next(sleep).await;
         let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
@@ -59,12 +59,13 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<NoticeEvent>) {
         to_command.turn(!command.is_empty());
         to_webhook.turn(webhook.is_some());
         let Some(situation) = situation else {
-            (policy, sleep) = (None, OFF);
+            (policy, sleep, was_off) = (None, OFF, true);
             continue;
         };
         let current = policy.get_or_insert_with(|| {
-            // what happened between the change of the configuration and this first look is news
-            let known = if mail.messages.is_empty() { situation.clone() } else { Situation::default() };
+            // what happened since they were turned on is news, also before this look
+            let is_news = was_off && !mail.messages.is_empty();
+            let known = if is_news { Situation::default() } else { situation.clone() };
             NoticePolicy::new(known, clock::day_and_clock)
         });
         mail.messages.into_iter().for_each(|event| current.event(event));
