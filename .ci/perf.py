@@ -34,8 +34,7 @@ class Daemon:
     def __init__(self, program, home, out=None):
         self.socket = os.path.join(home, "run/lessor.sock")
         self.out = out
-        # with a setting of the allocator the daemon does not execute itself again
-        self.env = {"PATH": os.environ["PATH"], "HOME": home, "LESSOR_HOME": home, "MALLOC_ARENA_MAX": "2"}
+        self.env = {"PATH": os.environ["PATH"], "HOME": home, "LESSOR_HOME": home}
         self.process = subprocess.Popen(
             tool(out) + [program, "daemon"], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -199,10 +199,11 @@ fn a_stream_is_cut_with_the_key_of_its_own_request() {
     connection.read_until("message_start");
     // that of an earlier request, which has ended
     gateway.revoke("one");
-    connection.stream.set_nonblocking(true).unwrap();
+    // longer than a cut takes
+    connection.stream.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
     let blocked = connection.stream.read(&mut [0]).unwrap_err();
     assert_eq!(blocked.kind(), std::io::ErrorKind::WouldBlock, "it goes on");
-    connection.stream.set_nonblocking(false).unwrap();
+    connection.stream.set_read_timeout(None).unwrap();
     gateway.revoke("two");
     assert!(connection.try_receive().is_none(), "the response has no end");
 }

@@ -255,11 +255,11 @@ impl Run<'_> {
         let (workers, reason) = self.runtime.block_on(async {
             // before the first call that may be for a worker
             let started = async {
-                let workers = place?.run(&daemon, start_workers).await?;
-                if workers.is_err() {
+                let workers = place?.run(&daemon, start_workers).await;
+                if !matches!(workers, Some(Ok(_))) {
                     daemon.stop.send_replace(true);
                 }
-                Some(workers)
+                workers
             };
             tokio::join!(started, self.serving.serve(daemon.clone(), planner, ended))
         });
@@ -267,7 +267,10 @@ impl Run<'_> {
             gateway.end();
         }
         // none when the daemon was stopped before they started
-        let workers = workers.transpose().map_err(thread())?;
+        let (workers, failure) = match workers.transpose() {
+            Ok(workers) => (workers, None),
+            Err(error) => (None, Some(thread()(error))),
+        };
         let later = workers.map(Workers::end_first);
         daemon.save_readings();
         drop(self.runtime);
@@ -279,7 +282,8 @@ impl Run<'_> {
         daemon.history.end();
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
-        end(self.serving, reason, handle.take_listeners())
+        // clients were served: also a start that failed ends in order
+        failure.map_or_else(|| end(self.serving, reason, handle.take_listeners()), Err)
     }
 }
 

@@ -78,6 +78,7 @@ impl Serving {
         // the first tick is immediate
         check.tick().await;
         let mut checked_at = clock::now().mono;
+        let mut trimmed_at = checked_at;
         let reason = loop {
             tokio::select! {
                 accepted = accept(&self.socket, &mut connections.accepted, &connections.room) => {
@@ -91,7 +92,7 @@ impl Serving {
                     Some(SignalRequest::Reload) => daemon.mailboxes.config.send(ConfigMessage::ReadOnSignal),
                     Some(SignalRequest::Stop) | None => break StopReason::Requested,
                 },
-                _ = stop.changed() => break StopReason::Requested,
+                _ = stop.wait_for(|stops| *stops) => break StopReason::Requested,
                 () = &mut ready => {
                     break StopReason::Restart { may_resume: holds_connection_leases(&daemon) };
                 }
@@ -108,6 +109,14 @@ impl Serving {
                     }
                     checked_at = clock::now().mono;
                     check.reset_after(check_interval(&daemon));
+                    if checked_at.since(trimmed_at) >= CHECK_INTERVAL
+                        && let Some(place) = planner.planner().place()
+                    {
+                        trimmed_at = checked_at;
+                        let daemon = daemon.clone();
+                        // not on this thread: leases are granted here
+                        tokio::spawn(async move { place.run(&daemon, allocator::give_back).await });
+                    }
                 }
             }
         };
@@ -170,7 +179,6 @@ impl Serving {
     fn check(&self, daemon: &Daemon) -> Option<StopReason> {
         daemon.save_last_uses();
         move_key(daemon);
-        allocator::give_back();
         if !self.socket.is_in_place() {
             return Some(StopReason::SocketLost);
         }
