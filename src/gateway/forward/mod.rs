@@ -105,7 +105,7 @@ impl<'a> Forward<'a> {
         let key = WaitKey {
             provider: request.route.provider.clone(),
             model: request.model.clone(),
-            session: named.map_or_else(|| format!("connection:{}", request.connection.0).into(), Into::into),
+            session: named.map_or_else(|| format!("connection:{}", request.connection.0), Into::into),
         };
         let program = (&request.buffered.headers, request.buffered.user_agent());
         let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, program);
