@@ -37,7 +37,7 @@ pub enum Write {
     /// stays.
     SaveAccount {
         /// The record.
-        record: AccountRecord,
+        record: Box<AccountRecord>,
         /// The new credential, if it changed.
         credential: Option<Credential>,
     },

@@ -72,7 +72,6 @@ impl Drop for WriteListener {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
 pub(super) enum WriterTask {
     Write(Write),
     Begin(RunStart),

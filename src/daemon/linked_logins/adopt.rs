@@ -184,7 +184,7 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
         Credential { client_id: credential.client_id.clone().or_else(|| state.client_of_imported(entry)), ..credential }
     };
     let (sender, saved) = mpsc::channel();
-    let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
+    let write = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
     daemon.store.write(write, Some(Box::new(move |result| drop(sender.send(result)))));
     if let Ok(Err(error)) = saved.recv() {
         // it is used all the same: the tool has it on disk, and it is adopted again after a restart

@@ -234,7 +234,7 @@ fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Creden
     let state = &*daemon.state();
     let record = state.pool.account(id)?.record.clone();
     let is_current = state.credentials.refresh_token(id) == Some(before);
-    is_current.then(|| Write::SaveAccount { record, credential: Some(credential.duplicate()) })
+    is_current.then(|| Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) })
 }
 
 /// Puts a saved credential in use.

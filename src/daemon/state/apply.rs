@@ -150,7 +150,7 @@ impl State {
     fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.logins.account_changed(id);
         if let Some(record) = self.pool.account(id).map(|account| account.record.clone()) {
-            self.write(id, Write::SaveAccount { record, credential: None }, pending);
+            self.write(id, Write::SaveAccount { record: Box::new(record), credential: None }, pending);
         }
     }
 

@@ -197,7 +197,7 @@ fn a_damaged_account_is_disabled_until_the_user_enables_it() {
         store.close(true);
     }
     let store = home.open().store;
-    store.done(Write::SaveAccount { record: record(1), credential: None }).unwrap();
+    store.done(Write::SaveAccount { record: Box::new(record(1)), credential: None }).unwrap();
     store.close(true);
     let loaded = home.open().loaded;
     assert_eq!((&loaded.snapshot.accounts[0], &loaded.warnings[..]), (&record(1), &[][..]));

@@ -49,10 +49,10 @@ fn no_write_overtakes_a_waiting_one() {
     let (home, store) = Home::with_store();
     fill_disk(&store);
     let old = AccountRecord { disabled_reason: Some("x".repeat(20_000)), ..record(1) };
-    store.write(Write::SaveAccount { record: old, credential: None }, None);
-    assert!(store.done(Write::SaveAccount { record: record(1), credential: None }).is_err());
+    store.write(Write::SaveAccount { record: Box::new(old), credential: None }, None);
+    assert!(store.done(Write::SaveAccount { record: Box::new(record(1)), credential: None }).is_err());
     free_disk(&store);
-    store.done(Write::SaveAccount { record: record(1), credential: None }).unwrap();
+    store.done(Write::SaveAccount { record: Box::new(record(1)), credential: None }).unwrap();
     store.close(true);
     assert_eq!(home.open().loaded.snapshot.accounts, [record(1)]);
 }
@@ -72,7 +72,7 @@ fn waiting_writes_are_bounded_and_logins_are_dropped_last() {
     fill_disk(&store);
     store.write(
         Write::SaveAccount {
-            record: AccountRecord { email: Some("x".repeat(20_000)), ..record(1) },
+            record: Box::new(AccountRecord { email: Some("x".repeat(20_000)), ..record(1) }),
             credential: Some(credential("a")),
         },
         None,

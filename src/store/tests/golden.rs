@@ -248,7 +248,7 @@ fn print_golden() {
     let store = home.open().store;
     store.write(account(1, "golden"), None);
     for record in [login_ended(), to_be_verified(), member_of_a_team(), kept_account(5)] {
-        store.write(Write::SaveAccount { record, credential: None }, None);
+        store.write(Write::SaveAccount { record: Box::new(record), credential: None }, None);
     }
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
     store.write(Write::SaveFormer(AccountId::from_bits(1), Some(former("former"))), None);

@@ -179,7 +179,7 @@ fn restricted_lease(fence: u64, account: u64) -> Lease {
 }
 
 fn account(bits: u64, access: &str) -> Write {
-    Write::SaveAccount { record: record(bits), credential: Some(credential(access)) }
+    Write::SaveAccount { record: Box::new(record(bits)), credential: Some(credential(access)) }
 }
 
 fn lease(fence: u64, account: u64) -> Lease {

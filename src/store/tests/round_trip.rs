@@ -31,8 +31,8 @@ fn every_record_comes_back_as_it_was() {
     };
     let verify =
         AccountRecord { login_state: LoginState::NeedsVerification(Verification::at(Some("https://x"))), ..record(1) };
-    store.write(Write::SaveAccount { record: full.clone(), credential: Some(credential("two")) }, None);
-    store.write(Write::SaveAccount { record: verify.clone(), credential: None }, None);
+    store.write(Write::SaveAccount { record: Box::new(full.clone()), credential: Some(credential("two")) }, None);
+    store.write(Write::SaveAccount { record: Box::new(verify.clone()), credential: None }, None);
     for lease in [full_lease(8, 2), lease(9, 1), restricted_lease(10, 1)] {
         store.write(Write::SaveLease(lease), None);
     }
@@ -85,7 +85,7 @@ fn every_login_state_comes_back_as_it_was() {
     let states = problems.chain(verifications.into_iter().map(LoginState::NeedsVerification)).zip(1..);
     let accounts: Vec<_> = states.map(|(login_state, bits)| AccountRecord { login_state, ..record(bits) }).collect();
     for record in &accounts {
-        store.write(Write::SaveAccount { record: record.clone(), credential: None }, None);
+        store.write(Write::SaveAccount { record: Box::new(record.clone()), credential: None }, None);
     }
     store.close(true);
     assert_eq!(home.open().loaded.snapshot.accounts, accounts);
@@ -102,7 +102,7 @@ fn changes_and_removals_are_saved() {
         store.write(Write::SaveLimit(limit(bits, "b", 2)), None);
     }
     let changed = AccountRecord { label: Some("changed".into()), ..record(1) };
-    store.write(Write::SaveAccount { record: changed.clone(), credential: None }, None);
+    store.write(Write::SaveAccount { record: Box::new(changed.clone()), credential: None }, None);
     store.write(account(3, "new"), None);
     store.write(Write::DeleteAccount(AccountId::from_bits(2)), None);
     store.write(Write::DropLease(Fence(3)), None);

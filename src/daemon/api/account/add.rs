@@ -31,7 +31,7 @@ pub async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> UnsavedAnswer
         target(state, &params.provider, None, None)?;
         record_of(state, params, &new_ids)?
     };
-    let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
+    let write = Write::SaveAccount { record: Box::new(record.clone()), credential: Some(credential.duplicate()) };
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the account could not be saved: {error}"));
     save(&daemon.store, write).await.map_err(not_saved)?;
     put_in_use(&daemon, record, credential)

@@ -256,7 +256,8 @@ async fn write(
     credential: Option<&Credential>,
     link: Option<&Link>,
 ) -> Result<(), ErrorInfo> {
-    let account = Write::SaveAccount { record: record.clone(), credential: credential.map(Credential::duplicate) };
+    let account =
+        Write::SaveAccount { record: Box::new(record.clone()), credential: credential.map(Credential::duplicate) };
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("an account could not be saved: {error}"));
     // the store commits in order, and both together where it can
     let account = save(&daemon.store, account);

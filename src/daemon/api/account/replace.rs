@@ -39,7 +39,7 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
         let command = with_login_state(command, state, account, &credential);
         (id, account.record.clone(), credential, command)
     };
-    let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
+    let write = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the credential could not be saved: {error}"));
     save(&daemon.store, write).await.map_err(not_saved)?;
     let state = &mut *daemon.state();

@@ -142,7 +142,7 @@ impl State {
         }
         let command = set_login_state(id, record.login_state.clone());
         // it was on disk before, so it can be used at once
-        self.shared.write(Write::SaveAccount { record, credential: Some(restored.duplicate()) });
+        self.shared.write(Write::SaveAccount { record: Box::new(record), credential: Some(restored.duplicate()) });
         self.keep_credential(id, restored);
         self.apply_internal(now, command);
         true

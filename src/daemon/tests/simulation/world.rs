@@ -414,7 +414,7 @@ impl World {
         self.endpoint.add_login(number);
         let credential = credential(number, 0, self.now.wall);
         let record = record(id);
-        let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
+        let write = Write::SaveAccount { record: Box::new(record.clone()), credential: Some(credential.duplicate()) };
         self.runtime().block_on(save(&self.daemon().store, write)).unwrap();
         {
             let state = &mut *self.daemon().state();
