@@ -8,7 +8,8 @@ use crate::pool::model::{
 };
 use crate::pool::select::eligibility::{is_closed, is_closed_on};
 use crate::pool::select::index::Workspace;
-use crate::pool::select::strategy;
+use crate::pool::select::score::Score;
+use crate::pool::select::strategy::{self, Pick};
 use crate::pool::state::Pool;
 use std::cmp::Ordering;
 
@@ -34,6 +35,8 @@ pub(crate) struct Chosen {
     pub(crate) other: bool,
     /// The account that the strategy would take in its place, if only the strategy decided between them.
     pub(crate) next: Option<usize>,
+    /// The scores of both, if they decided.
+    pub(crate) scores: Option<[Score; 2]>,
 }
 
 pub(super) struct Search<'a> {
@@ -232,8 +235,8 @@ impl Pool {
             // an offset is the holder's own start: the family's pointers stay
             return Some(Chosen::new(strategy::first_from(self, ties, start), ChosenBy::PidOffset));
         }
-        let [slot, next] = strategy::pick(self, now, ask, quotas.first.quota, provider, ties);
-        Some(Chosen { next, ..Chosen::new(slot?, ChosenBy::Strategy) })
+        let Pick { slot, next, scores } = strategy::pick(self, now, ask, quotas.first.quota, provider, ties);
+        Some(Chosen { next, scores, ..Chosen::new(slot?, ChosenBy::Strategy) })
     }
 
     /// The session's account, else that of a sub-agent's parent, else the preferred one.
@@ -409,7 +412,7 @@ impl Pool {
 
 impl Chosen {
     pub(crate) fn new(slot: usize, by: ChosenBy) -> Self {
-        Self { slot, by, other: false, next: None }
+        Self { slot, by, other: false, next: None, scores: None }
     }
 }
 

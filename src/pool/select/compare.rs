@@ -8,7 +8,7 @@ use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices
 use crate::pool::select::choose::Chosen;
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::select::place;
-use crate::pool::select::score::{Hybrid, Level};
+use crate::pool::select::score::{Hybrid, Level, Score};
 use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 
@@ -21,7 +21,7 @@ impl Pool {
         &self,
         now: Now,
         ask: &LeaseRequest,
-        Chosen { slot, by, other: second, next }: Chosen,
+        Chosen { slot, by, other: second, next, scores }: Chosen,
     ) -> Comparison {
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else { return Comparison::default() };
         if provider.slots().len() > MOST_COMPARED {
@@ -29,17 +29,24 @@ impl Pool {
         }
         let quotas = ask.target.quotas(&self.settings.quota);
         let passed = self.passed(now, ask, quotas, slot);
-        let other = match next.filter(|_| quotas.second.is_none()) {
+        let (other, scores) = match next.filter(|_| quotas.second.is_none()) {
             Some(next) => {
                 debug_assert_eq!(Some((next, false)), self.best_other(now, ask, quotas, provider, slot));
-                Some((next, false))
+                (Some((next, false)), scores)
             }
-            None => self.best_other(now, ask, quotas, provider, slot),
+            None => (self.best_other(now, ask, quotas, provider, slot), None),
         };
         let Some(other) = other else { return Comparison { passed, ..Comparison::default() } };
         let over = Some(self.accounts[other.0].record.id);
         let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
-        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), other]));
+        let criterion = || self.criterion(now, ask, provider, quotas, [(slot, second), other]);
+        let by = match self.criterion_of_scores(slot, other.0, scores) {
+            Some(known) => {
+                debug_assert_eq!(known, criterion());
+                Some(known)
+            }
+            None => is_ordered.then(criterion),
+        };
         Comparison { over, by, passed }
     }
 
@@ -85,8 +92,8 @@ impl Pool {
             }
             ties.push(other);
         }
-        let [other, _] = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
-        Some((other?, best?.1))
+        let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties).slot?;
+        Some((other, best?.1))
     }
 
     /// The account's place in the order before the strategy.
@@ -119,6 +126,14 @@ impl Pool {
         let until = until.map(|until| until.wall(now));
         let is_fallback = account.policy.fallback_only;
         Some(PassedAccount { account: account.record.id, wanted_by, why, is_fallback, until })
+    }
+
+    /// The criterion of two accounts that differ in nothing that comes before the scores by which `hybrid` chose.
+    fn criterion_of_scores(&self, slot: usize, other: usize, scores: Option<[Score; 2]>) -> Option<Criterion> {
+        let scores = scores?.map(Score::points);
+        let key = self.accounts.key(slot);
+        let are_alike = key == self.accounts.key(other) && key.is_unlimited() && key.is_unmeasured();
+        (are_alike && scores[0] != scores[1]).then_some(Criterion::Score(scores))
     }
 
     /// The first criterion of the order in which two accounts differ; each with whether its second quota pool serves.

@@ -267,7 +267,7 @@ impl Pool {
             let place = |slot: usize| (is_fallback(slot), quotas.second.is_some() && other(slot), order(slot));
             let Some(best) = open.iter().map(|&slot| place(slot)).min() else { break };
             let ties: Vec<usize> = open.iter().copied().filter(|&slot| place(slot) == best).collect();
-            let [next, _] = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+            let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties).slot;
             let Some(next) = next else { break };
             ranked.push(next);
             open.retain(|slot| *slot != next);

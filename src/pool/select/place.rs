@@ -15,7 +15,7 @@ pub(crate) const SHORT: &str = "5h";
 
 /// What a strategy compares: less is better.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct StrategyKey(u8, [u64; 2]);
+pub(crate) struct StrategyKey(u8, u64, u64);
 
 /// What decides between accounts that the strategy finds equal: what is used, then the last use, then the slot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -28,16 +28,23 @@ pub(crate) struct TieBreak {
 impl StrategyKey {
     /// Without the level.
     pub(crate) fn values(self) -> [u64; 2] {
-        self.1
+        [self.1, self.2]
+    }
+
+    /// The score that it was made of, where that makes it usable.
+    pub(crate) fn score_of_usable(self) -> Option<Score> {
+        let bits = u128::from(self.1) << 64 | u128::from(self.2);
+        (self.0 == Level::Usable as u8).then_some(Score((!bits ^ 1 << 127).cast_signed()))
     }
 
     #[inline]
     pub(crate) fn of_score(level: Level, score: Score) -> Self {
         // more points are better
         let bits = !(score.0.cast_unsigned() ^ 1 << 127);
-        Self(level as u8, [(bits >> 64) as u64, bits as u64])
+        Self(level as u8, (bits >> 64) as u64, bits as u64)
     }
 
+    #[inline]
     pub(crate) fn hybrid(hybrid: &Hybrid, inputs: &StrategyInputs, is_current: bool, now: Now) -> Self {
         let (level, score) = hybrid.rank(inputs, now.mono);
         Self::of_score(level, if is_current { score.of_current() } else { score })
@@ -46,7 +53,7 @@ impl StrategyKey {
     /// The lowest use of the weekly window, then of the short one; unknown counts as half used.
     pub(crate) fn least_used(account: &Account, quota: Quota<'_>, now: Now) -> Self {
         let used = |name| account.usage.window(name, quota, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization);
-        Self(0, [in_order(used(WEEKLY)), in_order(used(SHORT))])
+        Self(0, in_order(used(WEEKLY)), in_order(used(SHORT)))
     }
 
     /// The weekly window that resets first and has room: a window without room is drained already, and an unknown reset
@@ -54,7 +61,7 @@ impl StrategyKey {
     pub(crate) fn drain_soonest(account: &Account, quota: Quota<'_>, now: Now) -> Self {
         let weekly = account.usage.window(WEEKLY, quota, now.wall).filter(|window| window.utilization < 1.0);
         let resets_at = weekly.and_then(|window| window.resets_at);
-        Self(0, [resets_at.map_or(u64::MAX, |at| at.0), 0])
+        Self(0, resets_at.map_or(u64::MAX, |at| at.0), 0)
     }
 }
 

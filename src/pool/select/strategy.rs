@@ -3,8 +3,9 @@
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::model::{LeaseRequest, Mode, Now, Quota, Strategy};
 use crate::pool::select::place::{StrategyKey, TieBreak, strategy_of};
-use crate::pool::select::score::Hybrid;
+use crate::pool::select::score::{Hybrid, Score};
 use crate::pool::state::Pool;
+use std::cmp::Ordering;
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
 pub(crate) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
@@ -33,7 +34,17 @@ pub(crate) fn start(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts
     }
 }
 
-/// Picks from `ties`, which lead the order equally; and the one that it would pick next.
+/// What a strategy picks from accounts that lead the order equally.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pick {
+    pub(crate) slot: Option<usize>,
+    /// The one that it would pick without the first.
+    pub(crate) next: Option<usize>,
+    /// The scores of both, if they decided between them: both are usable, and the scores differ.
+    pub(crate) scores: Option<[Score; 2]>,
+}
+
+/// Picks from `ties`, which lead the order equally.
 pub(crate) fn pick(
     pool: &Pool,
     now: Now,
@@ -41,17 +52,18 @@ pub(crate) fn pick(
     quota: Quota<'_>,
     provider: &ProviderAccounts,
     ties: &[usize],
-) -> [Option<usize>; 2] {
+) -> Pick {
     if let [] | [_] = ties {
-        return [ties.first().copied(), None];
+        return Pick { slot: ties.first().copied(), ..Pick::default() };
     }
     if let Some(start) = start(pool, ask, provider) {
         // a provider's slots are in the order of its accounts
         let at = ties.partition_point(|&slot| slot < start) % ties.len();
-        return [Some(ties[at]), Some(ties[(at + 1) % ties.len()])];
+        return Pick { slot: Some(ties[at]), next: Some(ties[(at + 1) % ties.len()]), scores: None };
     }
     let selection = &pool.settings.selection;
-    match selection.strategy {
+    let is_hybrid = !matches!(selection.strategy, Strategy::LeastUsed | Strategy::DrainSoonest);
+    let [first, second] = match selection.strategy {
         Strategy::LeastUsed => {
             least(pool, ties, now, quota, |slot| StrategyKey::least_used(&pool.accounts[slot], quota, now))
         }
@@ -64,7 +76,10 @@ pub(crate) fn pick(
                 StrategyKey::hybrid(&hybrid, pool.accounts.inputs(slot), current == Some(slot), now)
             })
         }
-    }
+    };
+    let score = |least: Option<(StrategyKey, usize)>| least.filter(|_| is_hybrid)?.0.score_of_usable();
+    let scores = score(first).zip(score(second)).filter(|(first, second)| first != second);
+    Pick { slot: first.map(|(_, slot)| slot), next: second.map(|(_, slot)| slot), scores: scores.map(Into::into) }
 }
 
 /// The first of `ties` at or after `start` in the provider's order, around the end.
@@ -73,24 +88,30 @@ pub(crate) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
     ties.iter().copied().find(|&slot| pool.accounts.position(slot) >= start).unwrap_or(ties[0])
 }
 
-/// The two least of `ties` by `key`, then by what breaks ties, then by position.
+/// The two least of `ties` by `key`, then by what breaks ties, then by position; each with its key.
 fn least(
     pool: &Pool,
     ties: &[usize],
     now: Now,
     quota: Quota<'_>,
     key: impl Fn(usize) -> StrategyKey,
-) -> [Option<usize>; 2] {
+) -> [Option<(StrategyKey, usize)>; 2] {
+    let tie_break = |slot| (TieBreak::of(&pool.accounts, slot, quota, now), slot);
+    // mostly the keys differ: what breaks ties is looked at only where they do not
+    let is_less = |one: (StrategyKey, usize), other: (StrategyKey, usize)| match one.0.cmp(&other.0) {
+        Ordering::Equal => tie_break(one.1) < tie_break(other.1),
+        order => order.is_lt(),
+    };
     let (mut first, mut second) = (None, None);
     for &slot in ties {
-        let one = (key(slot), TieBreak::of(&pool.accounts, slot, quota, now), slot);
-        if first.is_none_or(|first| one < first) {
+        let one = (key(slot), slot);
+        if first.is_none_or(|first| is_less(one, first)) {
             (first, second) = (Some(one), first);
-        } else if second.is_none_or(|second| one < second) {
+        } else if second.is_none_or(|second| is_less(one, second)) {
             second = Some(one);
         }
     }
-    [first.map(|one| one.2), second.map(|one| one.2)]
+    [first, second]
 }
 
 #[cfg(test)]

@@ -41,13 +41,13 @@ fn point(pool: &mut Pool, current: Option<usize>) {
 
 fn picked(pool: &mut Pool) -> usize {
     let ties: Vec<usize> = (0..pool.accounts().len()).collect();
-    let [slot, next] =
-        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &ties);
+    let pick_of = |ties: &[usize]| {
+        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), ties)
+    };
+    let Pick { slot, next, .. } = pick_of(&ties);
     // the next one is the one that is picked without the first
     let others: Vec<usize> = ties.into_iter().filter(|other| Some(*other) != slot).collect();
-    let [second, _] =
-        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &others);
-    assert_eq!(next, second);
+    assert_eq!(next, pick_of(&others).slot);
     slot.unwrap()
 }
 
@@ -138,7 +138,8 @@ fn sticky_keeps_its_account_and_round_robin_takes_the_next() {
         // the account there cannot serve: the next one after it, around the end
         point(&mut pool, Some(3));
         let (provider, ask) = (pool.accounts.of_provider("p").unwrap(), ask(None));
-        assert_eq!(pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]), [Some(0), Some(1)]);
+        let picked = pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]);
+        assert_eq!((picked.slot, picked.next, picked.scores), (Some(0), Some(1), None));
     }
 }
 
