@@ -9,11 +9,13 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Encodes five bytes to eight letters; the last group may be shorter.
 pub(super) fn encode(prefix: &str, bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(prefix.len() + bytes.len() * 8 / 5 + LETTERS);
-    text.extend_from_slice(prefix.as_bytes());
     let (groups, rest) = bytes.as_chunks::<GROUP>();
-    for group in groups {
-        text.extend_from_slice(&letters_of(*group));
+    let mut text = Vec::with_capacity(prefix.len() + (groups.len() + 1) * LETTERS);
+    text.extend_from_slice(prefix.as_bytes());
+    text.resize(prefix.len() + groups.len() * LETTERS, 0);
+    let (places, _) = text[prefix.len()..].as_chunks_mut::<LETTERS>();
+    for (place, group) in places.iter_mut().zip(groups) {
+        *place = letters_of(*group);
     }
     if !rest.is_empty() {
         let mut group = [0; GROUP];

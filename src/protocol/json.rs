@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::answer::{Answer, EventInfo};
+use super::answer::{Answer, Empty, EventInfo};
 use super::call::Call;
 use super::error::{ErrorInfo, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
 use super::message::{Incoming, RequestId};
@@ -170,11 +170,13 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
                 // already a JSON document
                 Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
                 Answer::Lease(info) => lease_answer::lease(info, out),
+                Answer::Decision(info) => lease_answer::decision(info, out),
+                Answer::Done(Empty {}) => out.extend_from_slice(b"{}"),
                 $(Answer::$variant(result) => value(result, out),)*
             }
         };
     }
-    write_result!(Hello Done Credential Decision Leases Accounts Account Status Reloaded
+    write_result!(Hello Credential Leases Accounts Account Status Reloaded
         Imported Exported Forecast Explained GatewayAccess Rekeyed Restarting Checked GatewayKeys RevokedKey
         History Moved PageAccess StoredClient StoredClients UsedReset AgentSession);
     out.extend_from_slice(b"}\n");

@@ -1,8 +1,9 @@
-//! Writes the answer with a lease, which is the most frequent one, without `serde`: the names of its members are known.
+//! Writes the answer with a lease, which is the most frequent one, and that to a report without `serde`: the names of
+//! their members are known.
 
 use super::value;
 use crate::pool::CredentialKind;
-use crate::protocol::answer::{AccountName, CredentialInfo, LeaseInfo};
+use crate::protocol::answer::{AccountName, CredentialInfo, DecisionInfo, LeaseInfo};
 
 /// The room that is made at once; most leases take less.
 const ROOM: usize = 768;
@@ -42,6 +43,23 @@ pub(super) fn lease(info: &LeaseInfo<'_>, out: &mut Vec<u8>) {
         None => out.extend_from_slice(b"null"),
     }
     optional_text(b",\"project_id\":", project_id.as_deref(), out);
+    out.push(b'}');
+}
+
+/// Appends a decision in the same way.
+pub(super) fn decision(info: &DecisionInfo<'_>, out: &mut Vec<u8>) {
+    let DecisionInfo { action, after_ms, reason, scope, lease: granted, evidence, link } = info;
+    text(b"{\"action\":", action, out);
+    number(b",\"after_ms\":", *after_ms, out);
+    optional_text(b",\"reason\":", reason.as_deref(), out);
+    optional_text(b",\"scope\":", scope.as_deref(), out);
+    out.extend_from_slice(b",\"lease\":");
+    match granted {
+        Some(info) => lease(info, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    optional_text(b",\"evidence\":", evidence.as_deref(), out);
+    optional_text(b",\"link\":", link.as_deref(), out);
     out.push(b'}');
 }
 
@@ -111,6 +129,7 @@ fn null(name: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::DecisionInfo;
     use crate::protocol::answer::any_lease;
 
     proptest! {
@@ -118,6 +137,20 @@ mod tests {
         fn a_lease_is_written_as_serde_writes_it(info in any_lease()) {
             let mut written = Vec::new();
             super::lease(&info, &mut written);
+            prop_assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&info).unwrap());
+        }
+
+        #[test]
+        fn a_decision_is_written_as_serde_writes_it(
+            lease in prop::option::of(any_lease()),
+            action: String,
+            after_ms: u64,
+            texts in prop::array::uniform4(prop::option::of(any::<String>())),
+        ) {
+            let [reason, scope, evidence, link] = texts.map(|text| text.map(Into::into));
+            let info = DecisionInfo { action: action.into(), after_ms, reason, scope, lease, evidence, link };
+            let mut written = Vec::new();
+            super::decision(&info, &mut written);
             prop_assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&info).unwrap());
         }
     }
