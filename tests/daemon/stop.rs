@@ -40,6 +40,20 @@ fn a_closed_standard_error_does_not_end_the_daemon() {
 }
 
 #[test]
+fn a_daemon_that_is_stopped_while_the_gateway_and_the_workers_start_ends() {
+    let home = Home::new("");
+    for _ in 0..10 {
+        let mut child = home.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the daemon serves", || match Client::try_connect(&home.socket()) {
+            Ok(mut client) => client.send("daemon.stop", &json!({})).is_ok(),
+            Err(_) => false,
+        });
+        wait_until("the daemon ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
 fn sigint_stops_cleanly_and_sighup_does_not_stop() {
     let mut home = Home::with_accounts(WAIT, 1);
     let mut client = home.client();

@@ -27,7 +27,7 @@ use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
 use crate::pool::InFlight;
 use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
-/// Starts the gateway; called once, before the daemon accepts clients.
+/// Starts the gateway; called once, before any call that may be for it.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;
 
 /// A running gateway.
@@ -129,10 +129,14 @@ impl GatewayHandle {
         self.daemon.config_version.subscribe()
     }
 
-    /// Turns true when the daemon stops.
+    /// Changes to true when the daemon stops; a stop from before counts, too.
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.daemon.stop.subscribe()
+        let mut stop = self.daemon.stop.subscribe();
+        if *stop.borrow() {
+            stop.mark_changed();
+        }
+        stop
     }
 
     /// Names the longest time that requests in flight may take, when the daemon is to be restarted.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Run, StartError, report_ready, system};
+use super::{ReadyReport, Run, StartError, system};
 use super::{restore::restore, serve::StopReason};
 use crate::config::LoadedConfig;
 use crate::daemon::api::connection::planner::PlannerThread;
@@ -17,7 +17,7 @@ pub(super) fn wait_for_keyring(
     (paths, loaded): (&StorePaths, &LoadedConfig),
 ) -> Result<Result<OpenedStore, StopReason>, StartError> {
     tracing::warn!("{error}: no account can serve until the key is available");
-    report_ready(&run.holder, &run.log);
+    ReadyReport::new(&run.holder, &run.log).send();
     loop {
         let keyring = wait_on_a_thread(error.to_string()).map_err(system("starting a thread"))?;
         let info = RunInfo { keyring: Some(keyring.clone()), ..run.info.clone() };

@@ -241,35 +241,43 @@ impl Run<'_> {
         move_key(&daemon);
         history::start(&daemon, self.paths.history.clone()).map_err(thread())?;
         let handle = GatewayHandle::new(&daemon, self.gateway);
-        let gateway = self.options.gateway.map(|start| start(handle.clone()));
-        let gateway = gateway.transpose().map_err(thread())?;
-        let usage_file = self.paths.state.join("usage.json");
-        let start_workers = {
-            let daemon = daemon.clone();
-            move || Workers::start(&daemon, watcher, usage_file)
+        let start_rest = {
+            let (daemon, handle, start_gateway) = (daemon.clone(), handle.clone(), self.options.gateway);
+            let usage_file = self.paths.state.join("usage.json");
+            let ready = announce.then(|| ReadyReport::new(&self.holder, &self.log));
+            move || {
+                let gateway = start_gateway.map(|start| start(handle)).transpose()?;
+                // a client can stop the daemon before that
+                if let Some(ready) = ready.filter(|_| !*daemon.stop.borrow()) {
+                    ready.send();
+                }
+                Ok((gateway, Workers::start(&daemon, watcher, usage_file)))
+            }
         };
         drop(entered);
-        if announce {
-            report_ready(&self.holder, &self.log);
-        }
-        let (workers, reason) = self.runtime.block_on(async {
-            // before the first call that may be for a worker
+        let (rest, reason) = self.runtime.block_on(async {
+            // before the first call that may be for the gateway or a worker
             let started = async {
-                let workers = place?.run(&daemon, start_workers).await;
-                if !matches!(workers, Some(Ok(_))) {
+                let rest: Option<io::Result<_>> = place?.run(&daemon, start_rest).await;
+                if !matches!(rest, Some(Ok((_, Ok(_))))) {
                     daemon.stop.send_replace(true);
                 }
-                workers
+                rest
             };
             tokio::join!(started, self.serving.serve(daemon.clone(), planner, ended))
         });
-        if let Some(gateway) = gateway {
+        // none when the daemon was stopped before they started
+        let (rest, failure) = match rest.transpose() {
+            Ok(rest) => (rest, None),
+            Err(error) => (None, Some(error)),
+        };
+        let (gateway, workers) = rest.unzip();
+        if let Some(gateway) = gateway.flatten() {
             gateway.end();
         }
-        // none when the daemon was stopped before they started
         let (workers, failure) = match workers.transpose() {
-            Ok(workers) => (workers, None),
-            Err(error) => (None, Some(thread()(error))),
+            Ok(workers) => (workers, failure),
+            Err(error) => (None, Some(error)),
         };
         let later = workers.map(Workers::end_first);
         daemon.save_readings();
@@ -283,12 +291,12 @@ impl Run<'_> {
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
         // clients were served: also a start that failed ends in order
-        failure.map_or_else(|| end(self.serving, reason, handle.take_listeners()), Err)
+        failure.map_or_else(|| end(self.serving, reason, handle.take_listeners()), |error| Err(thread()(error)))
     }
 }
 
-/// The threads that work beside the socket. They are started by the planner's thread while the first client is served:
-/// the calls that are for them come after that.
+/// The threads that work beside the socket. As the gateway, they are started by the planner's thread while the first client
+/// is served: the calls that are for them come after that.
 struct Workers {
     config: Worker<ConfigMessage>,
     linked_logins: Worker<LinkedLoginsMessage>,
@@ -336,14 +344,26 @@ fn system(doing: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::System { doing, error }
 }
 
-fn report_ready(holder: &LockHolder, log: &Log) {
-    let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
-    tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
-    if log.stderr_is_separate {
-        // the pipe to the client that started the daemon may be closed; `eprintln` would panic
-        let _closed = writeln!(io::stderr(), "ready: pid {pid}, socket {socket}");
+/// Says that the daemon serves.
+struct ReadyReport {
+    holder: LockHolder,
+    stderr_is_separate: bool,
+}
+
+impl ReadyReport {
+    fn new(holder: &LockHolder, log: &Log) -> Self {
+        Self { holder: holder.clone(), stderr_is_separate: log.stderr_is_separate }
     }
-    service_manager::ready();
+
+    fn send(&self) {
+        let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), self.holder.pid, self.holder.socket.display());
+        tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
+        if self.stderr_is_separate {
+            // the pipe to the client that started the daemon may be closed; `eprintln` would panic
+            let _closed = writeln!(io::stderr(), "ready: pid {pid}, socket {socket}");
+        }
+        service_manager::ready();
+    }
 }
 
 /// Checks `LESSOR_LOG` once, because it overrides each configuration that is read.
