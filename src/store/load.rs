@@ -1,7 +1,7 @@
 //! Loading: converts the tables' rows into the pool's types. A row that this version cannot read is skipped and stays
 //! in the table.
 
-use std::{cell::Cell, collections::HashSet, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashSet, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, Row, types::FromSql};
 
@@ -11,7 +11,9 @@ use super::database::row_tags::RowTags;
 use super::gateway_key::GatewayKeyRecord;
 use super::key::seal::{SealKey, SealPurpose};
 use super::names::{self, UnknownText};
-use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode, Secret, oauth::StoredClient};
+use crate::credential::{
+    Credential, Fingerprint, FormerCredential, FormerRole, Link, LinkMode, Secret, oauth::StoredClient,
+};
 use crate::pool::{
     AccountId, AccountOwner, AccountRecord, AccountSet, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono,
     Process, SessionRecord, Snapshot, Target, Usage, Wall, Window,
@@ -45,6 +47,18 @@ pub(super) struct Repairs {
     pub(super) credentials: Vec<AccountId>,
 }
 
+/// Above this number, credentials are opened beside reading the other tables: that takes longer than starting a thread.
+const OPENED_AT_ONCE: usize = 64;
+
+/// A credential as it is stored.
+struct SealedCredential {
+    account: AccountId,
+    blob: Vec<u8>,
+    /// When a refresh was started whose outcome is not known.
+    started: Option<Wall>,
+    is_intact: bool,
+}
+
 /// Reads all tables into `loaded`: leases only if their holders can still be alive, secrets only with a key. Without a
 /// key nothing can be verified.
 pub(super) fn load(
@@ -66,17 +80,58 @@ pub(super) fn load(
         usage: tables.intact("usage", "ORDER BY account", usage)?,
         leases: tables.intact("lease", leases, lease)?,
     };
-    let sealed = tables.rows("credential", "", |row, intact| {
-        let id = id(row, "account")?;
-        if !known.contains(&id) && !intact {
+    let sealed = tables.rows("credential", "", |row, is_intact| {
+        let account = id(row, "account")?;
+        if !known.contains(&account) && !is_intact {
             return Err(RowError::Damaged);
         }
-        let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
-        let blob: Vec<u8> = row.get("sealed")?;
-        let credential = key.open_credential(id, &blob).ok_or(RowError::Sealed(id))?;
-        let started = if intact { optional_number(row, "refresh_started_at")?.map(Wall) } else { None };
-        Ok(Some((id, credential, started, intact)))
+        if key.is_none() || !known.contains(&account) {
+            return Ok(None);
+        }
+        let blob = row.get("sealed")?;
+        let started = if is_intact { optional_number(row, "refresh_started_at")?.map(Wall) } else { None };
+        Ok(Some(SealedCredential { account, blob, started, is_intact }))
     })?;
+    let sealed: Vec<SealedCredential> = sealed.into_iter().flatten().collect();
+    let opened = thread::scope(|scope| -> rusqlite::Result<Vec<Option<Credential>>> {
+        let open = || sealed.iter().map(|one| key?.open_credential(one.account, &one.blob)).collect();
+        let beside = (sealed.len() > OPENED_AT_ONCE).then(|| thread::Builder::new().spawn_scoped(scope, open).ok());
+        load_others(&mut tables, key, &known, loaded)?;
+        // without a thread, here
+        Ok(match beside.flatten() {
+            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            None => open(),
+        })
+    })?;
+    let mut unopened = Vec::new();
+    for (SealedCredential { account, started, is_intact, .. }, credential) in sealed.into_iter().zip(opened) {
+        let Some(credential) = credential else {
+            unopened.push(account);
+            continue;
+        };
+        if !is_intact {
+            tables.warnings.push(format!(
+                "the database was damaged: whether a refresh of the login of {account} was under way is not known any more"
+            ));
+            tables.repairs.credentials.push(account);
+        }
+        loaded.credentials.push((account, credential));
+        loaded.refreshing.extend(started.map(|at| (account, at)));
+    }
+    if let Some((first, more)) = unopened.split_first() {
+        tables.warnings.push(skipped("credential", &RowError::Sealed(*first), more.len()));
+    }
+    loaded.warnings.append(&mut tables.warnings);
+    Ok(tables.repairs)
+}
+
+/// Reads the tables beside those of the pool and its credentials.
+fn load_others(
+    tables: &mut Tables<'_>,
+    key: Option<&SealKey>,
+    known: &HashSet<AccountId>,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
     loaded.fingerprints = tables.intact("fingerprint", "", fingerprint)?;
     loaded.fingerprints.retain(|(_, id, _)| known.contains(id));
     let links = tables.rows("link", "", |row, intact| {
@@ -102,21 +157,10 @@ pub(super) fn load(
         former(row, id, key).map(|former| Some((id, former)))
     })?;
     loaded.formers = formers.into_iter().flatten().collect();
-    load_clients(&mut tables, key, &mut loaded.clients)?;
+    load_clients(tables, key, &mut loaded.clients)?;
     let read_key = |row: &StoredRow<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
     loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
-    for (id, credential, started, intact) in sealed.into_iter().flatten() {
-        if !intact {
-            tables.warnings.push(format!(
-                "the database was damaged: whether a refresh of the login of {id} was under way is not known any more"
-            ));
-            tables.repairs.credentials.push(id);
-        }
-        loaded.credentials.push((id, credential));
-        loaded.refreshing.extend(started.map(|at| (id, at)));
-    }
-    loaded.warnings.append(&mut tables.warnings);
-    Ok(tables.repairs)
+    Ok(())
 }
 
 /// A damaged client is removed: with another id or provider, its secret would be sent to the wrong server.

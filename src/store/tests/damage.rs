@@ -393,3 +393,33 @@ fn cost_of_tags() {
     home.open().store.close(true);
     println!("a start and end with 5000 sessions: {:?}", begun.elapsed());
 }
+
+#[test]
+fn a_credential_that_cannot_be_opened_is_reported_among_few_and_among_many() {
+    for count in [2, 100] {
+        let (home, store) = Home::with_store();
+        for bits in 1..=count {
+            store.write(account(bits, &format!("secret-{bits}")), None);
+        }
+        assert_eq!(store.done(account(1, "secret-1")), Ok(()));
+        let (first, second) = (AccountId::from_bits(1).to_string(), AccountId::from_bits(2).to_string());
+        // a write of lessor's connection, so that the row fits its tag
+        store.touch(move |database| {
+            let swap = "UPDATE credential SET sealed = (SELECT sealed FROM credential WHERE account = ?1), tag = NULL \
+                        WHERE account = ?2";
+            assert_eq!(database.execute(swap, [first, second]).unwrap(), 1);
+        });
+        assert_eq!(store.close(true), StoreHealth::Ok);
+        let loaded = home.open().loaded;
+        let mut secrets: Vec<_> = loaded.credentials.iter().map(|(id, of)| (*id, of.access.expose())).collect();
+        secrets.sort_unstable();
+        let expected: Vec<_> = (1..=count).filter(|bits| *bits != 2).map(|bits| format!("secret-{bits}")).collect();
+        assert_eq!(secrets.len(), expected.len());
+        for ((_, secret), expected) in secrets.iter().zip(&expected) {
+            assert_eq!(secret, expected);
+        }
+        let id = AccountId::from_bits(2);
+        let warning = format!("the credential of {id} cannot be decrypted; log in to that account again");
+        assert!(loaded.warnings.iter().any(|said| said.contains(&warning)), "{:?}", loaded.warnings);
+    }
+}
