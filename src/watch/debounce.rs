@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// How often a file is read whose changes may raise no events.
+pub(super) const WITHOUT_EVENTS: Duration = Duration::from_secs(20);
+
 /// The delays of a [`Debounce`].
 #[derive(Clone, Copy, Debug)]
 pub struct DebounceTiming {
@@ -18,13 +21,13 @@ pub struct DebounceTiming {
 }
 
 impl DebounceTiming {
-    /// A change is accepted within 300 ms; without events within 20 s.
+    /// A change is accepted within 300 ms; without events after the next look.
     pub const USUAL: Self = Self {
         quiet: Duration::from_millis(50),
         most: Duration::from_millis(150),
         doubt: Duration::from_millis(120),
         absence: Duration::from_secs(1),
-        poll: Duration::from_secs(20),
+        poll: WITHOUT_EVENTS,
     };
 }
 
@@ -66,6 +69,11 @@ impl<T: PartialEq> Debounce<T> {
     /// The accepted content.
     pub const fn accepted(&self) -> &T {
         &self.believed
+    }
+
+    /// Reads at this interval from now on, also without events.
+    pub const fn set_poll(&mut self, poll: Duration) {
+        self.timing.poll = poll;
     }
 
     /// Records an event.
@@ -198,6 +206,18 @@ mod tests {
     fn polling_finds_a_change_without_events() {
         let believed = watched(&[], 30_000, |_| ("new", Completeness::Complete));
         assert_eq!(believed, [(20_000, "new")]);
+    }
+
+    #[test]
+    fn the_interval_of_the_poll_applies_from_the_last_read() {
+        let mut settle = Debounce::new(DebounceTiming::USUAL, "old", MS(0));
+        settle.set_poll(MS(300_000));
+        assert_eq!(settle.next_read(), MS(300_000));
+        settle.on_event(MS(1000));
+        assert_eq!(settle.next_read(), MS(1050));
+        settle.on_read(MS(1050), "old", Completeness::Complete);
+        settle.set_poll(MS(20_000));
+        assert_eq!(settle.next_read(), MS(21_050));
     }
 
     #[test]

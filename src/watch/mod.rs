@@ -4,12 +4,13 @@
 //! when to read; the content decides ([`Debounce`]), and a slow poll finds changes without events.
 
 mod debounce;
+mod file_system;
 mod watch_paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{ffi::OsString, fs};
+use std::{ffi::OsString, fs, time::Duration};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -26,7 +27,12 @@ pub struct Watcher {
     /// The watched directories with their identities: a new directory at the same path needs a new watch.
     directories: BTreeMap<PathBuf, DirectoryId>,
     names: WatchedNames,
+    /// Every change of the files raises an event.
+    sees_all: bool,
 }
+
+/// How often files are read although every change raises an event: a directory further up may be replaced.
+const WITH_EVENTS: Duration = Duration::from_secs(300);
 
 /// Distinguishes a directory from another one at the same path.
 type DirectoryId = (u64, u64);
@@ -49,7 +55,7 @@ impl Watcher {
                 tell();
             }
         })?;
-        Ok(Self { system, directories: BTreeMap::new(), names })
+        Ok(Self { system, directories: BTreeMap::new(), names, sees_all: false })
     }
 
     /// Watches these files from now on, through the links of their current paths. Call it before each read.
@@ -57,6 +63,7 @@ impl Watcher {
     /// # Errors
     /// The first directory that could not be watched; the others are watched.
     pub fn watch(&mut self, files: &[&Path]) -> notify::Result<()> {
+        self.sees_all = false;
         let steps: Vec<watch_paths::WatchedEntry> = files.iter().flat_map(|file| watch_paths::of(file)).collect();
         let wanted: BTreeMap<PathBuf, DirectoryId> = steps
             .iter()
@@ -67,6 +74,7 @@ impl Watcher {
                 Some((directory, identity))
             })
             .collect();
+        let sees_all = wanted.keys().all(|directory| file_system::reports_changes(directory)) && are_noticed(&steps);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = steps.into_iter().map(|step| step.name).collect();
         let system = &mut self.system;
         self.directories.retain(|directory, identity| {
@@ -87,8 +95,23 @@ impl Watcher {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
+        self.sees_all = sees_all && outcome.is_ok();
         outcome
     }
+
+    /// How often the files are to be read without events: rarely where every change raises one.
+    #[must_use]
+    pub const fn poll(&self) -> Duration {
+        if self.sees_all { WITH_EVENTS } else { debounce::WITHOUT_EVENTS }
+    }
+}
+
+/// Whether each directory can be watched, or its creation is seen in a directory that can.
+fn are_noticed(steps: &[watch_paths::WatchedEntry]) -> bool {
+    let is_created_in_sight = |directory: &Path| {
+        steps.iter().any(|above| above.directory.join(&above.name) == directory && above.directory.is_dir())
+    };
+    steps.iter().all(|step| step.directory.is_dir() || is_created_in_sight(&step.directory))
 }
 
 /// Whether the event is a change; our own reads are not.
@@ -118,4 +141,31 @@ fn identity(directory: &Path) -> Option<DirectoryId> {
     let about = fs::metadata(directory).ok().filter(fs::Metadata::is_dir)?;
     let made = about.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some((made.as_secs(), u64::from(made.subsec_nanos())))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn poll_of(file: &Path) -> Duration {
+        let mut watcher = Watcher::new(|| {}).unwrap();
+        assert_eq!(watcher.poll(), debounce::WITHOUT_EVENTS, "nothing is watched yet");
+        watcher.watch(&[file]).unwrap();
+        watcher.poll()
+    }
+
+    #[test]
+    fn files_are_polled_rarely_only_where_every_change_raises_an_event() {
+        let home = tempfile::tempdir().unwrap();
+        let expected = match file_system::reports_changes(home.path()) {
+            true => WITH_EVENTS,
+            false => debounce::WITHOUT_EVENTS,
+        };
+        assert_eq!(poll_of(&home.path().join("config.toml")), expected);
+        assert_eq!(poll_of(&home.path().join("lessor/config.toml")), expected, "its directory can appear");
+        // no event tells of this one
+        assert_eq!(poll_of(&home.path().join("a/b/config.toml")), debounce::WITHOUT_EVENTS);
+        // neither of a file in /proc
+        assert_eq!(poll_of(Path::new("/proc/self/status")), debounce::WITHOUT_EVENTS);
+    }
 }

@@ -49,12 +49,12 @@ impl ConfigWatcher {
         let mut file = Debounce::new(DebounceTiming::USUAL, self.text.clone(), since_boot());
         // the file may have changed since the first reading
         file.on_event(since_boot());
-        self.watch(&mut watcher);
+        self.watch(&mut watcher, &mut file);
         loop {
             let mail = mailbox.next(file.next_read().saturating_sub(since_boot())).await;
             let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
             if mail.messages.is_empty() && file.next_read() <= since_boot() {
-                self.watch(&mut watcher);
+                self.watch(&mut watcher, &mut file);
                 let (text, completeness) = self.read(file.accepted());
                 if file.on_read(since_boot(), text, completeness) {
                     apply(&daemon, self.parse(file.accepted()));
@@ -97,7 +97,7 @@ impl ConfigWatcher {
 
     /// Reads the file now; returns whether it has changed.
     fn read_now(&self, daemon: &Daemon, file: &mut Debounce<FileText>, watcher: &mut Option<Watcher>) -> bool {
-        self.watch(watcher);
+        self.watch(watcher, file);
         let (text, _) = self.read(file.accepted());
         let changed = file.on_forced_read(since_boot(), text);
         if changed {
@@ -106,10 +106,13 @@ impl ConfigWatcher {
         changed
     }
 
-    fn watch(&self, watcher: &mut Option<Watcher>) {
+    fn watch(&self, watcher: &mut Option<Watcher>, file: &mut Debounce<FileText>) {
         let outcome = watcher.as_mut().map_or(Ok(()), |watcher| watcher.watch(&[&self.path]));
         if let Err(error) = outcome {
             tracing::warn!("{UNWATCHED}: {error}");
+        }
+        if let Some(watcher) = watcher {
+            file.set_poll(watcher.poll());
         }
     }
 

@@ -97,6 +97,10 @@ impl LinkedLoginsWatcher {
         {
             tracing::warn!("{UNWATCHED}: {error}");
         }
+        if let Some(watcher) = &self.watcher {
+            let files = self.files.iter_mut().filter(|(path, _)| !path.starts_with(KEYCHAIN_PREFIX));
+            files.for_each(|(_, file)| file.set_poll(watcher.poll()));
+        }
     }
 
     async fn read_due(&mut self, daemon: &Daemon) {
