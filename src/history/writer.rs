@@ -21,7 +21,7 @@ use crate::protocol::{HistoryStatus, RequestRow};
 /// How long records are collected before they are written and reported.
 const COLLECT: Duration = Duration::from_millis(200);
 /// How often old rows are looked for when nothing is written.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(600);
 /// The same while rows are left to be deleted.
 const BUSY: Duration = Duration::from_millis(20);
 /// How long requests are summed up that find no room in the queue, before their sums are written.

@@ -47,6 +47,32 @@ fn mono() -> Mono {
     Mono(at_start + millis(start.elapsed()))
 }
 
+/// Tells when sleeping threads may be late: they sleep on while the machine is suspended, and do not notice that the time of
+/// day was set.
+#[derive(Debug)]
+pub(crate) struct ClockJumps {
+    wall: Wall,
+    running: std::time::Instant,
+}
+
+impl ClockJumps {
+    /// The smallest jump that counts.
+    const LEAST: u64 = 1000;
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub(crate) fn new() -> Self {
+        Self { wall: wall(), running: std::time::Instant::now() }
+    }
+
+    /// Whether the time of day has advanced by another amount than the running time, since this was last asked. Where the
+    /// running time includes suspend, which is on Windows, one cannot tell: `true`.
+    pub(crate) fn have_occurred(&mut self) -> bool {
+        let before = std::mem::replace(self, Self::new());
+        let ran = millis(self.running.duration_since(before.running));
+        cfg!(windows) || self.wall.0.abs_diff(before.wall.0 + ran) >= Self::LEAST
+    }
+}
+
 /// How much processor time the calling thread has used.
 #[cfg(unix)]
 pub(crate) fn work_time() -> Duration {

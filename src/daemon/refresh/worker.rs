@@ -11,8 +11,8 @@ use crate::daemon::state::{Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::{daemon::os::clock, pool::AccountId};
 
-/// The longest sleep, because its clock stops in suspend.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The longest sleep. What changes the plan wakes the worker, and so does the serving loop when a clock has jumped.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
     Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)

@@ -91,9 +91,12 @@ impl LoginRefresh {
         self.account_changed(id);
     }
 
-    /// Has the plan updated for this account.
+    /// Has the plan updated for this account, at the latest by the worker.
     pub(in crate::daemon::state) fn account_changed(&mut self, id: AccountId) {
         if self.is_changed.insert(id) {
+            if self.changed.is_empty() {
+                self.worker.wake();
+            }
             self.changed.push(id);
         }
     }
