@@ -216,3 +216,21 @@ pub(crate) mod simulated {
         })
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_has_jumped_when_the_time_of_day_differs_from_the_time_that_has_passed() {
+        let mut jumps = ClockJumps::new();
+        assert!(!jumps.have_occurred());
+        // set forward, or the machine was suspended
+        jumps.wall = Wall(jumps.wall.0 - 5000);
+        assert!(jumps.have_occurred());
+        assert!(!jumps.have_occurred(), "each jump counts once");
+        // set back
+        jumps.wall = Wall(jumps.wall.0 + 5000);
+        assert!(jumps.have_occurred());
+    }
+}
