@@ -73,6 +73,34 @@ impl ClockJumps {
     }
 }
 
+/// The steps of a runtime's timer. A sleep that ends with a step wakes the thread once, any other long one up to three times.
+#[derive(Debug)]
+pub(crate) struct TimerSteps {
+    began: tokio::time::Instant,
+}
+
+impl TimerSteps {
+    /// How often tokio's timer looks at sleeps of minutes.
+    const STEP: Duration = Duration::from_millis(4096);
+
+    /// Of a runtime that is made right after this: its steps begin then.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub(crate) fn of_next_runtime() -> Self {
+        Self { began: tokio::time::Instant::now() }
+    }
+
+    /// The last step within this time; its end if that is short.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub(crate) fn last_within(&self, time: Duration) -> tokio::time::Instant {
+        let end = tokio::time::Instant::now() + time;
+        if time <= Self::STEP {
+            return end;
+        }
+        let beyond = end.duration_since(self.began).as_nanos() % Self::STEP.as_nanos();
+        end - Duration::from_nanos(u64::try_from(beyond).unwrap_or_default())
+    }
+}
+
 /// How much processor time the calling thread has used.
 #[cfg(unix)]
 pub(crate) fn work_time() -> Duration {

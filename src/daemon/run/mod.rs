@@ -161,7 +161,7 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
     log.announce_journal();
     // from here on a signal must not end the process without cleanup
     let signals = SignalListener::begin().map_err(system("receiving signals"))?;
-    let began = tokio::time::Instant::now();
+    let steps = clock::TimerSteps::of_next_runtime();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("starting the runtime"))?;
     let store_paths = StorePaths {
@@ -195,7 +195,7 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
             "the lock file cannot be written, clients with another socket path do not find this daemon: {error}"
         );
     }
-    let serving = Serving { socket, lock, signals, began };
+    let serving = Serving { socket, lock, signals, steps };
     let mut run = Run { paths, options, log, holder, info, serving, gateway, runtime };
     match opened {
         Ok(opened) => run.serve(watcher, loaded, opened, true),

@@ -6,7 +6,6 @@ use interprocess::local_socket::tokio::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::watchdog::Watchdog;
 use crate::daemon::api::connection::planner::{Planner, PlannerThread};
@@ -23,9 +22,6 @@ use crate::pool::{Bind, Command, ConnectionId, Process};
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often the socket is checked, the times of last use are saved, and freed memory is given back.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// The step at which tokio's timer looks at sleeps of minutes. One that ends with a step of its runtime wakes the thread
-/// once; any other one up to three times.
-const TIMER_STEP: Duration = Duration::from_millis(4096);
 /// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the gateway's last responses, the workers and the store may take after that.
@@ -63,8 +59,7 @@ pub(super) struct Serving {
     pub(super) socket: Socket,
     pub(super) lock: Lock,
     pub(super) signals: SignalListener,
-    /// When the runtime was about to be made: the steps of its timer begin then.
-    pub(super) began: Instant,
+    pub(super) steps: clock::TimerSteps,
 }
 
 impl Serving {
@@ -83,7 +78,7 @@ impl Serving {
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
         check.tick().await;
-        check.reset_at(self.with_a_step(check_interval(&daemon)));
+        check.reset_at(self.steps.last_within(check_interval(&daemon)));
         let mut checked_at = clock::now().mono;
         let mut trimmed_at = checked_at;
         let mut jumps = clock::ClockJumps::new();
@@ -108,7 +103,7 @@ impl Serving {
                 () = daemon.reconfigured.notified() => {
                     // a configuration that changes all the time does not put the check off
                     let passed = clock::now().mono.since(checked_at);
-                    check.reset_at(self.with_a_step(check_interval(&daemon).saturating_sub(passed)));
+                    check.reset_at(self.steps.last_within(check_interval(&daemon).saturating_sub(passed)));
                 }
                 () = watchdog.next() => watchdog.report(&daemon, timer.is_finished()),
                 _ = check.tick() => {
@@ -119,7 +114,7 @@ impl Serving {
                         daemon.mailboxes.refresh.wake();
                     }
                     checked_at = clock::now().mono;
-                    check.reset_at(self.with_a_step(check_interval(&daemon)));
+                    check.reset_at(self.steps.last_within(check_interval(&daemon)));
                     if checked_at.since(trimmed_at) >= CHECK_INTERVAL
                         && let Some(place) = planner.planner().place()
                     {
@@ -184,16 +179,6 @@ impl Serving {
                 Some(process) = ended.recv() => daemon.process_ended(process),
             }
         }
-    }
-
-    /// The end of a sleep of at most this long: with a step of the runtime's timer, if it is longer than that.
-    fn with_a_step(&self, sleep: Duration) -> Instant {
-        let end = Instant::now() + sleep;
-        if sleep <= TIMER_STEP {
-            return end;
-        }
-        let beyond = (end - self.began).as_nanos() % TIMER_STEP.as_nanos();
-        end - Duration::from_nanos(u64::try_from(beyond).unwrap_or_default())
     }
 
     /// The regular check; returns a reason to stop.
