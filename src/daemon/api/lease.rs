@@ -226,7 +226,7 @@ pub fn release(
     let now = clock::now();
     let released = state.apply(now, Command::Release(fence));
     match released.into_result() {
-        Ok(released) => reply.own_saved(released.map(|_| Ok(Answer::Done(Empty {})))),
+        Ok(released) => reply.own_saved_as(released, |_| Answer::Done(Empty {})),
         Err(refusal) => refuse(state, reply, now, refusal),
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{Daemon, Outbox, Pending, Shared, State, Unsaved};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, WaiterId};
-use crate::protocol::{Answer, Codec, ErrorInfo, ErrorKind, LeaseInfo, RequestId};
+use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, LeaseInfo, RequestId};
 use crate::store::WriteError;
 
 pub use lease::LeaseReply;
@@ -151,6 +151,15 @@ impl<'a> CallReply<'a> {
         Ok(Replied(()))
     }
 
+    /// The same with the answer that `answer` makes of a result, where it is written: an answer is large.
+    pub fn own_saved_as<T>(&mut self, result: Unsaved<T>, answer: impl FnOnce(&T) -> Answer<'_>) -> CallResult {
+        let (result, pending) = result.into_parts();
+        send_when_saved(self.shared, &self.responder, pending, Some(self.out), |responder, out| {
+            responder.encode(Ok(&answer(&result)), out);
+        });
+        Ok(Replied(()))
+    }
+
     /// Answers when `work` is over; other calls of the connection are served meanwhile.
     pub fn later(
         &mut self,
@@ -245,7 +254,7 @@ impl<'a> CallReply<'a> {
     pub fn subscribe(&mut self, daemon: &Daemon, kinds: Vec<String>, recent: bool) -> CallResult {
         let Responder { connection, codec, outbox, .. } = &self.responder;
         let (connection, codec) = (*connection, *codec);
-        self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
+        self.responder.encode(Ok(&Answer::Done(Empty {})), self.out);
         // later events wait in the outbox
         let mut replay = daemon.state().events.subscribe((connection, codec, outbox), kinds);
         if !recent {

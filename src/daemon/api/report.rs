@@ -8,7 +8,7 @@ use super::reply::{CallReply, CallResult, LeaseReply};
 use super::session::{IssuedLease, bad, fence_of, refused};
 use crate::daemon::state::{Daemon, Unsaved, UpstreamOutcome};
 use crate::daemon::{os::clock, view};
-use crate::limits::{Headers, epoch_ms};
+use crate::limits::{Classification, Headers, epoch_ms};
 use crate::pool::{Action, Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, ObjectText, ReportParams};
 
@@ -26,8 +26,12 @@ pub fn report(
     let outcome = outcome_of(params, &headers)?;
     let fence = fence_of(daemon, last, &params.lease, None)?;
     let now = clock::now();
-    let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
-    let classified = outcome.classify(provider.as_deref().unwrap_or_default(), now.wall);
+    let classified = if outcome.is_bare_success() {
+        Classification::default()
+    } else {
+        let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
+        outcome.classify(provider.as_deref().unwrap_or_default(), now.wall)
+    };
     let usage = params.usage.as_ref().map(|usage| stated_usage(usage, now.wall)).transpose()?;
     let state = &mut *daemon.state();
     let account = state.pool.lease(fence).map(|lease| lease.account);
@@ -40,12 +44,10 @@ pub fn report(
         Err(refusal) => reply.saved(refusal.map(|refusal| Err(refused(state, &refusal, now)))),
         Ok(outcome) => match outcome.peek().decision.lease {
             None => {
-                let decided = outcome.peek().clone();
                 // only where the lease goes on, it says nothing of other accounts
-                let goes_on = decided.decision.action == Action::Continue;
+                let goes_on = outcome.peek().decision.action == Action::Continue;
                 let others = if goes_on { state.pending_of(fence) } else { state.shared().unsaved() };
-                let answer = outcome.map(|_| view::decision(state, now, None, &decided, false));
-                reply.own_saved(answer.or_at_least(others))
+                reply.own_saved_as(outcome.or_at_least(others), |outcome| view::decision(outcome, None))
             }
             Some(lease) => {
                 let decided = Box::new(outcome.peek().clone());

@@ -17,16 +17,21 @@ pub(crate) fn lease(state: &State, now: Now, fence: Fence, with_credential: bool
     lease_info(state, now, fence, with_credential).map(Answer::Lease)
 }
 
-/// The answer to a report: the next action, and the new lease if there is one.
-pub(crate) fn decision<'a>(
+/// The answer to a report that is decided with this lease.
+pub(crate) fn decision_with<'a>(
     state: &'a State,
     now: Now,
-    fence: Option<Fence>,
-    ReportOutcome { decision, verdict, .. }: &'a ReportOutcome,
+    fence: Fence,
+    outcome: &'a ReportOutcome,
     with_credential: bool,
 ) -> Result<Answer<'a>, ErrorInfo> {
-    let lease = fence.map(|fence| lease_info(state, now, fence, with_credential)).transpose()?;
-    Ok(Answer::Decision(Box::new(DecisionInfo {
+    lease_info(state, now, fence, with_credential).map(|lease| decision(outcome, Some(lease)))
+}
+
+/// The answer to a report: the next action, and the new lease if there is one.
+pub(crate) fn decision<'a>(outcome: &'a ReportOutcome, lease: Option<LeaseInfo<'a>>) -> Answer<'a> {
+    let ReportOutcome { decision, verdict, .. } = outcome;
+    Answer::Decision(Box::new(DecisionInfo {
         action: decision.action.name().into(),
         after_ms: millis(decision.after),
         reason: decision.reason.map(|reason| reason.name().into()),
@@ -34,7 +39,7 @@ pub(crate) fn decision<'a>(
         lease,
         evidence: verdict.as_ref().map(|verdict| verdict.evidence.as_str().into()),
         link: verdict.as_ref().and_then(|verdict| verdict.link.as_deref()).map(Cow::Borrowed),
-    })))
+    }))
 }
 
 /// A lease as its holder sees it.

@@ -39,7 +39,7 @@ pub(super) fn answer_with<'a>(
     wants_credential: bool,
 ) -> Result<Answer<'a>, ErrorInfo> {
     match kind {
-        LeaseReply::Decision(outcome) => view::decision(state, now, Some(fence), outcome, wants_credential),
+        LeaseReply::Decision(outcome) => view::decision_with(state, now, fence, outcome, wants_credential),
         LeaseReply::Granted { .. } | LeaseReply::Held => view::lease(state, now, fence, wants_credential),
     }
 }

@@ -55,6 +55,11 @@ pub struct ReportOutcome {
 }
 
 impl UpstreamOutcome<'_> {
+    /// Whether it says no more than that a request has succeeded: there is nothing to classify.
+    pub(crate) fn is_bare_success(self) -> bool {
+        matches!(self, Self::Response { status: 200..=299, headers, body: [] } if headers.iter().next().is_none())
+    }
+
     /// Classifies it for this provider. Not to be called under the lock: a body can be long.
     pub(crate) fn classify(self, provider: &str, now: Wall) -> Classification {
         match self {
@@ -238,3 +243,30 @@ const CONTINUE: Decision = Decision {
     lease: None,
     once_more: false,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_nothing_to_classify_in_a_bare_success() {
+        let headers = Headers::default();
+        let limited = Headers::telling([("retry-after", "5")]);
+        for status in 100..600 {
+            let bare = UpstreamOutcome::Response { status, headers: &headers, body: &[] };
+            assert_eq!(bare.is_bare_success(), (200..300).contains(&status));
+            for provider in ["anthropic", "openai", "google", "other"] {
+                let classified = bare.classify(provider, Wall(1_790_000_000_000));
+                assert!(!bare.is_bare_success() || classified == Classification::default(), "{classified:?}");
+            }
+            for outcome in [
+                UpstreamOutcome::Response { status, headers: &limited, body: &[] },
+                UpstreamOutcome::Response { status, headers: &headers, body: b" " },
+            ] {
+                assert!(!outcome.is_bare_success());
+            }
+        }
+        assert!(!UpstreamOutcome::Event { headers: &headers, name: None, data: &[] }.is_bare_success());
+        assert!(!UpstreamOutcome::Stated { reason: Reason::ServerError, wait: None }.is_bare_success());
+    }
+}
