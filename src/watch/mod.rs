@@ -143,7 +143,8 @@ fn identity(directory: &Path) -> Option<DirectoryId> {
     Some((made.as_secs(), u64::from(made.subsec_nanos())))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
