@@ -175,6 +175,10 @@ impl Measured {
 
 /// `5.4 7.1 1.31x`; with `!` where more than `most` was measured.
 fn compared(limit: &[f64], ours: &[f64], most: Option<f64>) -> String {
+    if limit.is_empty() || ours.is_empty() {
+        // not known on this system
+        return "-".to_owned();
+    }
     let [limit, ours] = [limit, ours].map(|values| median(values.to_vec()));
     let digits = usize::from(limit < 100.0);
     let ratio = marked(ours / limit, most, |ratio, most| ratio <= most, "x");

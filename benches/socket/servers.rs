@@ -21,6 +21,7 @@ pub fn echo(socket: &Path) {
 /// A running server.
 pub struct Server {
     child: Child,
+    is_daemon: bool,
     pub socket: PathBuf,
     /// The directory of its socket.
     pub home: PathBuf,
@@ -33,19 +34,19 @@ impl Server {
         let _old = std::fs::remove_file(&socket);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(ECHO).arg(&socket);
-        Self::start(command, socket, home)
+        Self::start((command, false), socket, home)
     }
 
     /// The daemon of this home.
     pub fn daemon(home: &Path) -> Self {
         let mut command = lessor(home);
         command.arg("daemon");
-        Self::start(command, home.join("run/lessor.sock"), home)
+        Self::start((command, true), home.join("run/lessor.sock"), home)
     }
 
-    fn start(mut command: Command, socket: PathBuf, home: &Path) -> Self {
+    fn start((mut command, is_daemon): (Command, bool), socket: PathBuf, home: &Path) -> Self {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { child, socket, home: home.to_owned() }
+        Self { child, is_daemon, socket, home: home.to_owned() }
     }
 
     /// Connects as soon as it serves.
@@ -62,7 +63,8 @@ impl Server {
 
     /// Ends it: the daemon stops as its user would stop it, the bare server is killed.
     pub fn end(mut self) {
-        if let Ok(client) = Client::connect_at(&self.socket)
+        if self.is_daemon
+            && let Ok(client) = Client::connect_at(&self.socket)
             && client.stop(START).is_ok()
         {
             let _ended = self.child.wait();
