@@ -70,8 +70,8 @@ pub(super) fn check(path: &Path) -> Result<Option<Metadata>, UntrustedPath> {
     Ok(last)
 }
 
-/// Checks what exists of several paths. A directory that was checked is trusted: from then on, other users can no longer
-/// change what is in it.
+/// Checks what exists of several paths. The way to a directory is walked once: other users cannot replace what is not
+/// theirs in it, and each file is judged itself.
 pub(super) fn check_all<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), UntrustedPath> {
     let mut directory = None;
     for path in paths {

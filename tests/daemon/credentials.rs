@@ -235,8 +235,9 @@ fn imported_logins_are_refreshed_by_the_client_named_after_their_tool() {
     let entries: Vec<Value> = logins
         .iter()
         .map(|(tool, maker)| {
-            json!({ "tool": tool, "provider": "google", "kind": "oauth", "secret": "", "label": tool, "email": format!("{tool}@x.y"),
-                "refresh_token": server.login_of(tool, maker) })
+            // an access token that still holds: only the call below refreshes it
+            json!({ "tool": tool, "provider": "google", "kind": "oauth", "secret": "at", "label": tool, "email": format!("{tool}@x.y"),
+                "refresh_token": server.login_of(tool, maker), "expires_at": 4_102_444_800_000_u64 })
         })
         .collect();
     client.call("account.import", json!({ "entries": entries }));

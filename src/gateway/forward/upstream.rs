@@ -146,7 +146,7 @@ impl ReachedUpstreams {
     /// Those that are reached so, among the known ones.
     fn of<'k>(known: &'k mut Vec<Self>, reach: &ConnectOptions) -> &'k mut Self {
         let at = known.iter().position(|of| of.reach == *reach).unwrap_or_else(|| {
-            // the environment is read once
+            // the environment is read once for each way to reach upstreams, and again after a reload
             let proxies = Arc::new(ProxyRules::of(reach));
             known.push(Self { reach: reach.clone(), proxies, clients: Vec::new() });
             known.len() - 1

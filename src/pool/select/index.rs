@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 /// The index is used from this number of accounts on: where a grant is compared with no other account any more.
 pub(crate) const FEWEST_INDEXED: usize = if cfg!(debug_assertions) { 2 } else { 65 };
-/// Most quotas that are indexed. The accounts are scanned for others,
+/// Most quotas that are indexed; for others the accounts are scanned.
 const MOST_LANES: usize = 16;
-/// unless a lane was not used for so many selections: it is replaced then. To build one costs much more than a scan.
+/// A lane that was not used for so many selections may be replaced. To build one costs much more than a scan.
 const UNUSED: u64 = 256;
 
 #[derive(Debug, Default)]

@@ -43,9 +43,9 @@ pub(crate) struct Lane {
     order: BTreeSet<Place>,
     until: Revisits<Mono>,
     wall_until: Revisits<Wall>,
-    /// The lane shows this moment,
+    /// The moment that the lane shows.
     now: Now,
-    /// and all changes up to this one.
+    /// The number of changes that the lane has followed.
     read: Option<u64>,
     /// When it was used last, as the index counts.
     pub(crate) last_use: u64,

@@ -82,7 +82,7 @@ pub(super) struct PingResult<'a> {
 
 pub(super) fn ping(context: &Context) -> Result<(), CliError> {
     let (trip, server) = context.ask(|client| {
-        // connecting has greeted already; only where a service manager has just started the daemon, that says nothing
+        // connecting has greeted already; a greeting that waited for the daemon's start measures the start
         if client.greeted_in() < DAEMON_START {
             return Ok((client.greeted_in(), client.server().clone()));
         }
