@@ -34,6 +34,8 @@ pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, Unre
 pub use handle::sender::{KeyHolderFacts, SenderLookup};
 pub use handle::{GatewayConfig, GatewayHandle, GatewayPort, PoolStats, RunningGateway, StartGateway};
 pub(crate) use os::handover::GatewayListeners;
+#[cfg(target_os = "linux")]
+pub(crate) use os::process::read_file as read_process_file;
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 #[cfg(unix)]
 pub use os::socket::{LocalStream, Socket, admit, prepare_directory};

@@ -3,13 +3,14 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::process::AncestorProcess;
+use crate::daemon::read_process_file;
 
 pub(super) fn parent() -> Option<u32> {
     Some(std::os::unix::process::parent_id())
 }
 
 pub(super) fn find(pid: u32) -> Option<AncestorProcess> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_process_file(pid, "stat").ok()?;
     // the name may contain blanks and parentheses, so the fields are counted from its end
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
@@ -17,7 +18,7 @@ pub(super) fn find(pid: u32) -> Option<AncestorProcess> {
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
     let has_terminal = fields.next()? != "0";
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let command = read_process_file(pid, "cmdline").ok()?;
     let command = command.strip_suffix(b"\0").unwrap_or(&command);
     let mut args: Vec<String> =
         command.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();

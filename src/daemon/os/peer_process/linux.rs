@@ -26,12 +26,12 @@ const DELETED: &[u8] = b" (deleted)";
 static RECENT: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 pub(super) fn facts(pid: u32) -> Option<ProcessFacts> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = process::read_file(pid, "stat").ok()?;
     // the name may contain blanks and parentheses, so the fields are counted from its end
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let parent = str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let executable = fs::read_link(format!("/proc/{pid}/exe")).ok().map(without_mark);
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = process::read_file(pid, "cmdline").unwrap_or_default();
     let command = command.strip_suffix(b"\0").unwrap_or(&command);
     let arguments = command.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
     let directory = fs::read_link(format!("/proc/{pid}/cwd")).ok();

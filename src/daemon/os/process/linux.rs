@@ -1,6 +1,8 @@
 //! Linux: `/proc` identifies a process, a pidfd reports its end.
 
-use std::{io, os::unix::fs::MetadataExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
@@ -9,18 +11,25 @@ use super::{FoundProcess, Handle};
 use crate::daemon::os::blocking;
 use crate::pool::Process;
 
+/// The bytes of most files of a process.
+const USUAL_FILE: usize = 1024;
+
+/// Reads a file of a process in `/proc`. `std::fs::read` would ask for its length, which is not known, and read it in many
+/// small pieces.
+pub(crate) fn read_file(pid: u32, name: &str) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(USUAL_FILE);
+    File::open(format!("/proc/{pid}/{name}"))?.take(u64::MAX).read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// Finds a living process of this user; `None` when there is none with this pid.
 ///
 /// # Errors
 /// When it cannot be found out, or the process belongs to another user.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     blocking::check();
-    let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat,
-        Err(error) if is_gone(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let owner = match std::fs::metadata(format!("/proc/{pid}")) {
+    let Some(found) = find_of_any_user(pid)? else { return Ok(None) };
+    let owner = match fs::metadata(format!("/proc/{pid}")) {
         Ok(metadata) => metadata.uid(),
         Err(error) if is_gone(&error) => return Ok(None),
         Err(error) => return Err(error),
@@ -30,12 +39,20 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     if owner != ours && ours != 0 && !(owner == 0 && runs_as(pid, ours)) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"));
     }
-    Ok(parse_stat(pid, &stat))
+    Ok(Some(found))
+}
+
+fn find_of_any_user(pid: u32) -> io::Result<Option<FoundProcess>> {
+    match read_file(pid, "stat") {
+        Ok(stat) => Ok(parse_stat(pid, &stat)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the effective user of a process is this one.
 fn runs_as(pid: u32, user: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     // real, effective, saved, file system
     ids.and_then(|ids| ids.split_ascii_whitespace().nth(1)).is_some_and(|effective| effective.parse() == Ok(user))
@@ -74,7 +91,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
         Err(error) => return Err(error.into()),
     };
     // the pid may have been reused between finding and opening
-    if find(process.pid)?.is_none_or(|found| found.process != process) {
+    if find_of_any_user(process.pid)?.is_none_or(|found| found.process != process) {
         return Ok(None);
     }
     Handle::new(descriptor).map(Some)
