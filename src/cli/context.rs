@@ -12,7 +12,7 @@ use super::ui::{Output, Tint, clean};
 use crate::client::{Client, ClientError, DaemonStarter};
 use crate::config::{AppPaths, Config, Flags};
 use crate::daemon::lock;
-use crate::protocol::HelloInfo;
+use crate::protocol::{Call, HelloInfo};
 
 /// How long a client waits for the next daemon after one died that it may not start again itself: a supervisor starts it.
 const AFTER_DEATH: Duration = Duration::from_secs(30);
@@ -109,7 +109,24 @@ impl Context {
 
     /// Makes a call that changes nothing; if the daemon ends during the call, makes it once more.
     pub(crate) fn ask<T>(&self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, CliError> {
-        match call(&mut self.connect()?) {
+        self.ask_at(&mut self.connect()?, call)
+    }
+
+    /// As [`Self::ask`], where `first` is the first call that is made: it is sent with the greeting.
+    pub(crate) fn ask_ahead<T>(
+        &self,
+        first: &Call,
+        call: impl Fn(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, CliError> {
+        self.ask_at(&mut self.connect_ahead(first)?, call)
+    }
+
+    fn ask_at<T>(
+        &self,
+        client: &mut Client,
+        call: impl Fn(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, CliError> {
+        match call(client) {
             Err(ClientError::Lost(_)) => Ok(call(&mut self.connect()?)?),
             result => Ok(result?),
         }
@@ -154,13 +171,26 @@ impl Context {
 
     /// Connects to the daemon; starts one if none is running and starting is allowed.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
+        self.connect_by(Client::connect)
+    }
+
+    /// The same for a command that makes this call first, which may be made twice: it is sent with the greeting.
+    pub(crate) fn connect_ahead(&self, first: &Call) -> Result<Client, CliError> {
+        if self.flags.config.is_some() {
+            // another call comes first
+            return self.connect();
+        }
+        self.connect_by(|places| Client::connect_ahead(places, first))
+    }
+
+    fn connect_by(&self, connect: impl FnOnce(&AppPaths) -> Result<Client, ClientError>) -> Result<Client, CliError> {
         let places = self.places()?;
-        let client = match self.may_start {
-            true => Client::connect_or_start(&places, &self.start()?).map_err(|error| not_started(error, &places))?,
-            false => {
-                Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))?
-            }
+        let client = match connect(&places) {
+            Err(error) if !self.may_start => return Err(CliError::from(error).hint("start one: lessor daemon")),
+            Err(error) if error.says_no_daemon() => Client::connect_or_start(&places, &self.start()?),
+            found => found,
         };
+        let client = client.map_err(|error| not_started(error, &places))?;
         if self.output.says_notes() {
             let noted = places.state.join(VERSION_NOTED);
             version_note(client.server(), &noted).into_iter().for_each(|note| self.output.note(&note));

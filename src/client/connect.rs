@@ -12,6 +12,7 @@ use super::error::{ClientError, NoDaemon, is_timeout};
 use super::{RetryTimer, start};
 use super::{start::DaemonStarter, transport::Transport};
 use crate::config::AppPaths;
+use crate::protocol::Call;
 
 /// The part of `daemon.lock` that a client needs.
 #[derive(Deserialize)]
@@ -30,9 +31,13 @@ impl Client {
     /// # Errors
     /// When there is no daemon, or it does not speak this protocol.
     pub fn connect(paths: &AppPaths) -> Result<Self, ClientError> {
-        let first = match Self::connect_at(&paths.socket) {
+        Self::find(paths, None)
+    }
+
+    fn find(paths: &AppPaths, ahead: Option<&Call>) -> Result<Self, ClientError> {
+        let first = match Self::greet_at(&paths.socket, ahead) {
             // where a service manager holds the socket, connecting starts the next daemon
-            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::connect_at(&paths.socket) {
+            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::greet_at(&paths.socket, ahead) {
                 Err(ClientError::NoDaemon(again)) => again,
                 found => return found,
             },
@@ -40,9 +45,18 @@ impl Client {
             found => return found,
         };
         match locked_socket(&paths.lock).filter(|socket| *socket != paths.socket) {
-            Some(socket) => Self::connect_at(&socket),
+            Some(socket) => Self::greet_at(&socket, ahead),
             None => Err(ClientError::NoDaemon(first)),
         }
+    }
+
+    /// Connects to a running daemon, and sends `ahead` together with the greeting: if it is the first call that is made, the
+    /// client does not wait twice. It must be a call that may be made twice: it is if the daemon ends meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_ahead(paths: &AppPaths, ahead: &Call) -> Result<Self, ClientError> {
+        Self::find(paths, Some(ahead))
     }
 
     /// Connects, and starts a daemon if none is running.
@@ -51,9 +65,7 @@ impl Client {
     /// When none could be started, or it does not speak this protocol.
     pub fn connect_or_start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Self, ClientError> {
         match Self::connect(paths) {
-            Err(error) if matches!(error, ClientError::NoDaemon(_)) || error.is_end_of_daemon() => {
-                start::start(paths, starter)
-            }
+            Err(error) if error.says_no_daemon() => start::start(paths, starter),
             found => found,
         }
     }
@@ -63,6 +75,10 @@ impl Client {
     /// # Errors
     /// When there is no daemon, or it does not speak this protocol.
     pub fn connect_at(socket: &Path) -> Result<Self, ClientError> {
+        Self::greet_at(socket, None)
+    }
+
+    fn greet_at(socket: &Path, ahead: Option<&Call>) -> Result<Self, ClientError> {
         let no_daemon =
             |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
         let mut backoff = RetryTimer::until(Instant::now() + GREETING);
@@ -85,7 +101,7 @@ impl Client {
             }
         };
         stream.check_owner().map_err(no_daemon)?;
-        match Self::greet(stream, socket) {
+        match Self::greet(stream, socket, ahead) {
             // it closed before it answered: a daemon that is shutting down
             Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(no_daemon(ENDING.to_owned())),
             greeted => greeted,

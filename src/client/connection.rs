@@ -1,9 +1,14 @@
 //! One connection: sends calls, receives answers and events.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{collections::VecDeque, fmt};
+
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::{ClientError, is_timeout};
 use super::transport::Transport;
@@ -31,6 +36,8 @@ pub struct Client {
     chunk: Box<[u8]>,
     out: Vec<u8>,
     next: u64,
+    /// The call that was sent with the greeting, encoded, until a call is made.
+    ahead: Option<Zeroizing<Vec<u8>>>,
     /// Events that arrived while the client waited for an answer.
     events: VecDeque<EventInfo>,
     /// The socket's current timeout, so that it is set only when it changes.
@@ -41,14 +48,17 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn greet(mut stream: Transport, socket: &Path) -> Result<Self, ClientError> {
+    /// Greets the daemon. `ahead` is sent with the greeting: a daemon of another version closes the connection before it
+    /// looks at that.
+    pub(super) fn greet(mut stream: Transport, socket: &Path, ahead: Option<&Call>) -> Result<Self, ClientError> {
         stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
         let mut client = Self {
             stream,
             frames: ServerFrames::default(),
             chunk: vec![0; CHUNK].into(),
             out: MAGIC.to_vec(),
-            next: 0,
+            next: 1,
+            ahead: None,
             events: VecDeque::new(),
             timeout: None,
             socket: socket.to_owned(),
@@ -56,7 +66,15 @@ impl Client {
             greeted_in: Duration::ZERO,
         };
         let begun = Instant::now();
-        let hello = match client.call(Call::Hello(greeting()), Some(START)) {
+        let id = client.next;
+        encode_call(id, Call::Hello(greeting()), &mut client.out)?;
+        if let Some(call) = ahead {
+            let mut encoded = Zeroizing::new(Vec::new());
+            encode_call(id + 1, call.clone(), &mut encoded)?;
+            client.out.extend_from_slice(&encoded);
+            client.ahead = Some(encoded);
+        }
+        let hello = match client.exchange(id, (0, MAGIC.len()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
             Ok(answer) => return Err(unexpected("hello", &answer)),
             Err(ClientError::Refused(error)) if error.data.kind == ErrorKind::UnsupportedVersion => {
@@ -96,22 +114,32 @@ impl Client {
     pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
         self.next += 1;
         let id = self.next;
-        let begins_at = self.out.len();
         encode_call(id, call, &mut self.out)?;
+        let is_sent = self.ahead.take().is_some_and(|sent| *sent == self.out);
+        let from = if is_sent { self.out.len() } else { 0 };
+        self.exchange(id, (from, 0), timeout)
+    }
+
+    /// Sends what is encoded, from this byte on, and waits for the answer to `id`. A call that the daemon had no room for
+    /// is sent again, then from another byte on.
+    fn exchange(
+        &mut self,
+        id: u64,
+        (mut from, again_from): (usize, usize),
+        timeout: Option<Duration>,
+    ) -> Result<Answer<'static>, ClientError> {
         let now = Instant::now();
         let (deadline, give_up) = (timeout.map(|timeout| now + timeout), now + OVERLOADED);
-        // the first call is sent after the magic
-        let mut from = 0;
         let answer = loop {
             let answer = self.ask(id, from, deadline);
             let Some(delay) = retry_delay(&answer).filter(|delay| Instant::now() + *delay < give_up) else {
                 break answer;
             };
             std::thread::sleep(delay);
-            from = begins_at;
+            from = again_from;
         };
         // it may contain a secret
-        zeroize::Zeroize::zeroize(&mut self.out);
+        self.out.zeroize();
         answer
     }
 
@@ -123,9 +151,10 @@ impl Client {
     ) -> Result<Option<Answer<'static>>, ClientError> {
         self.next += 1;
         let id = self.next;
+        self.ahead = None;
         encode_call(id, call, &mut self.out)?;
         let sent = self.stream.write_all(&self.out);
-        zeroize::Zeroize::zeroize(&mut self.out);
+        self.out.zeroize();
         sent.map_err(ClientError::Lost)?;
         loop {
             match self.receive_within(STEP) {
@@ -289,83 +318,4 @@ fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
         "this lessor is older: use the version the daemon was installed with"
     };
     Err(ClientError::Mismatch { message, hint: hint.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(unix)]
-    use crate::protocol::ErrorInfo;
-
-    /// Answers the greeting, then each call with the next of these.
-    #[cfg(unix)]
-    fn serve(listener: &std::os::unix::net::UnixListener, answers: Vec<Result<Answer<'static>, ErrorInfo>>) -> usize {
-        use crate::protocol::{Codec, MessageDecoder};
-        let (mut stream, _) = listener.accept().unwrap();
-        let hello = Answer::Hello(HelloInfo { protocol: PROTOCOL, ..HelloInfo::default() });
-        let mut answers = std::iter::once(Ok(hello)).chain(answers);
-        let (mut decoder, mut calls) = (MessageDecoder::default(), 0);
-        loop {
-            let mut received = [0; 1024];
-            let length = stream.read(&mut received).unwrap();
-            if length == 0 {
-                return calls;
-            }
-            decoder.inbox().extend_from_slice(&received[..length]);
-            while let Some(call) = decoder.take().unwrap() {
-                calls += 1;
-                let (id, mut out) = (call.id.unwrap(), Vec::new());
-                match answers.next().unwrap() {
-                    Ok(answer) => Codec::Binary.answer(&id, &answer, &mut out),
-                    Err(error) => Codec::Binary.refusal(&id, &error, &mut out),
-                }
-                stream.write_all(&out).unwrap();
-            }
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_call_is_sent_again_when_the_daemon_had_no_room_for_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("s");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let overloaded = |after| {
-            let mut error = ErrorInfo::new(ErrorKind::Overloaded, "full");
-            error.data.retry_after_ms = after;
-            error
-        };
-        let done = Answer::Done(crate::protocol::Empty {});
-        let answers = vec![
-            Err(overloaded(Some(1))),
-            Err(overloaded(Some(20))),
-            Ok(done),
-            // neither says that it may be sent again soon
-            Err(overloaded(None)),
-            Err(overloaded(Some(3_600_000))),
-        ];
-        std::thread::scope(|scope| {
-            let server = scope.spawn(|| serve(&listener, answers));
-            let mut client = Client::connect_at(&socket).unwrap();
-            let lease = || crate::protocol::LeaseRef { lease: "x".to_owned(), fence: None };
-            client.release(lease()).unwrap();
-            for _ in 0..2 {
-                assert_eq!(client.release(lease()).unwrap_err().kind(), Some(&ErrorKind::Overloaded));
-            }
-            drop(client);
-            assert_eq!(server.join().unwrap(), 6);
-        });
-    }
-
-    #[test]
-    fn a_protocol_mismatch_names_the_older_side() {
-        let hello = |protocol| HelloInfo { version: "9.9".into(), protocol, ..HelloInfo::default() };
-        assert!(check_protocol(&hello(PROTOCOL)).is_ok());
-        for (protocol, older) in [(PROTOCOL - 1, "the daemon is older"), (PROTOCOL + 1, "this lessor is older")] {
-            let Err(ClientError::Mismatch { message, hint }) = check_protocol(&hello(protocol)) else {
-                panic!("{protocol} is accepted")
-            };
-            assert!(message.contains("9.9") && hint.contains(older), "{message} {hint}");
-        }
-    }
 }

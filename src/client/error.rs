@@ -73,6 +73,12 @@ impl ClientError {
         }
     }
 
+    /// Whether there is no daemon to connect to: none runs, or the one that did is ending.
+    #[must_use]
+    pub fn says_no_daemon(&self) -> bool {
+        matches!(self, Self::NoDaemon(_)) || self.is_end_of_daemon()
+    }
+
     /// The stable kind of a refusal.
     #[must_use]
     pub fn kind(&self) -> Option<&ErrorKind> {

@@ -7,7 +7,7 @@ use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::spoken;
 use crate::protocol::{
-    CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, PassedInfo, VerdictInfo,
+    Call, CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, PassedInfo, VerdictInfo,
 };
 
 /// Why an account is not chosen: its plan lacks the model.
@@ -42,7 +42,8 @@ pub(super) fn execute(options: ExplainArgs, context: &Context) -> Result<(), Cli
         only: Some(options.only).filter(|only| !only.is_empty()),
         directory: working_directory().filter(|_| !is_decided),
     };
-    let info = context.ask(|client| client.explain(what.clone()))?;
+    let call = Call::Explain(what.clone());
+    let info = context.ask_ahead(&call, |client| client.explain(what.clone()))?;
     context.output.result(&info, || text(&info, format::now(), &context.output))
 }
 

@@ -12,7 +12,9 @@ use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::pool::spoken;
-use crate::protocol::{AccountInfo, AccountLabel, DaemonStatus, LeaseRow, ListAccountsParams, ProviderInfo, QueueRow};
+use crate::protocol::{
+    AccountInfo, AccountLabel, Call, DaemonStatus, LeaseRow, ListAccountsParams, NoParams, ProviderInfo, QueueRow,
+};
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct StatusArgs {
@@ -44,14 +46,17 @@ pub(super) fn execute(args: &StatusArgs, context: &Context) -> Result<(), CliErr
         return oneline::execute(args.format.as_deref(), context);
     }
     if output.json {
-        return output.document(&context.ask(Client::status)?);
+        return output.document(&context.ask_ahead(&STATUS, Client::status)?);
     }
     if args.overview {
         return overview(context);
     }
-    let (status, accounts, leases) = context.ask(read)?;
+    let (status, accounts, leases) = context.ask_ahead(&STATUS, read)?;
     output.text(&text(&status, &accounts, &leases, format::now(), output))
 }
+
+/// The first call of each command here.
+const STATUS: Call = Call::Status(NoParams {});
 
 type Everything = (DaemonStatus, Vec<AccountInfo>, Vec<LeaseRow>);
 
@@ -63,7 +68,7 @@ fn read(client: &mut Client) -> Result<Everything, ClientError> {
 fn overview(context: &Context) -> Result<(), CliError> {
     let output = &context.output;
     let places = context.places()?;
-    let found = match Client::connect(&places) {
+    let found = match Client::connect_ahead(&places, &STATUS) {
         Ok(mut client) => Some(read(&mut client)?),
         Err(ClientError::NoDaemon(_)) => None,
         Err(error) => return Err(error.into()),

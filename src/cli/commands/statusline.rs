@@ -15,7 +15,7 @@ use crate::cli::ui::{Output, Tint, account, clean, columns, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::config::AppPaths;
-use crate::protocol::{AgentSessionInfo, AgentSessionParams, AgentWindow, SecretText, looks_like_key};
+use crate::protocol::{AgentSessionInfo, AgentSessionParams, AgentWindow, Call, SecretText, looks_like_key};
 
 pub(super) const EXAMPLE: &str = "\
 Examples:
@@ -89,7 +89,8 @@ pub(super) fn execute(args: StatuslineArgs, context: &Context) -> Result<(), Cli
 fn ask(places: AppPaths, params: AgentSessionParams) -> Option<AgentSessionInfo> {
     let (answer, answered) = mpsc::channel();
     thread::spawn(move || {
-        let asked = Client::connect(&places).and_then(|mut client| client.agent_session(params));
+        let call = Call::AgentSession(Box::new(params.clone()));
+        let asked = Client::connect_ahead(&places, &call).and_then(|mut client| client.agent_session(params));
         let _too_late = answer.send(asked.map_err(|_: ClientError| ()));
     });
     answered.recv_timeout(PATIENCE).ok()?.ok()

@@ -39,7 +39,7 @@ pub(crate) use prepared::{PreparedLaunch, without_settings_of_runs};
 pub(crate) use shims::quoted;
 pub(crate) use supervisor::{Messages, SuperviseArgs, supervise};
 pub(crate) use switches::is_printing;
-pub(crate) use wait::wait_for_lease;
+pub(crate) use wait::{new_request_id, wait_for_lease};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LeaseOptions {

@@ -114,7 +114,8 @@ impl<'a> LeaseWait<'a> {
     }
 }
 
-fn new_request_id() -> Option<String> {
+/// By which the daemon recognises a request that is made again.
+pub(crate) fn new_request_id() -> Option<String> {
     let random = || getrandom::u64().ok();
     Some(format!("cli-{:016x}{:016x}", random()?, random()?))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cli::ui::{self, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
-use crate::protocol::{AccountLabel, ErrorKind, HolderInfo, LeaseRef, MoveLeaseParams, MovedInfo};
+use crate::protocol::{AccountLabel, Call, ErrorKind, HolderInfo, LeaseRef, MoveLeaseParams, MovedInfo, NoParams};
 
 pub(super) use acquire::{AcquireArgs, acquire};
 pub(super) use report::{ReportArgs, report};
@@ -42,7 +42,7 @@ pub(super) fn renew(lease: &LeaseArg, context: &Context) -> Result<(), CliError>
 }
 
 pub(super) fn leases(context: &Context) -> Result<(), CliError> {
-    let leases = context.ask(Client::leases)?;
+    let leases = context.ask_ahead(&Call::ListLeases(NoParams {}), Client::leases)?;
     context.output.result(&leases, || {
         if leases.is_empty() {
             return "no leases are held; acquire one: lessor run claude\n".to_owned();

@@ -7,11 +7,11 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::launch::agent::{provider_name, purpose};
-use crate::cli::launch::{caller_process, parse_duration, wait_for_lease, working_directory};
+use crate::cli::launch::{caller_process, new_request_id, parse_duration, wait_for_lease, working_directory};
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::{CredentialKind, millis};
 use crate::protocol::{
-    AcquireParams, BindTo, CredentialInfo, ErrorKind, GatewayKeyParams, LeaseInfo, LeaseRef, SecretText,
+    AcquireParams, BindTo, Call, CredentialInfo, ErrorKind, GatewayKeyParams, LeaseInfo, LeaseRef, SecretText,
 };
 use crate::{client::Client, provider};
 
@@ -43,21 +43,30 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
     let caller = caller_process::calling_program().map_err(CliError::usage)?;
     let purpose = purpose(&[], Some(&args.provider), OsStr::new(&caller.agent)).map_err(CliError::usage)?;
     let provider = provider_name(&args.provider);
-    let client = &mut context.connect()?;
-    let by_gateway = args.gateway || leads_to_gateway(client, &provider, context)?;
-    let request = AcquireParams {
+    let mut request = AcquireParams {
         provider: provider.clone(),
         model: args.model,
         session: args.session,
         wait_ms: args.wait.map(millis),
         bind: BindTo::Pid(caller.pid),
         // the gateway adds it to each request
-        credential: !by_gateway,
+        credential: !args.gateway,
         only: Some(args.only).filter(|only| !only.is_empty()),
         directory: working_directory(),
         agent: purpose.agent.clone(),
+        // so that it may be made twice
+        request_id: new_request_id(),
         ..AcquireParams::default()
     };
+    let addresses = if args.gateway { Vec::new() } else { addresses(&provider) };
+    let client = &mut if addresses.is_empty() {
+        context.connect_ahead(&Call::Token(Box::new(request.clone())))?
+    } else {
+        let mut client = context.connect()?;
+        request.credential = !are_the_gateway_s(&addresses, &mut client, context)?;
+        client
+    };
+    let by_gateway = !request.credential;
     let mut lease = wait_for_lease(client, request, context, Client::token)?;
     if by_gateway {
         lease.credential = Some(gateway_key(client, &lease, context)?);
@@ -90,16 +99,15 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
     context.output.text(&line)
 }
 
-/// Whether the address of the provider, in the environment that the caller has passed on, is that of the gateway: a
-/// token would be refused there.
-fn leads_to_gateway(client: &mut Client, provider: &str, context: &Context) -> Result<bool, CliError> {
-    let names = provider::address_variables(provider);
-    let set: Vec<String> = names.iter().filter_map(|name| std::env::var(name).ok()).collect();
-    if set.is_empty() {
-        return Ok(false);
-    }
+/// The addresses of the provider in the environment that the caller has passed on.
+fn addresses(provider: &str) -> Vec<String> {
+    provider::address_variables(provider).iter().filter_map(|name| std::env::var(name).ok()).collect()
+}
+
+/// Whether one of these addresses is that of the gateway: a token would be refused there.
+fn are_the_gateway_s(addresses: &[String], client: &mut Client, context: &Context) -> Result<bool, CliError> {
     let own = gateway_url(client, context)?.as_deref().and_then(port_on_this_machine);
-    Ok(own.is_some() && set.iter().any(|url| port_on_this_machine(url) == own))
+    Ok(own.is_some() && addresses.iter().any(|url| port_on_this_machine(url) == own))
 }
 
 fn gateway_url(client: &mut Client, context: &Context) -> Result<Option<String>, CliError> {

@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::agent_name;
+use super::{STATUS, agent_name};
 use crate::cli::ui::{clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
@@ -34,9 +34,10 @@ pub(super) fn execute(format: Option<&str>, context: &Context) -> Result<(), Cli
     let needs_accounts = parts.contains(&Part::Placeholder("reset"));
     let (answer, answered) = mpsc::channel();
     let ask = move || {
-        let found = Client::connect(&places).and_then(|mut client| {
+        let found = Client::connect_ahead(&places, &STATUS).and_then(|mut client| {
+            let status = client.status()?;
             let accounts = if needs_accounts { client.accounts(ListAccountsParams::default())? } else { Vec::new() };
-            Ok((client.status()?, accounts))
+            Ok((status, accounts))
         });
         let _too_late = answer.send(found);
     };
