@@ -2,7 +2,7 @@
 
 use crate::pool::model::{AccountId, Now, WaiterId};
 use crate::pool::select::choose::Choice;
-use crate::pool::select::index::Workspace;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
 use rustc_hash::FxHashMap;
 
@@ -13,7 +13,7 @@ impl Pool {
     /// The first invariant that does not hold, in words.
     pub fn check(&mut self, now: Now) -> Result<(), String> {
         self.accounts.check(now, &self.timers)?;
-        if let Some(index) = &mut self.workspace.index {
+        if let Some(index) = self.workspace.as_mut().and_then(|workspace| workspace.index.as_mut()) {
             index.check(&self.accounts, &self.settings, now)?;
         }
         self.leases.check(now)?;

@@ -34,7 +34,7 @@ impl Pool {
 
     fn carry_out(&mut self, now: Now, command: Command, effects: &mut Effects) -> Handled {
         match command {
-            Command::Acquire(request) => self.acquire(now, *request, effects),
+            Command::Acquire(request) => self.acquire(now, request, effects),
             Command::Cancel(waiter) => self.cancel(waiter),
             Command::ExtendLease(fence) => self.extend_lease(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
@@ -80,7 +80,7 @@ impl Pool {
             self.skew = now.skew();
             self.accounts.reset_timers(now, &mut self.timers);
         }
-        if self.timers.due_limits(now).next().is_some() {
+        if self.timers.has_due_limits(now) {
             self.end_limits(now, effects);
         }
         while let Some(account) = self.timers.due_reset(now) {

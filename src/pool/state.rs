@@ -6,7 +6,7 @@ use crate::pool::lease::table::Leases;
 use crate::pool::model::PoolSettings;
 use crate::pool::queue::{Queue, QueueDirty};
 use crate::pool::report::request_fault::RequestFaults;
-use crate::pool::select::index::Workspace;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::session::Sessions;
 use crate::pool::timers::Timers;
 
@@ -66,13 +66,14 @@ pub struct Pool {
     pub(crate) queue_dirty: QueueDirty,
     /// The difference between the clocks when the queue was last served.
     pub(crate) skew: i64,
-    pub(crate) workspace: Workspace,
+    /// None while a selection uses it.
+    pub(crate) workspace: Option<Box<Workspace>>,
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(settings: PoolSettings) -> Self {
-        Self { settings, workspace: Workspace::indexed(), ..Self::default() }
+        Self { settings, workspace: Some(Box::new(Workspace::indexed())), ..Self::default() }
     }
 }

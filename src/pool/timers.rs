@@ -88,8 +88,14 @@ impl Timers {
         self.grace.take_if(|until| *until <= now.mono).is_some()
     }
 
-    /// Accounts with a limit that time changes now.
+    /// Whether time changes a limit now.
     #[inline]
+    pub fn has_due_limits(&self, now: Now) -> bool {
+        self.limits.first().is_some_and(|(at, _)| *at <= now.mono)
+            || self.wall_limits.first().is_some_and(|(at, _)| *at <= now.wall)
+    }
+
+    /// Accounts with a limit that time changes now.
     pub fn due_limits(&self, now: Now) -> impl Iterator<Item = AccountId> {
         let wall = self.wall_limits.iter().take_while(move |(at, _)| *at <= now.wall).map(|(_, account)| *account);
         self.limits.iter().take_while(move |(at, _)| *at <= now.mono).map(|(_, account)| *account).chain(wall)
@@ -102,16 +108,15 @@ impl Timers {
 
     /// The next time that anything is due. A reset matters only while a request is `queued`.
     pub fn next(&self, now: Now, queued: bool) -> Option<Mono> {
-        let wall = |first: Option<&(Wall, AccountId)>| first.map(|(at, _)| now.mono_of(*at));
-        let all = [
-            self.leases.first().map(|(at, _)| *at),
-            self.waiters.first().map(|(at, _)| *at),
-            self.grace,
-            self.limits.first().map(|(at, _)| *at),
-            wall(self.wall_limits.first()),
-            wall(self.resets.first()).filter(|_| queued),
-        ];
-        all.into_iter().flatten().min()
+        let mut next = self.grace;
+        let mut note = |at: Mono| next = Some(next.map_or(at, |next| next.min(at)));
+        // mostly there is none of a kind
+        self.leases.first().into_iter().for_each(|(at, _)| note(*at));
+        self.waiters.first().into_iter().for_each(|(at, _)| note(*at));
+        self.limits.first().into_iter().for_each(|(at, _)| note(*at));
+        self.wall_limits.first().into_iter().for_each(|(at, _)| note(now.mono_of(*at)));
+        self.resets.first().into_iter().filter(|_| queued).for_each(|(at, _)| note(now.mono_of(*at)));
+        next
     }
 
     /// Whether the timers are exactly those of these leases and queued requests.

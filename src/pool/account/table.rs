@@ -27,14 +27,23 @@ pub struct Accounts {
     list: Vec<Account>,
     keys: Vec<SelectionKey>,
     inputs: Vec<StrategyInputs>,
-    /// For each slot, its position among its provider's accounts.
-    positions: Vec<usize>,
+    /// For each slot, its provider and its position among that one's accounts.
+    positions: Vec<Position>,
     slots: FxHashMap<AccountId, usize>,
-    providers: FxHashMap<Arc<str>, ProviderAccounts>,
+    providers: Vec<ProviderAccounts>,
+    /// The place of each provider in `providers`.
+    provider_numbers: FxHashMap<Arc<str>, usize>,
     /// Whether the settings reserve quota of every account: then requests wait for windows to reset.
     has_reserves: bool,
     dirty: QueueDirty,
     changes: ChangeLog,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    provider: usize,
+    /// Among the provider's accounts.
+    at: usize,
 }
 
 /// One provider's accounts in order, and where the strategies stand.
@@ -96,7 +105,14 @@ impl Accounts {
     }
 
     pub fn of_provider(&self, provider: &str) -> Option<&ProviderAccounts> {
-        self.providers.get(provider)
+        let number = *self.provider_numbers.get(provider)?;
+        // one whose accounts were all removed stays in the list
+        Some(&self.providers[number]).filter(|provider| !provider.slots.is_empty())
+    }
+
+    /// The provider of an account.
+    pub fn provider_of(&self, slot: usize) -> &ProviderAccounts {
+        &self.providers[self.positions[slot].provider]
     }
 
     #[inline]
@@ -117,7 +133,7 @@ impl Accounts {
     /// The account's position among its provider's accounts.
     #[inline]
     pub fn position(&self, slot: usize) -> usize {
-        self.positions[slot]
+        self.positions[slot].at
     }
 
     /// Finds an account, of `provider` where one is given: by id, label, email, or a unique prefix of an id.
@@ -205,9 +221,11 @@ impl Accounts {
         self.inputs.remove(slot);
         self.slots.clear();
         self.positions.clear();
-        self.providers.values_mut().for_each(|provider| provider.slots.clear());
+        self.providers.iter_mut().for_each(|provider| provider.slots.clear());
         (0..self.list.len()).for_each(|slot| self.index(slot));
-        self.providers.retain(|_, provider| !provider.slots.is_empty());
+        for provider in self.providers.iter_mut().filter(|provider| provider.slots.is_empty()) {
+            provider.families.clear();
+        }
         self.changes.note_all();
         self.dirty.mark_all();
     }
@@ -334,7 +352,8 @@ impl Accounts {
                 account.tolerated = account.tolerated.min(account.leases);
             }
         }
-        self.digest(slot);
+        // the strategies read nothing that has changed
+        self.digest_key(slot);
         let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
         if was_probe {
             // without a probe under way it is known how long other limits last
@@ -397,16 +416,17 @@ impl Accounts {
 
     /// Notes that the order chose this account for a family; with `keep` the family's current account stays.
     pub fn advance(&mut self, slot: usize, family: &Arc<str>, keep: bool) {
-        let record = &self.list[slot].record;
-        let id = record.id;
-        let Some(provider) = self.providers.get_mut(record.provider.as_str()) else { return };
-        if !provider.families.contains_key(family) {
-            if provider.families.len() >= MOST_FAMILIES {
-                provider.families.clear();
+        let id = self.list[slot].record.id;
+        let families = &mut self.providers[self.positions[slot].provider].families;
+        let pointer = match families.get_mut(family) {
+            Some(pointer) => pointer,
+            None => {
+                if families.len() >= MOST_FAMILIES {
+                    families.clear();
+                }
+                families.entry(family.clone()).or_default()
             }
-            provider.families.insert(family.clone(), FamilyPointer::default());
-        }
-        let Some(pointer) = provider.families.get_mut(family) else { return };
+        };
         pointer.last = Some(id);
         if !keep {
             pointer.current = Some(id);
@@ -434,19 +454,31 @@ impl Accounts {
         self.digest(slot);
     }
 
-    #[inline]
     fn digest(&mut self, slot: usize) {
-        let account = &self.list[slot];
-        (self.keys[slot], self.inputs[slot]) = (SelectionKey::of(account), StrategyInputs::of(account));
+        self.inputs[slot] = StrategyInputs::of(&self.list[slot]);
+        self.digest_key(slot);
+    }
+
+    fn digest_key(&mut self, slot: usize) {
+        self.keys[slot] = SelectionKey::of(&self.list[slot]);
         self.changes.note(slot, self.list.len());
     }
 
     fn index(&mut self, slot: usize) {
         let record = &self.list[slot].record;
         self.slots.insert(record.id, slot);
-        let provider = self.providers.entry(Arc::from(record.provider.as_str())).or_default();
-        self.positions.push(provider.slots.len());
-        provider.slots.push(slot);
+        let number = match self.provider_numbers.get(record.provider.as_str()) {
+            Some(number) => *number,
+            None => {
+                self.providers.push(ProviderAccounts::default());
+                let number = self.providers.len() - 1;
+                self.provider_numbers.insert(Arc::from(record.provider.as_str()), number);
+                number
+            }
+        };
+        let slots = &mut self.providers[number].slots;
+        self.positions.push(Position { provider: number, at: slots.len() });
+        slots.push(slot);
     }
 
     /// Whether requests may wait for the account's windows to reset.

@@ -7,7 +7,7 @@ use crate::pool::model::{
     AccountId, ApartFromParent, Fence, Ineligible, LeaseRequest, Mono, Now, RequestNeeds, SubagentPlacement, Target,
 };
 use crate::pool::select::choose::Choice;
-use crate::pool::select::index::Workspace;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
 
 /// With `auto`, so many sub-agents share the account of their parent, and so many requests may be under way there.

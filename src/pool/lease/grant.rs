@@ -16,7 +16,7 @@ use std::time::Duration;
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 impl Pool {
-    pub(crate) fn acquire(&mut self, now: Now, mut request: LeaseRequest, effects: &mut Effects) -> Handled {
+    pub(crate) fn acquire(&mut self, now: Now, mut request: Box<LeaseRequest>, effects: &mut Effects) -> Handled {
         // first: a retry whose answer was lost must get its lease, even while the daemon shuts down
         if let Some(reply) = self.answered_before(now, &request)? {
             return Ok(reply);
@@ -54,12 +54,14 @@ impl Pool {
     pub(crate) fn grant(
         &mut self,
         now: Now,
-        mut request: LeaseRequest,
+        mut request: Box<LeaseRequest>,
         chosen: Chosen,
         effects: &mut Effects,
     ) -> Fence {
         let Chosen { slot, by, other, .. } = chosen;
-        let comparison = self.comparison(now, &request, chosen);
+        let mut workspace = self.workspace.take().unwrap_or_default();
+        let comparison = self.comparison(now, &request, chosen, &mut workspace);
+        self.workspace = Some(workspace);
         if let Some(target) = other.then(|| request.target.other_pool()).flatten() {
             request.target = target;
         }
@@ -69,7 +71,7 @@ impl Pool {
         if by.is_order() {
             self.advance_family(now, &request, slot);
         }
-        let kind = match &request {
+        let kind = match &*request {
             LeaseRequest { subagent: Some(_), .. } => LeaseKind::OfSubagent,
             LeaseRequest { exclusive: true, .. } => LeaseKind::Exclusive,
             LeaseRequest { exclusive: false, .. } => LeaseKind::Shared,
@@ -81,6 +83,7 @@ impl Pool {
         let ttl = request.ttl.or(matches!(request.bind, Bind::Ttl).then_some(self.settings.leases.ttl));
         let ttl = ttl.map(|ttl| ttl.max(SHORTEST_LIFE));
         self.admit(now, slot, fence, request.target.quota());
+        let request = *request;
         let lease = Lease {
             fence,
             account: self.accounts[slot].record.id,
@@ -117,11 +120,7 @@ impl Pool {
     }
 
     pub(crate) fn release(&mut self, now: Now, fence: Fence, effects: &mut Effects) -> Handled {
-        if !self.leases.contains(fence) {
-            return Err(Refusal::stale());
-        }
-        self.end_lease(now, fence, Ending::Released, effects);
-        Ok(Reply::Done)
+        if self.end_lease(now, fence, Ending::Released, effects) { Ok(Reply::Done) } else { Err(Refusal::stale()) }
     }
 
     /// Resumes a lease from before a restart, or moves a live one to the connection that its holder has now.
@@ -210,7 +209,7 @@ impl Pool {
         let request = LeaseRequest { wait, request_id: lease.request_id.clone(), ..request };
         let cause = self.obstacle_of(now, &lease).unwrap_or(MoveCause::Unavailable(Ineligible::Renewing, None));
         self.end_lease(now, fence, Ending::Switched, effects);
-        let reply = self.acquire(now, request, effects);
+        let reply = self.acquire(now, Box::new(request), effects);
         match reply {
             Ok(Reply::Held(to)) => self.emit_move(&lease, to, cause, effects),
             Ok(Reply::Queued(waiter)) => self.queue.note_move(waiter, lease, cause),
@@ -241,8 +240,9 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Effects) {
-        let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
+    /// Ends a lease; whether it was held.
+    pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Effects) -> bool {
+        let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return false };
         self.request_faults.forget(fence);
         if let Some(slot) = self.accounts.slot(lease.account) {
             self.accounts.end_lease(slot, fence, lease.kind(), now, &mut self.timers);
@@ -251,6 +251,7 @@ impl Pool {
             self.note_released(now, &lease);
         }
         effects.push(Effect::Ended(lease, why));
+        true
     }
 
     fn insert_lease(&mut self, now: Now, lease: Lease, effects: &mut Effects) {

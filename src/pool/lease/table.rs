@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Fences are reserved on disk in blocks, so that no grant waits for the disk.
 const FENCE_BLOCK: u64 = 1 << 20;
 /// Lists of leases by connection are not searched for empty ones while there are fewer.
-const FEWEST_LISTS: usize = 256;
+const FEWEST_LISTS: usize = 1024;
 /// Most comparisons that are kept: each takes as much memory as half a lease, and few are read.
 const MOST_COMPARISONS: usize = 4096;
 /// Most targets that are looked through for one that a new lease can share.
@@ -271,6 +271,11 @@ impl Leases {
         (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
         self.unbind(fence, before);
         self.bind(fence, Bind::Connection(connection));
+    }
+
+    /// What [`Self::take_unbound`] will return.
+    pub fn unbound(&self) -> &[Process] {
+        &self.unbound
     }
 
     pub fn take_unbound(&mut self) -> Vec<Process> {

@@ -18,7 +18,7 @@ pub const MOST_WAITERS: usize = 4096;
 #[derive(Debug)]
 pub struct QueuedRequest {
     /// The request.
-    pub ask: LeaseRequest,
+    pub ask: Box<LeaseRequest>,
     /// Since when.
     pub since: Mono,
     /// Until when.
@@ -114,6 +114,11 @@ impl Queue {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
     }
 
+    /// What [`Self::take_unbound`] will return.
+    pub(crate) fn unbound(&self) -> &[Process] {
+        &self.unbound
+    }
+
     pub(crate) fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)
     }
@@ -204,6 +209,7 @@ mod tests {
     fn request(priority: i8, pid: u32) -> QueuedRequest {
         let bind = Bind::Process(Process { pid, start: 1 });
         let ask = LeaseRequest { priority, bind, ..LeaseRequest::new("p", "f", ConnectionId(u64::from(pid))) };
+        let ask = Box::new(ask);
         QueuedRequest { ask, since: Mono(0), deadline: Mono(u64::from(pid) * 10), moves: None }
     }
 

@@ -11,7 +11,7 @@ const MOST_COMPARED: usize = 8;
 
 impl Pool {
     /// Queues a request, or refuses it at once if waiting cannot help.
-    pub(crate) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Handled {
+    pub(crate) fn wait_for(&mut self, now: Now, ask: Box<LeaseRequest>, choice: Choice) -> Handled {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
@@ -43,7 +43,11 @@ impl Pool {
             let moved = self.sessions.take_moved() && self.settings.selection.mode == Mode::CacheFirst;
             match (self.queue_dirty.take(), self.accounts.dirty().take(), moved) {
                 (None, None, false) => break,
-                (None, Some(Changes::Freed(freed)), false) => self.serve_round(now, Some(&freed), effects),
+                (None, Some(Changes::Freed(mut freed)), false) => {
+                    freed.sort_unstable();
+                    freed.dedup();
+                    self.serve_round(now, Some(&freed), effects);
+                }
                 // requests of a moved session may be waiting for the account that it has left
                 _ => self.serve_round(now, None, effects),
             }
@@ -58,21 +62,25 @@ impl Pool {
     }
 
     /// Visits the queue once, in order. Where only some accounts were freed, only requests that they can serve.
-    fn serve_round(&mut self, now: Now, freed: Option<&Vec<usize>>, effects: &mut Effects) {
+    fn serve_round(&mut self, now: Now, freed: Option<&[usize]>, effects: &mut Effects) {
         // a request that is served like one that got nothing gets nothing: no selection for each of a long queue
         let mut unserved: Vec<(WaiterId, Option<Mono>)> = Vec::new();
         let alike_counts = self.settings.selection.mode != Mode::CacheFirst;
-        let mut workspace = std::mem::take(&mut self.workspace);
         let mut last: Option<QueuePosition> = None;
-        while let Some((position, waiter)) = self.queue.after(last) {
+        // the freed accounts that can serve a request
+        let mut open = Vec::new();
+        loop {
+            let has_room = |slot: &usize| self.has_room_for_another(&self.accounts[*slot], false);
+            if freed.is_some_and(|freed| !self.queue.has_subagents() && !freed.iter().any(has_room)) {
+                break;
+            }
+            let Some((position, waiter)) = self.queue.after(last) else { break };
             last = Some(position);
             let (id, deadline) = (position.1, waiter.deadline);
             if let Some(freed) = freed {
-                let has_room = |slot: &usize| self.has_room_for_another(&self.accounts[*slot], false);
-                if !self.queue.has_subagents() && !freed.iter().any(has_room) {
-                    break;
-                }
-                if !freed.iter().any(|&slot| self.serves(slot, &waiter.ask, now)) {
+                open.clear();
+                open.extend(freed.iter().filter(|slot| self.serves(**slot, &waiter.ask, now)));
+                if open.is_empty() {
                     continue;
                 }
             }
@@ -80,7 +88,14 @@ impl Pool {
             let alike = unserved.iter().find(|(other, _)| self.queue.get(*other).is_some_and(same));
             let choice = match alike {
                 Some((_, earliest)) => Choice::Wait { kind: RefusalKind::AllLimited, earliest: *earliest },
-                None => self.choose_with(now, &waiter.ask, waiter.since, &mut workspace),
+                None => {
+                    let mut workspace = self.workspace.take().unwrap_or_default();
+                    // no other account could serve it before
+                    let among = freed.is_some().then_some(&*open);
+                    let choice = self.choose_among(now, &waiter.ask, waiter.since, among, &mut workspace);
+                    self.workspace = Some(workspace);
+                    choice
+                }
             };
             let known = alike.is_some();
             match choice {
@@ -109,7 +124,6 @@ impl Pool {
                 }
             }
         }
-        self.workspace = workspace;
     }
 
     fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
@@ -134,6 +148,9 @@ impl Pool {
     /// Reports processes that no lease and no queued request is bound to any more. It comes last, because a command that
     /// ends a lease of a process may grant it another one.
     pub(crate) fn unwatch(&mut self, effects: &mut Effects) {
+        if self.leases.unbound().is_empty() && self.queue.unbound().is_empty() {
+            return;
+        }
         let mut unbound = self.leases.take_unbound();
         unbound.extend(self.queue.take_unbound());
         unbound.sort_unstable();

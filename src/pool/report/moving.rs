@@ -135,7 +135,7 @@ impl Pool {
         let obstacle = self.obstacle_of(now, lease).filter(|_| cause != MoveCause::Requested);
         let cause = obstacle.unwrap_or(cause);
         self.end_lease(now, lease.fence, Ending::Switched, effects);
-        let fence = self.grant(now, ask, chosen, effects);
+        let fence = self.grant(now, Box::new(ask), chosen, effects);
         self.emit_move(lease, fence, cause, effects);
         if let Some(refusals) = refusals {
             self.request_faults.put(fence, refusals);

@@ -7,7 +7,7 @@ use crate::pool::model::{
     AccountId, Action, Decision, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, RequestNeeds,
 };
 use crate::pool::select::choose::Choice;
-use crate::pool::select::index::Workspace;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
 use std::time::Duration;
 

@@ -1,17 +1,18 @@
 //! Which account a request gets: from the account it names down to the strategy (docs/architecture.md, selection).
 
-use crate::pool::account::digest::{Rank, SelectionKey};
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::model::{
     Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, Overflow, QuotaChoices, Refusal, RefusalKind,
 };
-use crate::pool::select::eligibility::{is_closed, is_closed_on};
-use crate::pool::select::index::Workspace;
-use crate::pool::select::score::Score;
+use crate::pool::select::eligibility::is_closed;
+use crate::pool::select::score::{Score, Standings};
 use crate::pool::select::strategy::{self, Pick};
+use crate::pool::select::workspace::{Leaders, Workspace};
 use crate::pool::state::Pool;
-use std::cmp::Ordering;
+
+/// With more accounts of a provider, a grant does not note what decided: that would cost more than the selection.
+pub(super) const MOST_COMPARED: usize = 64;
 
 #[derive(Debug)]
 pub(crate) enum Choice {
@@ -33,10 +34,24 @@ pub(crate) struct Chosen {
     pub(crate) by: ChosenBy,
     /// Whether it is used in the request's other quota pool.
     pub(crate) other: bool,
-    /// The account that the strategy would take in its place, if only the strategy decided between them.
-    pub(crate) next: Option<usize>,
+    /// The account that the request would get without this one.
+    pub(crate) next: NextBest,
     /// The scores of both, if they decided.
     pub(crate) scores: Option<[Score; 2]>,
+}
+
+/// The account that a request would get without the chosen one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NextBest {
+    NotSought,
+    None,
+    Slot(usize),
+}
+
+impl From<Option<usize>> for NextBest {
+    fn from(slot: Option<usize>) -> Self {
+        slot.map_or(Self::None, Self::Slot)
+    }
 }
 
 pub(super) struct Search<'a> {
@@ -46,6 +61,8 @@ pub(super) struct Search<'a> {
     /// The account it names.
     pinned: Option<usize>,
     pub(super) provider: &'a ProviderAccounts,
+    /// Only these accounts can be open, in the provider's order; the others are known not to be.
+    among: Option<&'a [usize]>,
 }
 
 /// An account that outranks the order.
@@ -58,9 +75,9 @@ enum Favorite {
 impl Pool {
     /// Selects an account for a request made at `asked_at`.
     pub(crate) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
-        let mut workspace = std::mem::take(&mut self.workspace);
+        let mut workspace = self.workspace.take().unwrap_or_default();
         let choice = self.choose_with(now, ask, asked_at, &mut workspace);
-        self.workspace = workspace;
+        self.workspace = Some(workspace);
         choice
     }
 
@@ -69,6 +86,18 @@ impl Pool {
         now: Now,
         ask: &LeaseRequest,
         asked_at: Mono,
+        workspace: &mut Workspace,
+    ) -> Choice {
+        self.choose_among(now, ask, asked_at, None, workspace)
+    }
+
+    /// The same if it is known that only these accounts can be open; they are in the provider's order.
+    pub(crate) fn choose_among(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        asked_at: Mono,
+        among: Option<&[usize]>,
         workspace: &mut Workspace,
     ) -> Choice {
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
@@ -82,7 +111,7 @@ impl Pool {
             None => None,
         };
         let quotas = ask.target.quotas(&self.settings.quota);
-        let search = Search { now, ask, asked_at, pinned, provider };
+        let search = Search { now, ask, asked_at, pinned, provider, among };
         let choice = match quotas.second {
             // the first quota of every account, then the second ones
             Some(second) if self.settings.quota.fallback == Fallback::AccountsFirst => {
@@ -132,6 +161,11 @@ impl Pool {
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
             match self.ineligible(slot, ask, now) {
+                // a lease may end at any moment: when another account can serve changes nothing
+                Some((Ineligible::Busy, _)) => {
+                    busy = true;
+                    break;
+                }
                 // no time helps
                 Some((Ineligible::Reserved, _)) if self.is_kept_back(slot, ask) => {}
                 Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until))) => {
@@ -139,7 +173,6 @@ impl Pool {
                     earliest = Some(earliest.map_or(until, |known| known.min(until)));
                 }
                 Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, None)) => open_ended = true,
-                Some((Ineligible::Busy, _)) => busy = true,
                 _ => {}
             }
         }
@@ -147,7 +180,6 @@ impl Pool {
             return Choice::Refuse(Box::new(self.refusal(now, ask, RefusalKind::NoCapacity)));
         }
         if busy {
-            // a lease may end at any moment
             return Choice::Wait { kind: RefusalKind::NoCapacity, earliest: None };
         }
         if open_ended {
@@ -201,8 +233,16 @@ impl Pool {
             }
             None => {}
         }
-        let mut scanned = || self.first_of_all(search, quotas, &mut workspace.ties);
-        grant(match self.lane(search, quotas, workspace.index.as_mut()) {
+        let Workspace { leaders, index, standings } = workspace;
+        if search.among.is_some() {
+            let found = self.first_of_all(search, quotas, leaders, standings.as_mut());
+            let is_same = |all: Option<Chosen>| found.map(|it| (it.slot, it.by)) == all.map(|it| (it.slot, it.by));
+            let all = Search { among: None, ..*search };
+            debug_assert!(is_same(self.first_of_all(&all, quotas, leaders, None)), "not only {:?}", search.among);
+            return grant(found?);
+        }
+        let mut scanned = || self.first_of_all(search, quotas, leaders, standings.as_mut());
+        grant(match self.lane(search, quotas, index.as_mut()) {
             None => scanned()?,
             Some(lane) => {
                 let found = self.first_in_order(search, quotas, lane);
@@ -217,26 +257,46 @@ impl Pool {
         })
     }
 
-    /// The account that the order and the strategy choose: from a scan of all accounts.
-    fn first_of_all(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<Chosen> {
-        let Search { now, ask, provider, .. } = *search;
+    /// The account that the order and the strategy choose: from a scan of the accounts.
+    fn first_of_all(
+        &self,
+        search: &Search,
+        quotas: QuotaChoices,
+        leaders: &mut Leaders,
+        mut standings: Option<&mut Standings>,
+    ) -> Option<Chosen> {
+        let Search { now, ask, provider, among, .. } = *search;
         // of a short list, only its accounts are looked at
         let listed = ask.set.only.as_deref().map(|only| self.slots_of(only, provider));
-        let least = self.leading(now, ask, quotas, listed.as_deref().unwrap_or(provider.slots()), ties)?;
-        if let Some(slot) = self.reusable(now, ask, quotas, || Some(least)) {
-            return Some(Chosen::new(slot, ChosenBy::Reuse));
+        let slots = among.or(listed.as_deref()).unwrap_or(provider.slots());
+        if !self.leading(now, ask, quotas, slots.iter().copied(), leaders) {
+            return None;
+        }
+        let is_compared = provider.slots().len() <= MOST_COMPARED;
+        let mut pick = |ties: &[usize]| {
+            strategy::pick(self, now, ask, quotas.first.quota, provider, ties, standings.as_deref_mut())
+        };
+        let mut chosen = |slot: usize, by: ChosenBy, leaders: &mut Leaders| {
+            let next = if is_compared { pick(leaders.without(slot)).slot.into() } else { NextBest::NotSought };
+            Some(Chosen { next, ..Chosen::new(slot, by) })
+        };
+        if let Some(slot) = self.reusable(now, ask, quotas, &leaders.ties, || Some(leaders.least)) {
+            return chosen(slot, ChosenBy::Reuse, leaders);
         }
         if quotas.pools_only
-            && let Some(slot) = strategy::current(self, ask, provider).filter(|slot| ties.contains(slot))
+            && let Some(slot) = strategy::current(self, ask, provider).filter(|slot| leaders.ties.contains(slot))
         {
             return Some(Chosen::new(slot, ChosenBy::Current));
         }
         if let Some(start) = strategy::offset(self, ask, provider) {
             // an offset is the holder's own start: the family's pointers stay
-            return Some(Chosen::new(strategy::first_from(self, ties, start), ChosenBy::PidOffset));
+            return chosen(strategy::first_from(self, &leaders.ties, start), ChosenBy::PidOffset, leaders);
         }
-        let Pick { slot, next, scores } = strategy::pick(self, now, ask, quotas.first.quota, provider, ties);
-        Some(Chosen { next, scores, ..Chosen::new(slot?, ChosenBy::Strategy) })
+        if let [only] = *leaders.ties {
+            return chosen(only, ChosenBy::Strategy, leaders);
+        }
+        let Pick { slot, next, scores } = pick(&leaders.ties);
+        Some(Chosen { next: next.into(), scores, ..Chosen::new(slot?, ChosenBy::Strategy) })
     }
 
     /// The session's account, else that of a sub-agent's parent, else the preferred one.
@@ -286,106 +346,14 @@ impl Pool {
         }
     }
 
-    /// Collects the open accounts that lead the order into `ties`, and returns the lowest load of all open ones.
-    fn leading(
-        &self,
-        now: Now,
-        ask: &LeaseRequest,
-        quotas: QuotaChoices,
-        slots: &[usize],
-        ties: &mut Vec<usize>,
-    ) -> Option<u64> {
-        ties.clear();
-        let mut best: Option<Rank> = None;
-        let mut least = u64::MAX;
-        let mut agents = None;
-        let leases = &self.settings.leases;
-        let parent = ask.subagent.as_ref().and_then(|subagent| self.accounts.slot(subagent.parent?));
-        let tier_first = self.settings.selection.tier_first;
-        let set = self.membership(&ask.set);
-        // the leader's key, where every account with an equal key leads as well
-        let mut leader: Option<SelectionKey> = None;
-        for &slot in slots {
-            let key = self.accounts.key(slot);
-            if leader == Some(key) {
-                ties.push(slot);
-                continue;
-            }
-            let rank = key.rank_for(ask);
-            let order = if tier_first { rank } else { rank.any_tier() };
-            // an account that ranks behind even below the threshold, and has more load than another, changes nothing
-            if best.is_some_and(|best| order > best) && order.load() >= least {
-                continue;
-            }
-            // a fallback, and its load, do not count beside an account that is used before it
-            let is_later = best.is_some_and(|best| order.is_fallback_only() && !best.is_fallback_only());
-            if is_later
-                || !key.is_ready()
-                || !key.has_room(leases, ask) && parent != Some(slot)
-                || set.is_restricted() && !set.has(&self.accounts[slot])
-                || !self.is_open(slot, key, ask, quotas, now, &mut agents)
-            {
-                continue;
-            }
-            let was_fallback = best.is_some_and(Rank::is_fallback_only);
-            least = if was_fallback && !order.is_fallback_only() { order.load() } else { least.min(order.load()) };
-            let order = if key.is_unmeasured() {
-                order
-            } else {
-                self.rank_on(slot, order, self.quotas_of(slot, ask, quotas), now)
-            };
-            match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
-                Ordering::Less => {
-                    best = Some(order);
-                    // the parent's account may lead without room, the others may not
-                    let are_alike = ask.exclude.is_empty() && !set.is_restricted() && key.has_room(leases, ask);
-                    leader = (key.is_unlimited() && key.is_unmeasured() && are_alike).then_some(key);
-                    ties.clear();
-                    ties.push(slot);
-                }
-                Ordering::Equal => ties.push(slot),
-                Ordering::Greater => {}
-            }
-        }
-        best.map(|_| least)
-    }
-
-    /// Whether an account that is ready and has room is eligible: as `ineligible`, without the reason. `agents` keeps the
-    /// answer for the list of agents compared last; neighbours mostly share one.
-    #[inline]
-    pub(super) fn is_open(
-        &self,
-        slot: usize,
-        key: SelectionKey,
-        ask: &LeaseRequest,
-        quotas: QuotaChoices,
-        now: Now,
-        agents: &mut Option<(usize, bool)>,
-    ) -> bool {
-        let account = &self.accounts[slot];
-        let is_plain = key.is_unlimited() && key.is_unmeasured() && !quotas.pools_only;
-        if !is_plain && (self.is_kept_back(slot, ask) || is_closed_on(account, self.quotas_of(slot, ask, quotas), now))
-            || !ask.exclude.is_empty() && ask.exclude.binary_search(&account.record.id).is_ok()
-        {
-            return false;
-        }
-        match *agents {
-            _ if key.allowed_agents() == 0 => true,
-            Some((known, allowed)) if key.allowed_agents() == known => allowed,
-            _ => {
-                let allowed = account.admits(ask.agent.as_deref(), &ask.holder);
-                *agents = Some((key.allowed_agents(), allowed));
-                allowed
-            }
-        }
-    }
-
-    /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).
+    /// The account this process released recently, if no account has less load: its caches are warm (I2 holds). Those in
+    /// `open` are known to be open.
     pub(super) fn reusable(
         &self,
         now: Now,
         ask: &LeaseRequest,
         quotas: QuotaChoices,
+        open: &[usize],
         least: impl FnOnce() -> Option<u64>,
     ) -> Option<usize> {
         let selection = &self.settings.selection;
@@ -400,7 +368,7 @@ impl Pool {
             *account.record.provider == *ask.target.provider
                 && self.accounts.key(slot).rank.load() <= least
                 && !self.is_left_for_another(now, ask, quotas, slot)
-                && self.ineligible_on(slot, ask, quotas, now).is_none()
+                && (open.contains(&slot) || self.ineligible_on(slot, ask, quotas, now).is_none())
         })
     }
 
@@ -412,7 +380,7 @@ impl Pool {
 
 impl Chosen {
     pub(crate) fn new(slot: usize, by: ChosenBy) -> Self {
-        Self { slot, by, other: false, next: None, scores: None }
+        Self { slot, by, other: false, next: NextBest::NotSought, scores: None }
     }
 }
 

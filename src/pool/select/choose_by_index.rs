@@ -46,7 +46,7 @@ impl Pool {
         };
         let first = *lane.starting_at(Place::default()).find(&mut may_serve)?;
         let least = || least_load(lane, first.rank, &mut may_serve);
-        if let Some(slot) = self.reusable(now, ask, quotas, least) {
+        if let Some(slot) = self.reusable(now, ask, quotas, &[], least) {
             return Some(Chosen::new(slot, ChosenBy::Reuse));
         }
         let at_or_after = |start: usize, may_serve: &mut dyn FnMut(&&Place) -> bool| {
@@ -103,6 +103,10 @@ impl Pool {
 
 /// The lowest load of all accounts that may serve; of fallbacks only where no other account may.
 fn least_load(lane: &Lane, first: Rank, may_serve: &mut dyn FnMut(&&Place) -> bool) -> Option<u64> {
+    // mostly there are no last resorts: then the first account has it
+    if lane.last().is_some_and(|last| last.rank.last_resorts() == first.last_resorts()) {
+        return Some(first.load());
+    }
     let least = |last_resorts: Rank| {
         let alike =
             lane.starting_at(Place::at(last_resorts)).take_while(|place| place.rank.last_resorts() == last_resorts);

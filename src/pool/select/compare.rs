@@ -5,15 +5,13 @@ use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::lease::comparison::{Comparison, Criterion, PassedAccount};
 use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices, Strategy};
-use crate::pool::select::choose::Chosen;
+use crate::pool::select::choose::{Chosen, MOST_COMPARED, NextBest};
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::select::place;
 use crate::pool::select::score::{Hybrid, Level, Score};
 use crate::pool::select::strategy;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
-
-/// With more accounts of a provider, a grant does not note what decided: that would cost more than the selection.
-const MOST_COMPARED: usize = 64;
 
 impl Pool {
     /// What decides for the account that a request is about to get.
@@ -22,25 +20,28 @@ impl Pool {
         now: Now,
         ask: &LeaseRequest,
         Chosen { slot, by, other: second, next, scores }: Chosen,
+        workspace: &mut Workspace,
     ) -> Comparison {
-        let Some(provider) = self.accounts.of_provider(&ask.target.provider) else { return Comparison::default() };
+        let provider = self.accounts.provider_of(slot);
         if provider.slots().len() > MOST_COMPARED {
             return Comparison::default();
         }
+        let passed = self.passed(now, ask, slot);
         let quotas = ask.target.quotas(&self.settings.quota);
-        let passed = self.passed(now, ask, quotas, slot);
-        let (other, scores) = match next.filter(|_| quotas.second.is_none()) {
-            Some(next) => {
-                debug_assert_eq!(Some((next, false)), self.best_other(now, ask, quotas, provider, slot));
-                (Some((next, false)), scores)
+        let (other, scores) = match next {
+            _ if quotas.second.is_some() => (self.best_of_both_quotas(now, ask, quotas, slot), None),
+            NextBest::Slot(next) => (Some((next, false)), scores),
+            NextBest::None => (None, None),
+            NextBest::NotSought => {
+                (self.best_other(now, ask, quotas, slot, workspace).map(|other| (other, false)), None)
             }
-            None => (self.best_other(now, ask, quotas, provider, slot), None),
         };
+        debug_assert_eq!(other, self.best_of_both_quotas(now, ask, quotas, slot));
         let Some(other) = other else { return Comparison { passed, ..Comparison::default() } };
         let over = Some(self.accounts[other.0].record.id);
         let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
         let criterion = || self.criterion(now, ask, provider, quotas, [(slot, second), other]);
-        let by = match self.criterion_of_scores(slot, other.0, scores) {
+        let by = match criterion_of_scores(scores) {
             Some(known) => {
                 debug_assert_eq!(known, criterion());
                 Some(known)
@@ -50,15 +51,31 @@ impl Pool {
         Comparison { over, by, passed }
     }
 
-    /// The account that a request would get if the one of `slot` were gone, and whether in its other quota pool.
+    /// The account that a request with one quota would get if the one of `slot` were gone.
     fn best_other(
         &self,
         now: Now,
         ask: &LeaseRequest,
         quotas: QuotaChoices,
-        provider: &ProviderAccounts,
+        slot: usize,
+        workspace: &mut Workspace,
+    ) -> Option<usize> {
+        let provider = self.accounts.provider_of(slot);
+        let Workspace { leaders, standings, .. } = workspace;
+        let others = provider.slots().iter().copied().filter(|&other| other != slot);
+        self.leading(now, ask, quotas, others, leaders);
+        strategy::pick(self, now, ask, quotas.first.quota, provider, &leaders.ties, standings.as_mut()).slot
+    }
+
+    /// The same for a request that may have two quotas, and whether the account would serve it in the other quota pool.
+    fn best_of_both_quotas(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices,
         slot: usize,
     ) -> Option<(usize, bool)> {
+        let provider = self.accounts.provider_of(slot);
         let is_second = |slot: usize| {
             let first = self.quotas_of(slot, ask, quotas).first;
             quotas.second.is_some() && is_closed(&self.accounts[slot], first, now)
@@ -92,7 +109,7 @@ impl Pool {
             }
             ties.push(other);
         }
-        let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties).slot?;
+        let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties, None).slot?;
         Some((other, best?.1))
     }
 
@@ -102,7 +119,7 @@ impl Pool {
     }
 
     /// The account of the session, or the preferred one, where another account is chosen instead.
-    fn passed(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, chosen: usize) -> Option<PassedAccount> {
+    fn passed(&self, now: Now, ask: &LeaseRequest, chosen: usize) -> Option<PassedAccount> {
         if ask.account.is_some() {
             return None;
         }
@@ -120,20 +137,12 @@ impl Pool {
         let account = &self.accounts[slot];
         let (why, until) = match self.ineligible(slot, ask, now) {
             Some((why, until)) => (Some(why), until),
-            None if self.is_left_for_another(now, ask, quotas, slot) => (None, None),
+            None if self.is_left_for_another(now, ask, ask.target.quotas(&self.settings.quota), slot) => (None, None),
             None => (Some(Ineligible::Busy), None),
         };
         let until = until.map(|until| until.wall(now));
         let is_fallback = account.policy.fallback_only;
         Some(PassedAccount { account: account.record.id, wanted_by, why, is_fallback, until })
-    }
-
-    /// The criterion of two accounts that differ in nothing that comes before the scores by which `hybrid` chose.
-    fn criterion_of_scores(&self, slot: usize, other: usize, scores: Option<[Score; 2]>) -> Option<Criterion> {
-        let scores = scores?.map(Score::points);
-        let key = self.accounts.key(slot);
-        let are_alike = key == self.accounts.key(other) && key.is_unlimited() && key.is_unmeasured();
-        (are_alike && scores[0] != scores[1]).then_some(Criterion::Score(scores))
     }
 
     /// The first criterion of the order in which two accounts differ; each with whether its second quota pool serves.
@@ -158,11 +167,13 @@ impl Pool {
         if second != other_second {
             return Criterion::QuotaPool;
         }
-        let pays = slots.map(|slot| self.avoids(slot, self.quotas_of(slot, ask, quotas), now));
+        let are_measured = !keys.iter().all(|key| key.is_unmeasured());
+        let pays = slots.map(|slot| are_measured && self.avoids(slot, self.quotas_of(slot, ask, quotas), now));
         if pays[0] != pays[1] {
             return Criterion::Overage;
         }
-        let over = slots.map(|slot| self.is_over_threshold(slot, self.quotas_of(slot, ask, quotas), now));
+        let is_over = |slot| self.is_over_threshold(slot, self.quotas_of(slot, ask, quotas), now);
+        let over = slots.map(|slot| are_measured && is_over(slot));
         if over[0] != over[1] {
             return Criterion::SoftThreshold(slots.map(|slot| self.fullest(slot, ask, quotas, now)));
         }
@@ -271,4 +282,10 @@ impl Pool {
         let (account, quotas) = (&self.accounts[slot], self.quotas_of(slot, ask, quotas));
         account.usage.highest(self.quota_in_use(account, quotas, now).quota, now.wall)
     }
+}
+
+/// The criterion where the scores of `hybrid` decided between accounts that lead the order equally.
+fn criterion_of_scores(scores: Option<[Score; 2]>) -> Option<Criterion> {
+    let points = scores?.map(Score::points);
+    (points[0] != points[1]).then_some(Criterion::Score(points))
 }

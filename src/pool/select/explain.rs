@@ -11,9 +11,9 @@ use crate::pool::model::{
 };
 use crate::pool::select::choose::Choice;
 use crate::pool::select::eligibility::closed_on;
-use crate::pool::select::index::Workspace;
 use crate::pool::select::place;
 use crate::pool::select::strategy;
+use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl Pool {
         let mut comparison = None;
         let verdict = match self.choose_with(now, &ask, now.mono, &mut Workspace::default()) {
             Choice::Grant(chosen) => {
-                comparison = Some(self.comparison(now, &ask, chosen));
+                comparison = Some(self.comparison(now, &ask, chosen, &mut Workspace::default()));
                 SelectionResult::Grant(self.accounts[chosen.slot].record.id, chosen.by)
             }
             Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
@@ -267,7 +267,7 @@ impl Pool {
             let place = |slot: usize| (is_fallback(slot), quotas.second.is_some() && other(slot), order(slot));
             let Some(best) = open.iter().map(|&slot| place(slot)).min() else { break };
             let ties: Vec<usize> = open.iter().copied().filter(|&slot| place(slot) == best).collect();
-            let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties).slot;
+            let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties, None).slot;
             let Some(next) = next else { break };
             ranked.push(next);
             open.retain(|slot| *slot != next);

@@ -64,18 +64,3 @@ impl Index {
         Ok(())
     }
 }
-
-/// What a selection works with: kept from one to the next, so that they allocate nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Workspace {
-    /// The leading accounts of a scan.
-    pub(crate) ties: Vec<usize>,
-    /// Without it every selection is a scan.
-    pub(crate) index: Option<Index>,
-}
-
-impl Workspace {
-    pub(crate) fn indexed() -> Self {
-        Self { ties: Vec::new(), index: Some(Index::default()) }
-    }
-}

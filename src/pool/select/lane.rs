@@ -132,6 +132,10 @@ impl Lane {
         self.order.range(from..)
     }
 
+    pub(crate) fn last(&self) -> Option<&Place> {
+        self.order.last()
+    }
+
     /// The place of the account at this position of the provider.
     pub(crate) fn place(&self, position: usize) -> Option<&Place> {
         self.places.get(position)?.as_ref()

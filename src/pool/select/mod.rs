@@ -13,3 +13,4 @@ pub(crate) mod order;
 pub(crate) mod place;
 pub(crate) mod score;
 pub(crate) mod strategy;
+pub(crate) mod workspace;

@@ -31,12 +31,6 @@ impl StrategyKey {
         [self.1, self.2]
     }
 
-    /// The score that it was made of, where that makes it usable.
-    pub(crate) fn score_of_usable(self) -> Option<Score> {
-        let bits = u128::from(self.1) << 64 | u128::from(self.2);
-        (self.0 == Level::Usable as u8).then_some(Score((!bits ^ 1 << 127).cast_signed()))
-    }
-
     #[inline]
     pub(crate) fn of_score(level: Level, score: Score) -> Self {
         // more points are better

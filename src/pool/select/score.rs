@@ -6,7 +6,9 @@
 
 use crate::pool::account::digest::StrategyInputs;
 use crate::pool::account::health::{MS_PER_HOUR, MS_PER_MINUTE};
+use crate::pool::account::table::Accounts;
 use crate::pool::model::{Mono, SelectionSettings};
+use std::cmp::Reverse;
 
 /// Billionths of a point.
 const POINT: f64 = 1e9;
@@ -76,12 +78,21 @@ struct Parts {
 
 impl Score {
     pub(crate) fn points(self) -> f64 {
-        self.0 as f64 / POINT
+        // a short integer converts in one instruction
+        i64::try_from(self.0).map_or(self.0 as f64, |short| short as f64) / POINT
     }
 
     /// With the bonus of the current account.
     pub(crate) fn of_current(self) -> Self {
         Self(self.0 + STICKINESS)
+    }
+}
+
+impl Standing {
+    /// The score when scores have grown by this, by their pace.
+    #[inline]
+    pub(crate) fn score(&self, growth: &[i128; 4]) -> Score {
+        Score(self.origin.0 + growth[usize::from(self.pace.0)])
     }
 }
 
@@ -187,6 +198,11 @@ impl Hybrid {
         i128::from(refill + idle) * i128::from(now.0)
     }
 
+    /// What a score of each pace grows by from time 0 on.
+    pub(crate) fn growths(&self, now: Mono) -> [i128; 4] {
+        [0, 1, 2, 3].map(|pace| self.growth(Pace(pace), now))
+    }
+
     /// An account's level and pace, and how long they stay.
     pub(crate) fn standing(&self, inputs: &StrategyInputs, now: Mono) -> Standing {
         let parts = self.parts(inputs, now);
@@ -199,7 +215,7 @@ impl Hybrid {
     fn changes(&self, inputs: &StrategyInputs, pace: Pace, now: Mono) -> [Option<Mono>; 4] {
         let next = Mono(now.0.saturating_add(1));
         // times before it are in the past, and those that are no number are never
-        let at = |ms: f64| (ms < u64::MAX as f64).then(|| Mono(ms.floor() as u64).max(next));
+        let at = |ms: f64| (ms < u64::MAX as f64).then(|| Mono(ms as u64).max(next));
         let after = |since: f64, ms: f64| at(since + ms - 1.0);
         let elapsed = |since: f64| at_least_0(now.0 as f64 - since);
         let starts = |since: f64| if since > now.0 as f64 { at(since) } else { None };
@@ -215,6 +231,91 @@ impl Hybrid {
             if pace.refills() { after(inputs.tokens_at, full_after) } else { starts(inputs.tokens_at) },
             if pace.idles() { at(inputs.used_at + MOST_IDLE_MS as f64) } else { starts(inputs.used_at) },
         ]
+    }
+}
+
+/// What `hybrid` compares: less is better.
+pub(crate) type HybridKey = (Level, Reverse<Score>);
+
+/// The scores of `hybrid`, kept from one selection to the next: a score changes with its account, or grows at a known pace
+/// until a known time.
+#[derive(Debug, Default)]
+pub(crate) struct Standings {
+    /// By slot; none where an account has changed since.
+    known: Vec<Option<Standing>>,
+    /// The number of changes that were followed.
+    read: Option<u64>,
+    now: Mono,
+    /// By pace, what scores have grown by.
+    growth: [i128; 4],
+}
+
+/// The scores at one moment.
+pub(crate) struct Scores<'a> {
+    accounts: &'a Accounts,
+    hybrid: Hybrid,
+    now: Mono,
+    /// The account that has a bonus.
+    current: Option<usize>,
+    /// Without them, each score is computed.
+    standings: Option<&'a mut Standings>,
+}
+
+impl Standings {
+    /// Brings them up to the state of the accounts at `now`.
+    fn follow(&mut self, accounts: &Accounts, hybrid: &Hybrid, now: Mono) {
+        let changed = self.read.and_then(|read| accounts.changes().since(read)).filter(|_| now >= self.now);
+        match changed {
+            Some(changed) => {
+                changed.iter().for_each(|&slot| self.known[slot] = None);
+                if now != self.now {
+                    self.growth = hybrid.growths(now);
+                }
+            }
+            // the settings may have changed
+            None => {
+                self.known.clear();
+                self.known.resize(accounts.as_slice().len(), None);
+                self.growth = hybrid.growths(now);
+            }
+        }
+        (self.read, self.now) = (Some(accounts.changes().end()), now);
+    }
+}
+
+impl<'a> Scores<'a> {
+    pub(crate) fn new(
+        accounts: &'a Accounts,
+        settings: &SelectionSettings,
+        now: Mono,
+        current: Option<usize>,
+        mut standings: Option<&'a mut Standings>,
+    ) -> Self {
+        let hybrid = Hybrid::new(settings);
+        if let Some(standings) = &mut standings {
+            standings.follow(accounts, &hybrid, now);
+        }
+        Self { accounts, hybrid, now, current, standings }
+    }
+
+    #[inline]
+    pub(crate) fn of(&mut self, slot: usize) -> HybridKey {
+        let (level, score) = self.without_bonus(slot);
+        (level, Reverse(if self.current == Some(slot) { score.of_current() } else { score }))
+    }
+
+    #[inline]
+    fn without_bonus(&mut self, slot: usize) -> (Level, Score) {
+        let compute = || self.hybrid.rank(self.accounts.inputs(slot), self.now);
+        let Some(standings) = &mut self.standings else { return compute() };
+        let known = &mut standings.known[slot];
+        let standing = match known {
+            Some(standing) if standing.until.is_none_or(|until| self.now < until) => *standing,
+            _ => *known.insert(self.hybrid.standing(self.accounts.inputs(slot), self.now)),
+        };
+        let found = (standing.level, standing.score(&standings.growth));
+        debug_assert_eq!(found, compute(), "{standing:?} at {:?}", self.now);
+        found
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::model::{LeaseRequest, Mode, Now, Quota, Strategy};
 use crate::pool::select::place::{StrategyKey, TieBreak, strategy_of};
-use crate::pool::select::score::{Hybrid, Score};
+use crate::pool::select::score::{HybridKey, Level, Score, Scores, Standings};
 use crate::pool::state::Pool;
 use std::cmp::Ordering;
 
@@ -40,7 +40,7 @@ pub(crate) struct Pick {
     pub(crate) slot: Option<usize>,
     /// The one that it would pick without the first.
     pub(crate) next: Option<usize>,
-    /// The scores of both, if they decided between them: both are usable, and the scores differ.
+    /// The scores of both, if they decided between them: both are healthy, with or without a token, and the scores differ.
     pub(crate) scores: Option<[Score; 2]>,
 }
 
@@ -52,6 +52,7 @@ pub(crate) fn pick(
     quota: Quota<'_>,
     provider: &ProviderAccounts,
     ties: &[usize],
+    standings: Option<&mut Standings>,
 ) -> Pick {
     if let [] | [_] = ties {
         return Pick { slot: ties.first().copied(), ..Pick::default() };
@@ -62,24 +63,35 @@ pub(crate) fn pick(
         return Pick { slot: Some(ties[at]), next: Some(ties[(at + 1) % ties.len()]), scores: None };
     }
     let selection = &pool.settings.selection;
-    let is_hybrid = !matches!(selection.strategy, Strategy::LeastUsed | Strategy::DrainSoonest);
-    let [first, second] = match selection.strategy {
+    match selection.strategy {
         Strategy::LeastUsed => {
-            least(pool, ties, now, quota, |slot| StrategyKey::least_used(&pool.accounts[slot], quota, now))
+            let key = |slot: usize| StrategyKey::least_used(&pool.accounts[slot], quota, now);
+            Pick::of(least(pool, ties, now, quota, key))
         }
         Strategy::DrainSoonest => {
-            least(pool, ties, now, quota, |slot| StrategyKey::drain_soonest(&pool.accounts[slot], quota, now))
+            let key = |slot: usize| StrategyKey::drain_soonest(&pool.accounts[slot], quota, now);
+            Pick::of(least(pool, ties, now, quota, key))
         }
         Strategy::Hybrid | Strategy::Sticky | Strategy::RoundRobin => {
-            let (hybrid, current) = (Hybrid::new(selection), current(pool, ask, provider));
-            least(pool, ties, now, quota, |slot| {
-                StrategyKey::hybrid(&hybrid, pool.accounts.inputs(slot), current == Some(slot), now)
-            })
+            let current = current(pool, ask, provider);
+            let mut scores = Scores::new(&pool.accounts, selection, now.mono, current, standings);
+            let least = least(pool, ties, now, quota, |slot| scores.of(slot));
+            Pick { scores: decisive_scores(least), ..Pick::of(least) }
         }
-    };
-    let score = |least: Option<(StrategyKey, usize)>| least.filter(|_| is_hybrid)?.0.score_of_usable();
-    let scores = score(first).zip(score(second)).filter(|(first, second)| first != second);
-    Pick { slot: first.map(|(_, slot)| slot), next: second.map(|(_, slot)| slot), scores: scores.map(Into::into) }
+    }
+}
+
+impl Pick {
+    fn of<K>([first, second]: [Option<(K, usize)>; 2]) -> Self {
+        Self { slot: first.map(|(_, slot)| slot), next: second.map(|(_, slot)| slot), scores: None }
+    }
+}
+
+/// The scores of two accounts, if they decide between them. Between unhealthy ones, their tokens may.
+fn decisive_scores([first, second]: [Option<(HybridKey, usize)>; 2]) -> Option<[Score; 2]> {
+    let (first, second) = (first?.0, second?.0);
+    let are_decisive = first.0 == second.0 && first.0 != Level::Unhealthy && first.1 != second.1;
+    are_decisive.then_some([first.1.0, second.1.0])
 }
 
 /// The first of `ties` at or after `start` in the provider's order, around the end.
@@ -89,20 +101,20 @@ pub(crate) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
 }
 
 /// The two least of `ties` by `key`, then by what breaks ties, then by position; each with its key.
-fn least(
+fn least<K: Ord + Copy>(
     pool: &Pool,
     ties: &[usize],
     now: Now,
     quota: Quota<'_>,
-    key: impl Fn(usize) -> StrategyKey,
-) -> [Option<(StrategyKey, usize)>; 2] {
+    mut key: impl FnMut(usize) -> K,
+) -> [Option<(K, usize)>; 2] {
     let tie_break = |slot| (TieBreak::of(&pool.accounts, slot, quota, now), slot);
     // mostly the keys differ: what breaks ties is looked at only where they do not
-    let is_less = |one: (StrategyKey, usize), other: (StrategyKey, usize)| match one.0.cmp(&other.0) {
-        Ordering::Equal => tie_break(one.1) < tie_break(other.1),
+    let is_less = |one: (K, usize), other: (K, usize)| match one.0.cmp(&other.0) {
+        Ordering::Equal => tie_break(one.1).cmp(&tie_break(other.1)).is_lt(),
         order => order.is_lt(),
     };
-    let (mut first, mut second) = (None, None);
+    let (mut first, mut second): (Option<(K, usize)>, Option<(K, usize)>) = (None, None);
     for &slot in ties {
         let one = (key(slot), slot);
         if first.is_none_or(|first| is_less(one, first)) {
