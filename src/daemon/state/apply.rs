@@ -43,6 +43,17 @@ impl State {
 
     /// Applies what follows from effects until nothing does.
     fn settle(&mut self, now: Now, pending: &mut Pending) {
+        if !self.follow_ups.is_empty() || self.logins.has_changes() {
+            self.follow_up(now, pending);
+        }
+        if let Some(next) = self.pool.next_wakeup(now)
+            && next.0 < self.shared.scheduled.load(Ordering::Relaxed)
+        {
+            self.shared.reschedule.notify_one();
+        }
+    }
+
+    fn follow_up(&mut self, now: Now, pending: &mut Pending) {
         let mut due = VecDeque::from(std::mem::take(&mut self.follow_ups));
         loop {
             if due.is_empty() && self.logins.has_changes() {
@@ -51,11 +62,6 @@ impl State {
             let Some(command) = due.pop_front() else { break };
             self.step_internal(now, command, pending);
             due.extend(self.follow_ups.drain(..));
-        }
-        if let Some(next) = self.pool.next_wakeup(now)
-            && next.0 < self.shared.scheduled.load(Ordering::Relaxed)
-        {
-            self.shared.reschedule.notify_one();
         }
     }
 

@@ -181,15 +181,13 @@ impl Events {
         if let Some(line) = log::event_line(&event, now.wall, pool) {
             later.push(line);
         }
-        let lease = |fence| pool.shared_lease(fence).cloned();
-        if let Event::Granted(fence) = event
-            && pool.lease(fence).is_some_and(|lease| self.is_left_out(lease, GRANTED))
-        {
-            return;
-        }
+        let lease = |fence| pool.shared_lease(fence);
         let recorded = match event {
-            Event::Granted(fence) => lease(fence).map(RecordedEvent::Granted),
-            Event::Moved(moved) => lease(moved.to).map(|lease| RecordedEvent::Moved(lease, moved)),
+            Event::Granted(fence) => {
+                let noted = lease(fence).filter(|lease| !self.is_left_out(lease, GRANTED));
+                noted.cloned().map(RecordedEvent::Granted)
+            }
+            Event::Moved(moved) => lease(moved.to).cloned().map(|lease| RecordedEvent::Moved(lease, moved)),
             Event::Limited(limit) => Some(RecordedEvent::Limited(limit)),
             Event::Recovered(account, key) => Some(RecordedEvent::Recovered(account, key.into())),
             Event::AccountChanged(account) => Some(RecordedEvent::AccountChanged(account, state)),
@@ -309,6 +307,9 @@ impl Events {
 
     /// Those that get an event of this kind; `is_default`: without naming the kind, too.
     fn subscribers_of(&self, kind: &str, is_default: bool) -> Vec<(Codec, Arc<Outbox>)> {
+        if self.subscribers.is_empty() {
+            return Vec::new();
+        }
         let wants = |subscriber: &&Subscriber| is_default && subscriber.takes_default() || subscriber.names(kind);
         let interested = self.subscribers.iter().filter(wants);
         interested.map(|subscriber| (subscriber.codec, subscriber.outbox.clone())).collect()
