@@ -31,8 +31,6 @@ const MOST_IDLE: usize = 32;
 /// How often an HTTP/2 connection is pinged, and how long the reply may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// A response with more headers is rejected.
-const MAX_HEADERS: usize = 256;
 /// The most bytes that are read ahead of a response, or waiting to be sent, and thereby the longest head.
 const READ_BUFFER: usize = 128 * 1024;
 /// How much of one HTTP/2 response may wait for its client, and of all responses on a connection: a client that does not
@@ -170,13 +168,14 @@ impl UpstreamClient {
             ConnectionUse::Requests => http1.enable_http2().wrap_connector(connector),
             ConnectionUse::Upgrades => http1.wrap_connector(connector),
         };
+        // a response with more headers than hyper's 100 is rejected: with a limit of our own it would allocate 16 KiB for each
+        // head
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
             .http1_preserve_header_case(true)
-            .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(READ_BUFFER)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
