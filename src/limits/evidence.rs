@@ -111,8 +111,8 @@ fn is_secret(piece: &str) -> bool {
 
 /// Whether a word begins as keys and tokens of vendors do.
 pub fn begins_like_a_secret(word: &str) -> bool {
-    let lower = beginning(word, 8).to_ascii_lowercase();
-    word.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start))
+    let begins = |start: &&str| word.as_bytes()[..start.len()].eq_ignore_ascii_case(start.as_bytes());
+    word.len() > 8 && SECRETS.iter().any(begins)
 }
 
 #[cfg(test)]

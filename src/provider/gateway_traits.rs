@@ -58,6 +58,12 @@ pub struct NamedSubagent {
     pub parent: Option<Box<str>>,
 }
 
+/// Whether a header marks a request of a sub-agent.
+#[must_use]
+pub fn marks_subagent(header: &str) -> bool {
+    SUBAGENT_MARKS.iter().any(|marks| marks.mark == header)
+}
+
 /// The sub-agent that sends a request with these headers.
 pub fn subagent_of<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Option<NamedSubagent> {
     let named = |name| header(name).filter(|value| !value.is_empty() && value.len() <= LONGEST_SUBAGENT);
@@ -186,7 +192,7 @@ fn is_version(segment: &str) -> bool {
 /// The model that the path names: Google's paths are `…/models/NAME:method`.
 #[must_use]
 pub fn model_in_path<'a>(provider: &str, path: &'a str) -> Option<&'a str> {
-    let after = path.split_once("/models/").filter(|_| provider == "google")?.1;
+    let after = Some(path).filter(|_| provider == "google")?.split_once("/models/")?.1;
     let name = after.split('/').next()?;
     let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
     (!name.is_empty()).then_some(name)

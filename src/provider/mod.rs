@@ -26,8 +26,8 @@ pub use check::{CheckRequest, check_request, wrong_kind};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
     CREDENTIAL_HEADERS, CompanionHeader, NamedSubagent, SESSION_HEADERS, base_for_path, companion_header,
-    has_responses_socket, is_beside_the_api, is_final_event, is_identity_header, is_preamble_event, model_in_path,
-    names_a_quota, quota_of_agent, session_body_key, subagent_of, uses_quota, versioned_path,
+    has_responses_socket, is_beside_the_api, is_final_event, is_identity_header, is_preamble_event, marks_subagent,
+    model_in_path, names_a_quota, quota_of_agent, session_body_key, subagent_of, uses_quota, versioned_path,
 };
 pub use oauth::{DirectLogin, OauthServer, client_of_program, direct_login};
 pub use owner::{learn_account_id, vendor_account_id};

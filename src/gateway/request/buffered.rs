@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, USER_AGENT};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING, USER_AGENT};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
@@ -109,7 +109,10 @@ impl BufferedRequest {
         let body = timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(RequestReadError::Incomplete))?;
         let mut text = wanted.read(reader.scan);
         text.session = session_of(&headers).or(text.session);
-        text.subagent = subagent_of(&headers, |_| None);
+        // most requests are of none, and no header says so
+        if headers.keys().any(|name| provider::marks_subagent(name.as_str())) {
+            text.subagent = subagent_of(&headers, |_| None);
+        }
         Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
     }
 
@@ -245,7 +248,10 @@ fn subagent_of<'s>(headers: &HeaderMap, stated: impl Fn(&'static str) -> Option<
 
 /// The session that a vendor's agent names in a header.
 fn session_of(headers: &HeaderMap) -> Option<String> {
-    let named = SESSION_HEADERS.iter().find_map(|name| first_value(headers, name));
+    // a request has few headers, and mostly none of these: they are looked at once
+    let position = |name: &HeaderName| SESSION_HEADERS.iter().position(|known| *known == name.as_str());
+    let found = headers.iter().filter_map(|(name, value)| Some((position(name)?, value.to_str().ok()?)));
+    let named = found.min_by_key(|(position, _)| *position).map(|(_, value)| value);
     named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(str::to_owned)
 }
 
