@@ -47,10 +47,18 @@ fn parameters(query: Option<&str>) -> impl Iterator<Item = &str> {
     query.into_iter().flat_map(|query| query.split('&'))
 }
 
+/// Whether a parameter of the query is a key.
+pub(super) fn has_key(query: Option<&str>) -> bool {
+    parameters(query).any(is_key)
+}
+
+fn is_key(parameter: &str) -> bool {
+    parameter == "key" || parameter.starts_with("key=")
+}
+
 /// The query without `key=`; the rest is unchanged.
 pub(super) fn without_key(query: Option<&str>) -> Option<String> {
-    let is_key = |parameter: &&str| *parameter == "key" || parameter.starts_with("key=");
-    if !parameters(query).any(|parameter| is_key(&parameter)) {
+    if !has_key(query) {
         return query.map(str::to_owned);
     }
     let kept: Vec<&str> = parameters(query).filter(|parameter| !is_key(parameter)).collect();

@@ -41,11 +41,11 @@ pub fn gateway_head(input: &[u8]) {
     let query = auth::without_key(uri.query());
     let has_key = |query: &str| query.split('&').any(|parameter| parameter == "key" || parameter.starts_with("key="));
     assert!(!query.as_deref().is_some_and(has_key), "a key is left: {query:?}");
-    let Ok(route) = UpstreamRoute::find(&CONFIG, uri.path()) else { return };
+    let Ok(route) = UpstreamRoute::find(&CONFIG, uri.path(), query) else { return };
     let _model = route.model();
     for kind in KINDS {
-        let Ok(upstream) = route.uri(kind, query.as_deref()) else { continue };
-        assert_stays(&route.provider, &upstream);
+        let Ok(upstream) = route.address(kind, false) else { continue };
+        assert_stays(&route.provider, &upstream.uri);
         let host = HeaderValue::from_static("up.example");
         let secret = Secret::new(SECRET.to_owned());
         let credential = UpstreamCredential { provider: &route.provider, kind, secret: &secret, vendor_id: Some("v1") };

@@ -9,7 +9,7 @@
 //! | `server/` | accepts connections; HTTP/1.1 with a client; closes a connection |
 //! | `tls/` | the certificate of the https port, and the files by which programs trust it |
 //! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
-//! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
+//! | `service.rs`, `request/access.rs`, `resolved_path.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `chatgpt.rs` | what Codex asks about its login, answered by the gateway |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
 //! | `forward/` | leases an account, sends the request, decides after a refusal |
@@ -42,6 +42,7 @@ mod page;
 mod record;
 mod refusal;
 mod request;
+mod resolved_path;
 mod response;
 mod route;
 mod running_key;

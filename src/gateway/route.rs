@@ -1,6 +1,9 @@
 //! Which upstream a path of the gateway leads to.
 
+use std::sync::OnceLock;
+
 use hyper::Uri;
+use hyper::header::HeaderValue;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
 use crate::daemon::{GatewayConfig, connect_options};
@@ -12,12 +15,24 @@ pub(super) struct UpstreamRoute {
     pub(super) provider: String,
     /// The path below the base, with its leading slash.
     pub(super) path: String,
+    /// The query, without the gateway's key.
+    query: Option<String>,
     /// Which credentials are accepted on this path.
     pub(super) kinds: &'static [CredentialKind],
     key_base: String,
     login_base: String,
     /// Proxy and certificates.
     pub(super) reach: ConnectOptions,
+    /// Those that were asked for: for a direct login, an API key, any other login.
+    addresses: [OnceLock<UpstreamAddress>; 3],
+}
+
+/// Where an account's requests go.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct UpstreamAddress {
+    pub(super) uri: Uri,
+    /// The host, as in a header.
+    pub(super) host: HeaderValue,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,7 +44,7 @@ pub(super) enum RouteError {
 }
 
 impl UpstreamRoute {
-    pub(super) fn find(config: &GatewayConfig, path: &str) -> Result<Self, RouteError> {
+    pub(super) fn find(config: &GatewayConfig, path: &str, query: Option<String>) -> Result<Self, RouteError> {
         let rest = path.strip_prefix('/').unwrap_or_default();
         let (provider, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let configured = config.providers.get(provider);
@@ -42,30 +57,43 @@ impl UpstreamRoute {
         let path = provider::versioned_path(provider, below);
         let kinds = provider::accepted_kinds(provider, &path, key_base != login_base);
         let reach = connect_options(configured);
-        Ok(Self { provider: provider.to_owned(), path, kinds, key_base, login_base, reach })
+        let (provider, addresses) = (provider.to_owned(), Default::default());
+        Ok(Self { provider, path, query, kinds, key_base, login_base, reach, addresses })
     }
 
-    /// The upstream's URL for an account of this kind.
+    /// Where requests go with an account of this kind; `is_direct` says that it is a login for the provider's public API.
     ///
     /// # Errors
     /// When the base is not a URL, or the path cannot be part of one.
-    pub(super) fn uri(&self, kind: CredentialKind, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
+    pub(super) fn address(
+        &self,
+        kind: CredentialKind,
+        is_direct: bool,
+    ) -> Result<&UpstreamAddress, hyper::http::Error> {
+        let known = &self.addresses[if is_direct { 0 } else { 1 + usize::from(kind != CredentialKind::ApiKey) }];
+        if let Some(known) = known.get() {
+            return Ok(known);
+        }
+        let uri = if is_direct { self.direct_uri()? } else { self.uri(kind)? };
+        let host = HeaderValue::from_str(uri.authority().map_or("", |authority| authority.as_str()))?;
+        Ok(known.get_or_init(|| UpstreamAddress { uri, host }))
+    }
+
+    /// The upstream's URL for an account of this kind.
+    fn uri(&self, kind: CredentialKind) -> Result<Uri, hyper::http::Error> {
         let base = if kind == CredentialKind::ApiKey { &self.key_base } else { &self.login_base };
         let is_apart = self.key_base != self.login_base;
         let own = is_apart.then(|| provider::path_for_kind(&self.provider, &self.path, kind));
-        self.below(base, own.as_deref().unwrap_or(&self.path), query)
+        self.below(base, own.as_deref().unwrap_or(&self.path))
     }
 
     /// The URL for a login for the provider's public API, which has one path, whatever program sends the request.
-    ///
-    /// # Errors
-    /// As [`Self::uri`].
-    pub(super) fn direct_uri(&self, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
+    fn direct_uri(&self) -> Result<Uri, hyper::http::Error> {
         let path = provider::path_for_kind(&self.provider, &self.path, CredentialKind::ApiKey);
-        self.below(&self.key_base, &path, query)
+        self.below(&self.key_base, &path)
     }
 
-    fn below(&self, base: &str, below: &str, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
+    fn below(&self, base: &str, below: &str) -> Result<Uri, hyper::http::Error> {
         let base = provider::base_for_path(&self.provider, base, below);
         let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -73,7 +101,7 @@ impl UpstreamRoute {
         if path.is_empty() {
             path.push('/');
         }
-        if let Some(query) = query {
+        if let Some(query) = &self.query {
             path.push('?');
             path.push_str(query);
         }
@@ -162,8 +190,10 @@ mod tests {
             ("/llm/chat", ApiKey, None, "https://llm/v1/chat"),
             ("/llm/v1/chat", ApiKey, None, "https://llm/v1/chat"),
         ] {
-            let route = UpstreamRoute::find(&config, path).unwrap();
-            assert_eq!(route.uri(kind, query).unwrap().to_string(), expected);
+            let route = UpstreamRoute::find(&config, path, query.map(str::to_owned)).unwrap();
+            for _ in 0..2 {
+                assert_eq!(route.address(kind, false).unwrap().uri.to_string(), expected);
+            }
         }
         let with_version = self::config(&[("anthropic", "http://k/v1", "http://l/v1/")]);
         for (path, kind, expected) in [
@@ -172,11 +202,14 @@ mod tests {
             ("/anthropic/api/hello", Oauth, "http://l/api/hello"),
             ("/anthropic/models", ApiKey, "http://k/v1/models"),
         ] {
-            let route = UpstreamRoute::find(&with_version, path).unwrap();
-            assert_eq!(route.uri(kind, None).unwrap().to_string(), expected);
+            let route = UpstreamRoute::find(&with_version, path, None).unwrap();
+            assert_eq!(route.address(kind, false).unwrap().uri.to_string(), expected);
         }
-        assert_eq!(UpstreamRoute::find(&config, "/unknown/v1"), Err(RouteError::UnknownProvider("unknown".into())));
-        assert_eq!(UpstreamRoute::find(&config, "/"), Err(RouteError::UnknownProvider(String::new())));
+        assert_eq!(
+            UpstreamRoute::find(&config, "/unknown/v1", None),
+            Err(RouteError::UnknownProvider("unknown".into()))
+        );
+        assert_eq!(UpstreamRoute::find(&config, "/", None), Err(RouteError::UnknownProvider(String::new())));
     }
 
     #[test]
@@ -210,13 +243,24 @@ mod tests {
     #[test]
     fn separate_bases_for_keys_and_logins_have_their_own_paths() {
         use CredentialKind::{ApiKey, Oauth};
-        let route = |path| UpstreamRoute::find(&config(&[]), path).unwrap();
+        let route = |path| UpstreamRoute::find(&config(&[]), path, None).unwrap();
         assert_eq!(route("/openai/v1/chat/completions").kinds, [ApiKey]);
         assert!(!route("/openai/models").kinds.contains(&ApiKey));
         for path in ["/openai/responses", "/openai/v1/responses"] {
-            let uri = |kind| route(path).uri(kind, None).unwrap().to_string();
+            let uri = |kind| route(path).address(kind, false).unwrap().uri.to_string();
             assert_eq!(uri(Oauth), "https://chatgpt.com/backend-api/codex/responses");
             assert_eq!(uri(ApiKey), "https://api.openai.com/v1/responses");
+            let route = route(path);
+            let all = [(Oauth, true), (ApiKey, false), (Oauth, false)].map(|(kind, is_direct)| {
+                let address = route.address(kind, is_direct).unwrap();
+                (address.uri.to_string(), address.host.to_str().unwrap().to_owned())
+            });
+            let expected = [
+                ("https://api.openai.com/v1/responses", "api.openai.com"),
+                ("https://api.openai.com/v1/responses", "api.openai.com"),
+                ("https://chatgpt.com/backend-api/codex/responses", "chatgpt.com"),
+            ];
+            assert_eq!(all, expected.map(|(uri, host)| (uri.to_owned(), host.to_owned())));
         }
     }
 }

@@ -19,8 +19,9 @@ use super::metrics::{self, MetricsFormat, MetricsRecorder};
 use super::page::{self, PageConnection, PageService};
 use super::record::{CutReason, RecordedSource, RequestRecord, RequestRecorder};
 use super::request::{
-    BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
+    BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
 };
+use super::resolved_path::ResolvedPaths;
 use super::response::{self, ClientBody};
 use super::route::UpstreamRoute;
 use super::running_key::{KeyedRequest, RunningKey};
@@ -40,6 +41,7 @@ pub(super) struct GatewayService {
     config: RwLock<Arc<GatewayConfig>>,
     budget: Arc<BufferBudget>,
     page: PageService,
+    paths: ResolvedPaths,
     connections: AtomicU64,
 }
 
@@ -94,8 +96,8 @@ impl GatewayService {
             sessions: WaitingSessions::default(),
             answers: KeptAnswers::default(),
         };
-        let connections = AtomicU64::new(0);
-        (Arc::new(Self { backend, config, budget: Arc::default(), page, connections }), exporter)
+        let (budget, paths, connections) = Default::default();
+        (Arc::new(Self { backend, config, budget, page, paths, connections }), exporter)
     }
 
     /// Takes over a changed configuration, for the requests that come from now on.
@@ -200,7 +202,7 @@ impl GatewayService {
         &self,
         websocket: WebSocketRequest,
         (connection, client): (&RequestConnection, Arc<GatewayClient>),
-        request: RequestParts,
+        request: Box<RequestParts>,
         config: &GatewayConfig,
         keyed: KeyedRequest,
     ) -> Response<ClientBody> {
@@ -235,8 +237,8 @@ impl GatewayService {
         source: RecordedSource,
         head: Parts,
         body: Incoming,
-        config: &GatewayConfig,
-    ) -> Result<RequestParts, Box<(Response<ClientBody>, Option<RequestRecord>)>> {
+        config: &Arc<GatewayConfig>,
+    ) -> Result<Box<RequestParts>, Box<(Response<ClientBody>, Option<RequestRecord>)>> {
         let path = head.uri.path();
         if path == "/metrics" {
             let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -249,9 +251,11 @@ impl GatewayService {
         }
         let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
         let response = |status, message: &str| refusal::error(&provider, status, &format!("lessor: {message}"));
-        let route = UpstreamRoute::find(config, path);
-        let route = route.map_err(|reason| Box::new((response(StatusCode::NOT_FOUND, &reason.to_string()), None)))?;
-        let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&provider, &route.path));
+        let resolved = self.paths.find(config, &head.uri);
+        let resolved =
+            resolved.map_err(|reason| Box::new((response(StatusCode::NOT_FOUND, &reason.to_string()), None)))?;
+        let route = &resolved.route;
+        let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&provider, &resolved.recorded_path));
         let rejected = |mut record: RequestRecord, status: StatusCode, message: String| {
             record.refused(status.as_u16(), &message);
             Box::new((response(status, &message), Some(record)))
@@ -260,8 +264,7 @@ impl GatewayService {
         let in_flight = Some(self.backend.metrics.in_flight());
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
-        let query = auth::without_key(head.uri.query());
-        let buffered = BufferedRequest::read(head, body, &limits, &WantedText::of(&provider, &route.path)).await;
+        let buffered = BufferedRequest::read(head, body, &limits, &resolved.wanted).await;
         let mut buffered = match buffered {
             Ok(buffered) => buffered,
             Err(RequestReadError::TooLarge) => {
@@ -282,8 +285,9 @@ impl GatewayService {
         }
         let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
         record.is_for(model.as_deref(), buffered.text.session.as_deref(), pool);
-        let peer = source.peer;
-        Ok(RequestParts { connection, peer, route, query, buffered, model, pool, record, in_flight })
+        let (peer, route) = (source.peer, route.clone());
+        // boxed, because it is handed on several times
+        Ok(Box::new(RequestParts { connection, peer, route, buffered, model, pool, record, in_flight }))
     }
 
     /// The client of the connection's last request, if this one shows the same key and no other one.

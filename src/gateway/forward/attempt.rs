@@ -1,6 +1,6 @@
 //! One attempt: sends a request with one account's credential and judges the beginning of the response.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
@@ -163,12 +163,7 @@ fn quotes(text: &[u8], secret: &str) -> bool {
 }
 
 /// The URL of a request at an account, and its headers with the account's credential.
-fn addressed(
-    route: &UpstreamRoute,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    account: &LeasedAccount,
-) -> Result<(Uri, HeaderMap), String> {
+fn addressed(route: &UpstreamRoute, headers: &HeaderMap, account: &LeasedAccount) -> Result<(Uri, HeaderMap), String> {
     let provider = &route.provider;
     let credential = UpstreamCredential {
         provider,
@@ -177,19 +172,15 @@ fn addressed(
         vendor_id: account.vendor_id.as_deref(),
     };
     let invalid = |error: &dyn std::fmt::Display| format!("lessor: the request for {provider} is invalid: {error}");
-    let uri = if account.is_direct { route.direct_uri(query) } else { route.uri(account.kind, query) };
-    let uri = uri.map_err(|error| invalid(&error))?;
-    let host = uri.authority().map_or("", |authority| authority.as_str());
-    let host = HeaderValue::from_str(host).map_err(|error| invalid(&error))?;
-    let headers = auth::upstream_headers(headers, &host, credential).map_err(|error| invalid(&error))?;
-    Ok((uri, headers))
+    let address = route.address(account.kind, account.is_direct).map_err(|error| invalid(&error))?;
+    let headers = auth::upstream_headers(headers, &address.host, credential).map_err(|error| invalid(&error))?;
+    Ok((address.uri.clone(), headers))
 }
 
 /// What opens a WebSocket: the same for every account, but for its credential.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct UpgradeRequest {
-    pub(in crate::gateway) route: UpstreamRoute,
-    pub(in crate::gateway) query: Option<String>,
+    pub(in crate::gateway) route: Arc<UpstreamRoute>,
     /// Those of the client; its extensions and subprotocols are not among them.
     pub(in crate::gateway) headers: HeaderMap,
     /// The case of the headers' names, among others.
@@ -207,8 +198,8 @@ impl UpgradeRequest {
         upstreams: &UpstreamClients,
         account: &LeasedAccount,
     ) -> Result<AttemptOutcome<Incoming>, String> {
-        let Self { route, query, headers, extensions } = self;
-        let (uri, mut headers) = addressed(route, query.as_deref(), headers, account)?;
+        let Self { route, headers, extensions } = self;
+        let (uri, mut headers) = addressed(route, headers, account)?;
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let client = upstreams.client_for(&route.reach, &uri, ConnectionUse::Upgrades).await;
@@ -234,9 +225,9 @@ async fn send(
     request: &mut RequestParts,
     account: &LeasedAccount,
 ) -> Result<AttemptOutcome<Incoming>, String> {
-    let (route, query) = (&request.route, request.query.as_deref());
+    let route = &request.route;
     let provider = &route.provider;
-    let (uri, headers) = addressed(route, query, &request.buffered.headers, account)?;
+    let (uri, headers) = addressed(route, &request.buffered.headers, account)?;
     let client = upstreams.client_for(&route.reach, &uri, ConnectionUse::Requests).await;
     let client = client.map_err(|error| format!("lessor: cannot reach {provider}: {error}"))?;
     let sent = match request.buffered.next_request(uri, headers, account.project.as_deref()) {

@@ -52,7 +52,7 @@ pub(super) struct Backend {
 pub(super) struct Forward<'a> {
     pub(super) backend: &'a Backend,
     pub(super) client: &'a GatewayClient,
-    pub(super) request: RequestParts,
+    pub(super) request: Box<RequestParts>,
     /// How often a failing service is tried.
     pub(super) max_service_attempts: u32,
     pub(super) patience: RequestPatience,
@@ -98,7 +98,7 @@ impl<'a> Forward<'a> {
     pub(super) fn new(
         backend: &'a Backend,
         client: &'a GatewayClient,
-        request: RequestParts,
+        request: Box<RequestParts>,
         config: &GatewayConfig,
     ) -> Self {
         let named = request.buffered.text.session.as_deref().or_else(|| client.default_session());

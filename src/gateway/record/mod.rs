@@ -94,18 +94,23 @@ pub(super) struct RequestTimes {
     pub(super) waited: Duration,
 }
 
+/// A path as it is recorded: short, and without anything that could be a key.
+pub(super) fn recorded_path(path: &str) -> String {
+    without_secrets(path, MAX_PATH)
+}
+
 impl RequestRecord {
-    /// Of a request for this path of a provider.
+    /// Of a request for this path of a provider, see [`recorded_path`].
     pub(super) fn begin(
         recorder: &Arc<RequestRecorder>,
         source: &RecordedSource,
-        (provider, path): (&str, &str),
+        (provider, recorded_path): (&str, &str),
     ) -> Self {
         let elapsed = millis(now().duration_since(source.received_at));
         let row = RequestRow {
             at: clock::now().wall.0.saturating_sub(elapsed),
             provider: provider.to_owned(),
-            path: without_secrets(path, MAX_PATH),
+            path: recorded_path.to_owned(),
             directory: source.client.directory.as_deref().map(str::to_owned),
             ..RequestRow::default()
         };

@@ -1,5 +1,7 @@
 //! Reads a few strings, such as the model, from a JSON body in passing, without keeping or changing it.
 
+use std::sync::Arc;
+
 use memchr::{memchr, memchr2, memchr3};
 
 use crate::provider::StoredIdKey;
@@ -38,7 +40,7 @@ pub(super) struct FoundText {
 
 #[derive(Debug)]
 pub(super) struct JsonScan {
-    wanted: Vec<WantedKey>,
+    wanted: Arc<[WantedKey]>,
     found: Vec<Vec<FoundText>>,
     state: ScanState,
     depth: usize,
@@ -67,15 +69,15 @@ enum ScanState {
 }
 
 impl JsonScan {
-    pub(super) fn new(wanted: impl IntoIterator<Item = WantedKey>) -> Self {
-        let wanted: Vec<_> = wanted.into_iter().collect();
+    pub(super) fn new(wanted: Arc<[WantedKey]>) -> Self {
         Self {
             found: vec![Vec::new(); wanted.len()],
             wanted,
             state: ScanState::Between,
             depth: 0,
             offset: 0,
-            text: Vec::new(),
+            // most keys are shorter
+            text: Vec::with_capacity(MAX_KEY),
             began: 0,
             candidate: None,
             key: None,
@@ -235,8 +237,8 @@ mod tests {
     }
 
     fn found(wanted: &[(&'static str, bool)], pieces: &[&[u8]]) -> Vec<Vec<FoundText>> {
-        let mut scan =
-            JsonScan::new(wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: &[] }));
+        let wanted = wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: &[] });
+        let mut scan = JsonScan::new(wanted.collect());
         for piece in pieces {
             if !scan.push(piece) {
                 break;

@@ -26,9 +26,7 @@ pub(super) struct RequestParts {
     pub(super) connection: ConnectionId,
     /// The other end of that connection.
     pub(super) peer: Arc<GatewayPeer>,
-    pub(super) route: UpstreamRoute,
-    /// The query for the upstream, without the gateway's key.
-    pub(super) query: Option<String>,
+    pub(super) route: Arc<UpstreamRoute>,
     pub(super) buffered: BufferedRequest,
     pub(super) model: Option<String>,
     /// The quota, where the client's program determines it.

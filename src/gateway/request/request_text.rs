@@ -1,6 +1,6 @@
 //! What the gateway reads from a request's body: model and session, and what belongs to one account.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
@@ -20,7 +20,7 @@ const DECODE_STEP: usize = 4096;
 #[derive(Clone, Debug)]
 pub(crate) struct WantedText {
     provider: String,
-    keys: Vec<WantedKey>,
+    keys: Arc<[WantedKey]>,
     session: Range<usize>,
     projects: Range<usize>,
     stored_ids: Range<usize>,
@@ -63,11 +63,11 @@ impl WantedText {
         let projects = add(&mut top.iter().map(key(false)).chain(nested.iter().map(key(true))));
         let stored_ids = add(&mut stored_id_keys(provider));
         let stored_id_in_path = provider::stored_id_in_path(provider, path);
-        Self { provider: provider.to_owned(), keys, session, projects, stored_ids, stored_id_in_path }
+        Self { provider: provider.to_owned(), keys: keys.into(), session, projects, stored_ids, stored_id_in_path }
     }
 
     pub(super) fn scan(&self) -> JsonScan {
-        JsonScan::new(self.keys.iter().copied())
+        JsonScan::new(self.keys.clone())
     }
 
     /// Sorts what was found.

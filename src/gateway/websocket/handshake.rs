@@ -91,7 +91,7 @@ impl WebSocketRequest {
         self,
         backend: &Backend,
         origin: SocketOrigin,
-        request: RequestParts,
+        request: Box<RequestParts>,
         config: &GatewayConfig,
         mut keyed: KeyedRequest,
     ) -> (Response<ClientBody>, Option<Box<AcceptedSocket>>) {
@@ -175,7 +175,7 @@ fn upgrade_request(request: &RequestParts) -> UpgradeRequest {
     let (mut headers, extensions) = request.buffered.head();
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    UpgradeRequest { route: request.route.clone(), query: request.query.clone(), headers, extensions }
+    UpgradeRequest { route: request.route.clone(), headers, extensions }
 }
 
 /// The response that opens the client's socket, with what the upstream's says beside it.

@@ -16,7 +16,7 @@ use super::turn_observer::{TurnEvent, TurnObserver};
 use super::upstream_socket::{SocketMessage, SocketStream, close_reason, next_message};
 use crate::daemon::GatewayConfig;
 use crate::gateway::forward::{Forward, ForwardEnd, UpgradeRequest, UpstreamRefusal};
-use crate::gateway::record::{RecordedSource, RequestEnd, RequestRecord};
+use crate::gateway::record::{RecordedSource, RequestEnd, RequestRecord, recorded_path};
 use crate::gateway::request::{BufferLimits, BufferedRequest, RequestParts, WantedText};
 use crate::gateway::response::{self, ObservedRequest};
 use crate::gateway::waiting::now;
@@ -87,9 +87,9 @@ impl SocketRelay<'_> {
     }
 
     /// The request that a turn is, and whether it continues a conversation that only this connection has.
-    fn request(&self, text: &Utf8Bytes, config: &GatewayConfig) -> (RequestParts, bool) {
+    fn request(&self, text: &Utf8Bytes, config: &GatewayConfig) -> (Box<RequestParts>, bool) {
         let SocketOrigin { client, connection, peer, cut, budget } = &self.origin;
-        let UpgradeRequest { route, query, headers, .. } = &self.upgrade;
+        let UpgradeRequest { route, headers, .. } = &self.upgrade;
         let limits = BufferLimits {
             budget: budget.clone(),
             max_body: config.gateway.max_body,
@@ -97,7 +97,8 @@ impl SocketRelay<'_> {
         };
         let source =
             RecordedSource { client: client.clone(), peer: peer.clone(), cut: cut.clone(), received_at: now() };
-        let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&route.provider, &route.path));
+        let mut record =
+            RequestRecord::begin(&self.backend.recorder, &source, (&route.provider, &recorded_path(&route.path)));
         let wanted = WantedText::of(&route.provider, &route.path);
         let message = ClientMessage::read(text);
         let said = (headers.clone(), |name| message.metadata(name));
@@ -115,14 +116,13 @@ impl SocketRelay<'_> {
             connection: *connection,
             peer: peer.clone(),
             route: route.clone(),
-            query: query.clone(),
             buffered,
             model,
             pool: None,
             record,
             in_flight: Some(self.backend.metrics.in_flight()),
         };
-        (request, previous.is_some())
+        (Box::new(request), previous.is_some())
     }
 
     /// The client gets the provider's own refusal.
