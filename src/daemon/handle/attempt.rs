@@ -54,8 +54,11 @@ impl GatewayHandle {
             }
         }
         let ask = query.lease_request(state, Some(wait));
+        if full.is_empty() {
+            return self.acquire(state, query, ask);
+        }
         let without = LeaseRequest { exclude: query.needs_without(&full).exclude, ..ask.clone() };
-        if full.is_empty() || !state.pool.would_grant(now, &without) {
+        if !state.pool.would_grant(now, &without) {
             return self.acquire(state, query, ask);
         }
         // its session stays where it is, and another account serves this request

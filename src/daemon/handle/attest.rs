@@ -22,7 +22,8 @@ impl GatewayHandle {
         }
         let stated = self.state().stated_agent(client);
         match stated {
-            Some(stated) => self.compared(peer, stated).await,
+            // boxed: each request's future has room for this one, and few are compared
+            Some(stated) => Box::pin(self.compared(peer, stated)).await,
             // without an agent it gets no account that depends on it
             None => Attestation::Later,
         }

@@ -41,7 +41,8 @@ pub(super) enum LeaseAttempt {
 pub(super) struct LeaseGrant {
     fence: Unsaved<Fence>,
     credential: GrantedCredential,
-    needs: RequestNeeds,
+    /// Accounts that may not serve it, if those have changed with the grant.
+    exclude: Option<Vec<AccountId>>,
     /// Which lease it is.
     of_key: LeaseUse,
     /// The request as it is under way on the lease's account; or where it waits for room, if there is none.
@@ -145,7 +146,11 @@ impl GatewayHandle {
             };
             // no await since the grant: from here on the lease is released if the client disconnects
             let fence = *grant.fence.peek();
-            let mut lease = self.own(fence, grant.needs, (client, request, &grant.of_key), held.take());
+            let needs = match grant.exclude {
+                Some(exclude) => RequestNeeds { exclude, ..needs },
+                None => needs,
+            };
+            let mut lease = self.own(fence, needs, (client, request, &grant.of_key), held.take());
             self.daemon.saved(grant.fence).await;
             match grant.begun {
                 Ok(begun) => lease.in_flight = begun,
@@ -241,15 +246,12 @@ impl GatewayHandle {
             }
             found => state.granted_credential((query.client, query.request), fence, found),
         };
-        let mut needs = query.needs.clone();
-        if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
-            let restriction = state.restriction_after(query.request, query.client, account, query.now.mono);
-            if restriction.is_some() {
-                needs.exclude = state.excluded(query.request, &needs.exclude, restriction);
-            }
-        }
+        let account = state.pool.lease(fence).map(|lease| lease.account);
+        let restriction =
+            account.and_then(|account| state.restriction_after(query.request, query.client, account, query.now.mono));
+        let exclude = restriction.is_some().then(|| state.excluded(query.request, &query.needs.exclude, restriction));
         let of_key = query.of_key.clone();
-        LeaseGrant { fence: granted.map(|_| fence), credential, needs, of_key, begun }
+        LeaseGrant { fence: granted.map(|_| fence), credential, exclude, of_key, begun }
     }
 
     /// The credential of a grant, after waiting for its refresh if there is one.

@@ -150,8 +150,11 @@ impl State {
     ) -> Vec<AccountId> {
         let provider = request.provider;
         let needs_project = self.is_pooled_project(request);
+        // the common case, without a look at each account's credential
+        let kinds = [CredentialKind::ApiKey, CredentialKind::Oauth, CredentialKind::Token];
+        let takes_all = request.takes_direct_logins && kinds.iter().all(|kind| request.kinds.contains(kind));
         let may_serve = |record: &AccountRecord| {
-            self.is_accepted(request, record)
+            (takes_all || self.is_accepted(request, record))
                 && (!needs_project || record.project_id.is_some())
                 && match restriction {
                     Some(Restriction::Account(only)) => record.id == only,

@@ -147,7 +147,17 @@ impl Forward<'_> {
         let over = {
             let request = self.route_request(&[]);
             let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
-            let (mut leasing, mut over) = (pin!(leasing), pin!(self.wait_is_over()));
+            let mut leasing = pin!(leasing);
+            // most requests are leased an account at once, and need no timers
+            let at_once = tokio::select! {
+                biased;
+                step = &mut leasing => Some(step),
+                () = std::future::ready(()) => None,
+            };
+            if let Some(step) = at_once {
+                return Ok(step);
+            }
+            let mut over = Box::pin(self.wait_is_over());
             loop {
                 tokio::select! {
                     biased;

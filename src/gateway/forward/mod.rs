@@ -20,7 +20,7 @@ use super::refusal::{self, NextRequest};
 use super::request::RequestParts;
 use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
-use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
+use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitSession, WaitingSessions, now};
 use crate::daemon::{
     GatewayClient, GatewayConfig, GatewayHandle, LeasedAccount, NoAccount, RequestLease, RequestTurn, clock,
 };
@@ -105,10 +105,10 @@ impl<'a> Forward<'a> {
         let key = WaitKey {
             provider: request.route.provider.clone(),
             model: request.model.clone(),
-            session: named.map_or_else(|| format!("connection:{}", request.connection.0), Into::into),
+            session: named.map_or(WaitSession::Of(request.connection), |name| WaitSession::Named(name.into())),
         };
-        let program = (&request.buffered.headers, request.buffered.user_agent());
-        let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, program);
+        let headers = &request.buffered.headers;
+        let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, headers);
         let failed = backend.sessions.silent_account(&patience.key, patience.began).into_iter().collect();
         Self {
             backend,

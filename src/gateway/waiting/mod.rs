@@ -7,4 +7,4 @@ mod sessions;
 
 pub(super) use kept_answers::KeptAnswers;
 pub(super) use patience::{RequestPatience, now};
-pub(super) use sessions::{WaitKey, WaitingSessions};
+pub(super) use sessions::{WaitKey, WaitSession, WaitingSessions};

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::time::Instant;
 
 use super::sessions::{WaitKey, WaitingSessions};
@@ -22,7 +22,7 @@ pub(in crate::gateway) struct RequestPatience {
     limit: Duration,
     timeout: Option<Duration>,
     most: Option<Duration>,
-    user_agent: String,
+    user_agent: Option<HeaderValue>,
     /// Known when a request has to wait: looking up the agent of a lease takes the daemon's lock.
     program: OnceLock<Patience>,
 }
@@ -32,7 +32,7 @@ impl RequestPatience {
         sessions: &WaitingSessions,
         key: WaitKey,
         limit: Duration,
-        (headers, user_agent): (&HeaderMap, &str),
+        headers: &HeaderMap,
     ) -> Self {
         let began = now();
         let first_refusal = sessions.first_refusal(&key, began).unwrap_or(began);
@@ -44,7 +44,7 @@ impl RequestPatience {
             limit,
             timeout: timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs),
             most: None,
-            user_agent: user_agent.to_owned(),
+            user_agent: headers.get(USER_AGENT).cloned(),
             program: OnceLock::new(),
         }
     }
@@ -56,7 +56,8 @@ impl RequestPatience {
 
     pub(in crate::gateway) fn program(&self, handle: &GatewayHandle, client: &GatewayClient) -> Patience {
         *self.program.get_or_init(|| {
-            let named = Patience::of(&self.user_agent, None);
+            let user_agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            let named = Patience::of(user_agent, None);
             let is_known = named != Patience::of("", None);
             let program = if is_known { named } else { Patience::of("", handle.agent_of(client).as_deref()) };
             let mut program = program.within(self.timeout);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use crate::pool::AccountId;
+use crate::pool::{AccountId, ConnectionId};
 
 /// A session that has not asked again for this long has given up: its next request begins a new wait.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
@@ -18,7 +18,15 @@ const MOST_SESSIONS: usize = 4096;
 pub(in crate::gateway) struct WaitKey {
     pub(in crate::gateway) provider: String,
     pub(in crate::gateway) model: Option<String>,
-    pub(in crate::gateway) session: String,
+    pub(in crate::gateway) session: WaitSession,
+}
+
+/// Which requests belong together.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(in crate::gateway) enum WaitSession {
+    Named(Box<str>),
+    /// Those that name no session are one for each connection.
+    Of(ConnectionId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +101,7 @@ mod tests {
     use super::*;
 
     fn key(session: usize) -> WaitKey {
-        WaitKey { provider: "anthropic".into(), model: None, session: session.to_string() }
+        WaitKey { provider: "anthropic".into(), model: None, session: WaitSession::Of(ConnectionId(session as u64)) }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a starting point for times")]
