@@ -16,6 +16,8 @@ const ROUNDS: usize = 5;
 /// Concurrent streams, and the bytes of a large request.
 const STREAMS: usize = 1_000;
 const LARGE: usize = 30 << 20;
+/// Within this time after many streams, memory is given back.
+const SETTLED: Duration = Duration::from_secs(5);
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -98,6 +100,8 @@ fn steady(proxy: &Proxy) {
             task.await.unwrap();
         }
     });
+    std::thread::sleep(SETTLED);
+    println!("{} s after the streams: {:.1} MiB", SETTLED.as_secs(), proxy.resident());
     let large = proxy.endpoint.request("messages", LARGE);
     for number in 1..=5 {
         let taken = runtime().block_on(async {

@@ -15,7 +15,7 @@ use super::admission::ConnectionWatch;
 use super::chatgpt::LoginQuestion;
 use super::forward::upstream::UpstreamClients;
 use super::forward::{Backend, Forward};
-use super::metrics::{self, MetricsFormat, MetricsRecorder};
+use super::metrics::{self, InFlightCount, MetricsFormat, MetricsRecorder};
 use super::page::{self, PageConnection, PageService};
 use super::record::{CutReason, RecordedSource, RequestRecord, RequestRecorder};
 use super::request::{
@@ -105,6 +105,11 @@ impl GatewayService {
         let config = Arc::new(self.backend.handle.config());
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.backend.upstreams.clear();
+    }
+
+    /// The requests in flight.
+    pub(super) fn in_flight(&self) -> Arc<InFlightCount> {
+        self.backend.metrics.in_flight_count()
     }
 
     fn config(&self) -> Arc<GatewayConfig> {

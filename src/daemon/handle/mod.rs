@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use self::client::GatewayClient;
 use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, RequestTurn, StateGuard};
-use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
+use crate::daemon::{os::allocator, os::clock, os::handover::GatewayListeners, view};
 use crate::pool::InFlight;
 use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
@@ -205,6 +205,12 @@ impl GatewayHandle {
     /// Waits until everything that was learnt until now survives the end of the daemon.
     pub async fn all_saved(&self) {
         self.daemon.all_saved().await;
+    }
+
+    /// Gives memory that was freed back to the system, on a thread of its own.
+    pub async fn give_memory_back() {
+        // a runtime that ends does not wait for it
+        let _done = tokio::task::spawn_blocking(allocator::give_back).await;
     }
 
     /// The place of a request of this client among those that wait for room.

@@ -2,12 +2,14 @@
 
 mod counts;
 mod histogram;
+mod in_flight;
 mod recorder;
 mod sink;
 mod text;
 
 pub(super) use histogram::{BOUNDS, LatencyHistogram};
-pub(super) use recorder::{InFlightGuard, MetricsRecorder};
+pub(super) use in_flight::{InFlightCount, InFlightGuard};
+pub(super) use recorder::MetricsRecorder;
 pub(super) use sink::{MetricKind, MetricsSink, unit_of};
 pub(super) use text::MetricsFormat;
 

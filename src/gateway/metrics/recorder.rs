@@ -1,43 +1,20 @@
 //! Counts in memory what was used, by which client, on which account. All counts of a request are made at its end, from
 //! the row that the history gets too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counts::MetricCounts;
+use super::in_flight::{InFlightCount, InFlightGuard};
 use super::sink::{MetricKind, MetricsSink};
-use crate::daemon::{AccountInFlight, AccountNames};
+use crate::daemon::AccountNames;
 use crate::gateway::record::EndedRequest;
 use crate::pool::RefusalKind;
 
 #[derive(Debug, Default)]
 pub(crate) struct MetricsRecorder {
     counts: Mutex<MetricCounts>,
-    in_flight: Arc<AtomicU64>,
-}
-
-/// Counts a request as in flight until it is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlightGuard(Arc<AtomicU64>, Option<Arc<AccountInFlight>>);
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl InFlightGuard {
-    /// The request was sent with this account.
-    pub(crate) fn sent_with(&mut self, account: Option<&Arc<AccountInFlight>>) {
-        self.1 = account.cloned();
-    }
-
-    /// The account has refused the request, or has not answered.
-    pub(crate) fn not_served(&mut self) {
-        if let Some(account) = self.1.take() {
-            account.end();
-        }
-    }
+    in_flight: Arc<InFlightCount>,
 }
 
 impl MetricsRecorder {
@@ -48,12 +25,16 @@ impl MetricsRecorder {
 
     /// Counts requests in flight in this number.
     pub(crate) fn counting(in_flight: Arc<AtomicU64>) -> Self {
-        Self { in_flight, ..Self::default() }
+        Self { in_flight: Arc::new(InFlightCount::counting(in_flight)), ..Self::default() }
     }
 
     pub(crate) fn in_flight(&self) -> InFlightGuard {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlightGuard(self.in_flight.clone(), None)
+        self.in_flight.begin()
+    }
+
+    /// How many requests are in flight.
+    pub(crate) fn in_flight_count(&self) -> Arc<InFlightCount> {
+        self.in_flight.clone()
     }
 
     /// A request has ended. Whether [`Self::forget_removed`] is due.
@@ -82,7 +63,7 @@ impl MetricsRecorder {
         }
         let name = "lessor_requests_in_flight";
         out.describe(name, MetricKind::Gauge, "Requests under way, without those that wait for an account.");
-        out.value(name, &[], self.in_flight.load(Ordering::Relaxed) as f64);
+        out.value(name, &[], self.in_flight.get() as f64);
     }
 }
 

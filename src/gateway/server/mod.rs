@@ -93,6 +93,9 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     let (service, exporter) = GatewayService::new(handle.clone());
     let (ended, last_ended) = oneshot::channel();
     let exporting = tokio::spawn(exporter.run(last_ended));
+    let in_flight = service.in_flight();
+    // it ends with the runtime
+    tokio::spawn(async move { in_flight.after_load(GatewayHandle::give_memory_back).await });
     let mut connections = JoinSet::new();
     let (close, closing) = watch::channel(false);
     // each may need two more descriptors, for its upstream
