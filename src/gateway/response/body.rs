@@ -21,7 +21,8 @@ pub(crate) struct RelayedBody {
     first: std::vec::IntoIter<Bytes>,
     rest: Incoming,
     idle: Duration,
-    idle_timer: Pin<Box<Sleep>>,
+    /// Runs while the upstream sends nothing; most short bodies are there at once.
+    idle_timer: Option<Pin<Box<Sleep>>>,
     observer: Option<ResponseObserver>,
     /// It goes to the client when what it says is saved.
     held: Option<Bytes>,
@@ -56,8 +57,8 @@ impl ClientBody {
 impl RelayedBody {
     /// Relays `rest` after the pieces that were read already.
     pub(super) fn new(first: Vec<Bytes>, rest: Incoming, idle: Duration, observer: ResponseObserver) -> Self {
-        let (first, idle_timer, observer) = (first.into_iter(), Box::pin(sleep(idle)), Some(observer));
-        let mut body = Self { first, rest, idle, idle_timer, observer, held: None, keyed: None };
+        let (first, observer) = (first.into_iter(), Some(observer));
+        let mut body = Self { first, rest, idle, idle_timer: None, observer, held: None, keyed: None };
         // hyper does not poll a body that is empty, as after HEAD or with status 204
         body.end_if_complete();
         body
@@ -108,8 +109,10 @@ impl RelayedBody {
         }
         let ended: Option<Result<_, BodyError>> = match Pin::new(&mut self.rest).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
-                self.idle_timer.as_mut().reset(Instant::now() + self.idle);
+                if let Some(timer) = &mut self.idle_timer {
+                    #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
+                    timer.as_mut().reset(Instant::now() + self.idle);
+                }
                 return match frame.into_data() {
                     Ok(piece) => self.relay(piece, context),
                     Err(trailers) => {
@@ -121,7 +124,8 @@ impl RelayedBody {
             Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
             Poll::Ready(None) => None,
             Poll::Pending => {
-                std::task::ready!(self.idle_timer.as_mut().poll(context));
+                let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
+                std::task::ready!(timer.as_mut().poll(context));
                 Some(Err(UpstreamSilent(self.idle).into()))
             }
         };
