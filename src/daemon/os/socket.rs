@@ -9,8 +9,8 @@ mod system;
 
 use crate::ownership::UntrustedPath;
 
+pub(crate) use system::ClientStream;
 use system::LONGEST_PATH;
-pub(crate) use system::finish_reading;
 pub use system::private_directory;
 #[cfg(unix)]
 pub use system::{Socket, admit, prepare_directory};

@@ -7,14 +7,13 @@ mod turn;
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{is_planned, is_pointless};
 use super::session::{Session, overloaded, shutting_down};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
-use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
+use crate::daemon::{os::socket::ClientStream, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
 use planned::{PlannedMessage, PlannedResult, Planning, no_memory};
@@ -77,7 +76,7 @@ impl SharedLimits {
 pub async fn serve(
     daemon: Arc<Daemon>,
     limits: Arc<SharedLimits>,
-    mut stream: Stream,
+    stream: Stream,
     (id, pid): (ConnectionId, Option<u32>),
     outbox: Arc<Outbox>,
 ) {
@@ -99,13 +98,20 @@ pub async fn serve(
         unread: limits.answers.share(),
         limits,
     };
-    let end = connected.run(&daemon, &mut stream).await;
+    let stream = match ClientStream::new(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!("a client cannot be served: {error}");
+            return daemon.connection_ended(id);
+        }
+    };
+    let end = connected.run(&daemon, &stream).await;
     // leases of the connection end before the last answers are waited for
     daemon.connection_ended(id);
     let _in_time = match end {
         // the client may have closed its half only, as a shell's pipe does; or the daemon ends
-        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&mut stream)).await.is_ok(),
-        End::Closed => timeout(LAST_ANSWERS, finish_reading(&stream)).await.is_ok(),
+        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&stream)).await.is_ok(),
+        End::Closed => timeout(LAST_ANSWERS, stream.finish_reading()).await.is_ok(),
     };
 }
 
@@ -154,7 +160,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &mut Stream) -> End {
+    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &ClientStream) -> End {
         let mut step = ConnectionStep::Read;
         loop {
             let mut admitted = None;
@@ -195,13 +201,10 @@ impl Connection {
     }
 
     /// Waits for input, or until there is something to send.
-    ///
-    /// `&Stream` could be read, too, but would ask the system once more after each message that there is nothing left.
-    async fn input(&mut self, stream: &mut Stream) -> Input {
+    async fn input(&mut self, stream: &ClientStream) -> Input {
         let (inbox, turn) = (self.decoder.inbox(), &mut self.turn);
-        let mut read = pin!(stream.read_buf(inbox));
         let read = poll_fn(|context| {
-            let read = read.as_mut().poll(context);
+            let read = stream.poll_read(context, inbox);
             if read.is_pending() {
                 turn.begin();
             }
@@ -355,7 +358,7 @@ impl Connection {
     }
 
     /// Writes the answers of the calls that still wait.
-    async fn write_last_answers(&mut self, stream: &mut Stream) -> Option<()> {
+    async fn write_last_answers(&mut self, stream: &ClientStream) -> Option<()> {
         loop {
             let more = self.session.outbox.answered().await;
             self.session.outbox.drain_into(&mut self.out);
@@ -367,7 +370,7 @@ impl Connection {
     }
 
     /// Writes the answers; `None` when the client does not read them. Where it has to be waited for, the turn is over.
-    async fn write(&mut self, stream: &mut Stream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
+    async fn write(&mut self, stream: &ClientStream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
         let mut rest = self.out.as_slice();
         while !rest.is_empty() {
             let mut write = pin!(stream.write(&rest[..rest.len().min(WRITTEN_AT_ONCE)]));

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 
 use interprocess::os::unix::uds_local_socket::tokio::Stream as UnixSocket;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 

@@ -1,9 +1,12 @@
 //! A Unix socket in a directory that only its user can enter.
 
 use std::fs::TryLockError;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -12,7 +15,9 @@ use interprocess::local_socket::traits::StreamCommon;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::uds_local_socket::tokio::Listener as AdoptedListener;
+use rustix::buffer::spare_capacity;
 use rustix::process::geteuid;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{SocketError, check_length, in_the_way, unsafe_directory};
 use crate::daemon::os::socket_activation::Inherited;
@@ -24,6 +29,9 @@ pub const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 
 /// How long to wait for another daemon that replaces or removes a socket in the same directory.
 const MOST_LOCKED: Duration = Duration::from_secs(2);
 const LOCK_STEP: Duration = Duration::from_millis(1);
+
+/// How long a write that the client's buffer has no room for waits where no descriptor is left to wait with.
+const WRITE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The socket of this daemon.
 #[derive(Debug)]
@@ -226,7 +234,7 @@ fn remove_dead_socket(path: &Path) -> Result<(), SocketError> {
     if metadata.uid() != geteuid().as_raw() {
         return in_the_way(path, "is a socket of another user", "set LESSOR_SOCKET to a place of your own".to_owned());
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    match UnixStream::connect(path) {
         Ok(_) => {
             let remedy = "give this one another socket (LESSOR_SOCKET), or stop the other program".to_owned();
             in_the_way(path, "is in use by another program, or by a daemon with another data directory", remedy)
@@ -238,8 +246,71 @@ fn remove_dead_socket(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Nothing to do on this system: a client can read the last answer after the connection was closed.
-pub async fn finish_reading(_stream: &Stream) {}
+/// An admitted client. The system reports when something arrives; that a write has room again only while one waits for
+/// it: otherwise each answer that the client reads would wake the daemon.
+#[derive(Debug)]
+pub(crate) struct ClientStream(AsyncFd<UnixStream>);
+
+impl ClientStream {
+    /// # Errors
+    /// When the system refuses to watch it.
+    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
+        let Stream::UdSocket(stream) = stream;
+        let stream = UnixStream::from(OwnedFd::try_from(stream)?);
+        watched(stream, Interest::READABLE).map(Self)
+    }
+
+    /// Appends what has arrived to `inbox`, as much as its capacity holds; 0 bytes are the end.
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, inbox: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        loop {
+            let mut readable = ready!(self.0.poll_read_ready(context))?;
+            let room = inbox.capacity() - inbox.len();
+            match readable.try_io(|stream| Ok(rustix::io::read(stream, spare_capacity(inbox))?)) {
+                Ok(Ok(length)) => {
+                    // where less than the room has arrived, nothing is left to be read: the next bytes are reported
+                    if 0 < length && length < room {
+                        readable.clear_ready();
+                    }
+                    return Poll::Ready(Ok(length));
+                }
+                Ok(failed) => return Poll::Ready(failed),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Writes some of the bytes, as soon as there is room for them.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let stream = self.0.get_ref();
+        let write = || {
+            let mut stream = stream;
+            stream.write(bytes)
+        };
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+        loop {
+            // one descriptor cannot be watched twice
+            match stream.try_clone().and_then(|copy| watched(copy, Interest::WRITABLE)) {
+                Ok(watched) => watched.writable().await?.retain_ready(),
+                Err(_no_descriptor) => tokio::time::sleep(WRITE_PAUSE).await,
+            }
+            match write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+        }
+    }
+
+    /// Nothing to do on this system: a client can read the last answer after the connection was closed.
+    pub(crate) async fn finish_reading(&self) {}
+}
+
+fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    #[expect(deprecated, reason = "its successor is `unsafe` for descriptors that may close early")]
+    AsyncFd::with_interest(stream, interest)
+}
 
 /// Admits the daemon's user only; returns the process at the other end, if the system knows it.
 pub fn admit(stream: &Stream) -> Option<Option<u32>> {

@@ -1,6 +1,7 @@
 //! A named pipe that only its user can open, from this machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::{ffi::OsStr, fs, io, path::Path, time::Duration};
 
 use interprocess::local_socket::tokio::{Listener, Stream};
@@ -9,7 +10,7 @@ use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::windows::local_socket::ListenerOptionsExt;
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use widestring::U16CString;
 use winsafe::co;
@@ -134,11 +135,34 @@ fn only_this_user() -> io::Result<SecurityDescriptor> {
     SecurityDescriptor::deserialize(&text)
 }
 
-/// Reads and discards what a client still sends, until it closes or pauses: a pipe is closed only when all was read, so a
-/// client that writes without end would never see the end of the connection.
-pub async fn finish_reading(mut stream: &Stream) {
-    let mut discarded = [0; 4096];
-    while matches!(timeout(SILENCE, stream.read(&mut discarded)).await, Ok(Ok(length)) if length > 0) {}
+/// An admitted client.
+#[derive(Debug)]
+pub(crate) struct ClientStream(Stream);
+
+impl ClientStream {
+    /// # Errors
+    /// Never on this system.
+    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
+        Ok(Self(stream))
+    }
+
+    /// Appends what has arrived to `inbox`, as much as its capacity holds; 0 bytes are the end.
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, inbox: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        // a read that has not begun is not lost: it takes nothing before it is ready
+        std::pin::pin!((&mut &self.0).read_buf(inbox)).poll(context)
+    }
+
+    /// Writes some of the bytes, as soon as there is room for them.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes).await
+    }
+
+    /// Reads and discards what a client still sends, until it closes or pauses: a pipe is closed only when all was read,
+    /// so a client that writes without end would never see the end of the connection.
+    pub(crate) async fn finish_reading(&self) {
+        let (mut stream, mut discarded) = (&self.0, [0; 4096]);
+        while matches!(timeout(SILENCE, stream.read(&mut discarded)).await, Ok(Ok(length)) if length > 0) {}
+    }
 }
 
 /// Admits every client, because only the pipe's user can open it; returns the process at the other end.
