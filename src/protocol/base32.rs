@@ -1,6 +1,7 @@
 //! Texts that carry data under a keyed MAC, in Crockford's base 32: its letters do not look alike, and five bytes are
 //! eight letters.
 
+use crate::pool::AccountId;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
@@ -9,21 +10,30 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Encodes five bytes to eight letters; the last group may be shorter.
 pub(super) fn encode(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::new();
+    encode_to(&mut text, prefix, bytes);
+    text
+}
+
+/// The same, to a text that is replaced: its memory is used again.
+pub(super) fn encode_to(text: &mut String, prefix: &str, bytes: &[u8]) {
     let (groups, rest) = bytes.as_chunks::<GROUP>();
-    let mut text = Vec::with_capacity(prefix.len() + (groups.len() + 1) * LETTERS);
-    text.extend_from_slice(prefix.as_bytes());
-    text.resize(prefix.len() + groups.len() * LETTERS, 0);
-    let (places, _) = text[prefix.len()..].as_chunks_mut::<LETTERS>();
+    let mut letters = std::mem::take(text).into_bytes();
+    letters.clear();
+    letters.reserve(prefix.len() + (groups.len() + 1) * LETTERS);
+    letters.extend_from_slice(prefix.as_bytes());
+    letters.resize(prefix.len() + groups.len() * LETTERS, 0);
+    let (places, _) = letters[prefix.len()..].as_chunks_mut::<LETTERS>();
     for (place, group) in places.iter_mut().zip(groups) {
         *place = letters_of(*group);
     }
     if !rest.is_empty() {
         let mut group = [0; GROUP];
         group[..rest.len()].copy_from_slice(rest);
-        text.extend_from_slice(&letters_of(group)[..(rest.len() * 8).div_ceil(5)]);
+        letters.extend_from_slice(&letters_of(group)[..(rest.len() * 8).div_ceil(5)]);
     }
     // letters of the alphabet are ASCII
-    String::from_utf8(text).unwrap_or_default()
+    *text = String::from_utf8(letters).unwrap_or_default();
 }
 
 /// Decodes into `room` and returns the used part; `room` must have space for one group more than the longest text.
@@ -71,6 +81,22 @@ fn bytes_of(letters: [u8; LETTERS]) -> Option<[u8; GROUP]> {
     let bits = (bits & 0x000f_ffff_0000_0000) >> 12 | bits & 0x000f_ffff;
     let [_, _, _, bytes @ ..] = bits.to_be_bytes();
     Some(bytes)
+}
+
+/// The text of an account's id, as its `Display` writes it.
+pub(crate) struct AccountIdText([u8; 3 + LETTERS]);
+
+impl AccountIdText {
+    pub(crate) fn of(id: AccountId) -> Self {
+        let [_, _, _, bytes @ ..] = id.bits().to_be_bytes();
+        let [a, b, c, d, e, f, g, h] = letters_of(bytes);
+        Self([b'a', b'c', b'_', a, b, c, d, e, f, g, h])
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // all of it is ASCII
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The number of letters that are decoded together.
@@ -188,6 +214,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_text_of_an_account_is_that_of_its_id(bits: u64) {
+            let id = AccountId::from_bits(bits);
+            let text = AccountIdText::of(id);
+            prop_assert_eq!(text.as_str(), id.to_string());
+        }
+
         #[test]
         fn what_was_encoded_is_decoded(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut room = [0; 64 + GROUP];

@@ -10,7 +10,7 @@ mod plain_call;
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Answer, EventInfo};
+use super::answer::{Answer, EventInfo, LeaseInfo};
 use super::error::{ErrorInfo, ErrorKind};
 use super::message::{Incoming, RequestId};
 use super::{MAX_MESSAGE, call::Call};
@@ -133,6 +133,10 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Lease(info) => lease_answer::answer(number(id), info, out),
         other => value(&Borrowed::Answer(number(id), other), out),
     });
+}
+
+pub(super) fn lease(id: &RequestId, lease: &LeaseInfo<'_>, out: &mut Vec<u8>) {
+    frame(out, |out| lease_answer::answer(number(id), lease, out));
 }
 
 pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::answer::{Answer, Empty, EventInfo};
+use super::answer::{Answer, Empty, EventInfo, LeaseInfo};
 use super::call::Call;
 use super::error::{ErrorInfo, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
 use super::message::{Incoming, RequestId};
@@ -182,6 +182,12 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
+pub(super) fn lease(id: &RequestId, lease: &LeaseInfo<'_>, out: &mut Vec<u8>) {
+    begin(id, b",\"result\":", out);
+    lease_answer::lease(lease, out);
+    out.extend_from_slice(b"}\n");
+}
+
 pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {
     begin(id, b",\"error\":", out);
     value(error, out);
@@ -196,7 +202,7 @@ pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
 fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     match id {
-        RequestId::Number(number) => value(number, out),
+        RequestId::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
         RequestId::Json(text) => out.extend_from_slice(text.as_bytes()),
     }
     out.extend_from_slice(part);

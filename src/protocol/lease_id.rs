@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::base32::{GROUP, MacKey, encode, take_text};
+use super::base32::{GROUP, MacKey, encode_to, take_text};
 use crate::pool::{AccountId, AccountSet, Bind, Fence, Lease};
 
 const PREFIX: &str = "ls_";
@@ -61,6 +61,13 @@ impl LeaseKey {
     /// The id of a lease.
     #[must_use]
     pub fn id(&self, lease: &Lease) -> String {
+        let mut id = String::new();
+        self.write_id(lease, &mut id);
+        id
+    }
+
+    /// Replaces a text by the id of a lease.
+    pub fn write_id(&self, lease: &Lease, id: &mut String) {
         let mut bytes = [0u8; MOST_BYTES];
         bytes[..5].copy_from_slice(&lease.account.bits().to_le_bytes()[..5]);
         bytes[5..13].copy_from_slice(&lease.fence.0.to_le_bytes());
@@ -86,7 +93,7 @@ impl LeaseKey {
         }
         let mac = self.0.mac(&bytes[..end]);
         bytes[end..end + MAC].copy_from_slice(&mac[..MAC]);
-        encode(PREFIX, &bytes[..end + MAC])
+        encode_to(id, PREFIX, &bytes[..end + MAC]);
     }
 
     /// The fence of an id; `None` for a forged id.

@@ -28,12 +28,11 @@ impl Session {
             return;
         }
         let mut reply = CallReply::new(daemon, self.responder(id), out);
+        reply.issued = std::mem::take(&mut self.issued);
         if let Err(error) = self.dispatch(daemon, &mut reply, call) {
             reply.refuse(&error);
         }
-        if let Some(issued) = reply.take_issued() {
-            self.last_lease = Some(issued);
-        }
+        self.issued = reply.issued;
     }
 
     /// Whether the client has to send `hello` before anything else.
@@ -63,11 +62,11 @@ impl Session {
         match call {
             Call::Acquire(params) => lease::acquire(self, daemon, reply, *params),
             Call::Token(params) => lease::token(self, daemon, reply, *params),
-            Call::Release(params) => lease::release(daemon, self.last_lease.as_ref(), reply, &params),
-            Call::Renew(params) => lease::extend(daemon, self.last_lease.as_ref(), reply, &params),
+            Call::Release(params) => lease::release(daemon, reply, &params),
+            Call::Renew(params) => lease::extend(daemon, reply, &params),
             Call::Resume(params) => lease::resume(self, daemon, reply, &params),
-            Call::Report(params) => report::report(daemon, self.last_lease.as_ref(), reply, &params),
-            Call::Credential(params) => lease::credential(daemon, self.last_lease.as_ref(), reply, &params),
+            Call::Report(params) => report::report(daemon, reply, &params),
+            Call::Credential(params) => lease::credential(daemon, reply, &params),
             Call::Hello(params) => self.hello(reply, &params),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
@@ -198,7 +197,7 @@ pub fn dispatch_planned(
         Call::RemoveSecret(params) => reply.later(daemon, holding(memory, secrets::remove(daemon.clone(), params))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),
         Call::Restart(params) => reply.later(daemon, holding(memory, config::restart(daemon.clone(), params))),
-        Call::Report(params) => report::report(daemon, None, reply, &params),
+        Call::Report(params) => report::report(daemon, reply, &params),
         Call::Acquire(_)
         | Call::Token(_)
         | Call::Release(_)

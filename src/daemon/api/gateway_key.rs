@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::account_set::stated_directory;
 use super::reply::{AnswerResult, CallReply, CallResult, lease_ended};
-use super::session::{bad, fence_of, shutting_down};
+use super::session::{IssuedLeases, bad, fence_of, shutting_down};
 use crate::daemon::state::gateway_keys::{MOST_KEYS, NoSuchKey};
 use crate::daemon::state::{Daemon, GatewayState, LISTED_AFTER_END, LastingKey, save};
 use crate::daemon::{os::clock, view};
@@ -151,7 +151,7 @@ fn key_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKeyParams) -> Resu
             "the key of a lease ends with it; give `ttl_ms` and `max_leases` only for a key without a lease",
         ));
     }
-    let fence = fence_of(daemon, None, lease, None)?;
+    let fence = fence_of(daemon, &IssuedLeases::default(), lease, None)?;
     let state = &mut *daemon.state();
     let first: Fence = state.key_holder_of(fence).ok_or_else(lease_ended)?;
     let process = match state.pool.lease(fence).ok_or_else(lease_ended)?.bind {

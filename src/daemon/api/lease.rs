@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::account_set::{account_set, check_only};
 use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
-use super::session::{IssuedLease, Session, bad, fence_of, find_account, open_lease, refused, target};
+use super::session::{Session, bad, fence_of, find_account, open_lease, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
 use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
@@ -215,13 +215,9 @@ fn connected(session: &mut Session, state: &mut State, process: &mut Option<Open
 }
 
 /// `lease.release`
-pub fn release(
-    daemon: &Daemon,
-    last: Option<&IssuedLease>,
-    reply: &mut CallReply<'_>,
-    params: &LeaseRef,
-) -> CallResult {
-    let fence = fence_of(daemon, last, &params.lease, params.fence)?;
+pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+    let fence = fence_of(daemon, &reply.issued, &params.lease, params.fence)?;
+    reply.issued.forget(&params.lease);
     let state = &mut *daemon.state();
     let now = clock::now();
     let released = state.apply(now, Command::Release(fence));
@@ -232,8 +228,8 @@ pub fn release(
 }
 
 /// `lease.renew`
-pub fn extend(daemon: &Daemon, last: Option<&IssuedLease>, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let fence = fence_of(daemon, last, &params.lease, params.fence)?;
+pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+    let fence = fence_of(daemon, &reply.issued, &params.lease, params.fence)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     match state.apply(now, Command::ExtendLease(fence)).into_result() {
@@ -274,13 +270,8 @@ fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
 }
 
 /// `lease.credential`
-pub fn credential(
-    daemon: &Arc<Daemon>,
-    last: Option<&IssuedLease>,
-    reply: &mut CallReply<'_>,
-    params: &CredentialParams,
-) -> CallResult {
-    let fence = fence_of(daemon, last, &params.lease, None)?;
+pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
+    let fence = fence_of(daemon, &reply.issued, &params.lease, None)?;
     let need = if params.force { CredentialUse::Replace } else { CredentialUse::HandOut };
     let state = &mut *daemon.state();
     let found = state.credential_for(fence, need).map_err(|problem| view::credential_problem(state, problem))?;

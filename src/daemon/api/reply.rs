@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use zeroize::Zeroize as _;
 
 use super::connection::planner::let_others_lock;
-use super::session::IssuedLease;
+use super::session::IssuedLeases;
 use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{Daemon, Outbox, Pending, Shared, State, Unsaved};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, WaiterId};
-use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, LeaseInfo, RequestId};
+use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, RequestId};
 use crate::store::WriteError;
 
 pub use lease::LeaseReply;
-use lease::{LeaseResponder, PendingLease, QueuedLease, answer_with};
+use lease::{LeaseResponder, PendingLease, QueuedLease, encode_lease};
 
 mod lease;
 #[cfg(test)]
@@ -41,7 +41,8 @@ pub struct CallReply<'a> {
     /// What is written when the call returns.
     out: &'a mut Vec<u8>,
     is_view: bool,
-    issued: Option<IssuedLease>,
+    /// The leases that its connection got last.
+    pub issued: IssuedLeases,
 }
 
 /// Where an answer goes.
@@ -109,12 +110,7 @@ impl Drop for PlannedAnswer {
 
 impl<'a> CallReply<'a> {
     pub fn new(shared: &'a Shared, responder: Responder, out: &'a mut Vec<u8>) -> Self {
-        Self { shared, responder, out, is_view: false, issued: None }
-    }
-
-    /// The lease that the call is answered with, unless it waits for one.
-    pub fn take_issued(&mut self) -> Option<IssuedLease> {
-        self.issued.take()
+        Self { shared, responder, out, is_view: false, issued: IssuedLeases::default() }
     }
 
     /// Answers a call that was refused before it changed anything. The reason may be what another call has changed.
@@ -209,13 +205,11 @@ impl<'a> CallReply<'a> {
         if wants_credential {
             state.note_handed(fence);
         }
-        let answer = answer_with(state, now, fence, &kind, wants_credential);
+        let what = (fence, wants_credential);
+        let issued = &mut self.issued;
         send_when_saved(state.shared(), &self.responder, pending, Some(self.out), |responder, out| {
-            responder.encode(answer.as_ref(), out);
+            issued.note(fence, |id| encode_lease(state, now, &kind, what, (responder, id, out)));
         });
-        if let Ok(Answer::Lease(LeaseInfo { lease, .. })) = answer {
-            self.issued = Some(IssuedLease { id: lease.into_owned(), fence });
-        }
         Ok(Replied(()))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::reply::{CallReply, CallResult, LeaseReply};
-use super::session::{IssuedLease, bad, fence_of, refused};
+use super::session::{bad, fence_of, refused};
 use crate::daemon::state::{Daemon, Unsaved, UpstreamOutcome};
 use crate::daemon::{os::clock, view};
 use crate::limits::{Classification, Headers, epoch_ms};
@@ -16,15 +16,10 @@ use crate::protocol::{ErrorInfo, HeaderList, ObjectText, ReportParams};
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
 /// Applies the report of an upstream response, and answers the next action.
-pub fn report(
-    daemon: &Daemon,
-    last: Option<&IssuedLease>,
-    reply: &mut CallReply<'_>,
-    params: &ReportParams,
-) -> CallResult {
+pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
     let headers = headers(params.headers.as_ref());
     let outcome = outcome_of(params, &headers)?;
-    let fence = fence_of(daemon, last, &params.lease, None)?;
+    let fence = fence_of(daemon, &reply.issued, &params.lease, None)?;
     let now = clock::now();
     let classified = if outcome.is_bare_success() {
         Classification::default()

@@ -24,30 +24,59 @@ pub struct Session {
     /// That process, once it is watched.
     pub holder: Option<Holder>,
     pub greeted: bool,
-    /// The lease that it got last: the next call is usually about that one.
-    pub last_lease: Option<IssuedLease>,
+    pub issued: IssuedLeases,
 }
 
-/// A lease that a client got, by the id under which it got it.
-#[derive(Debug)]
-pub struct IssuedLease {
-    pub id: String,
-    pub fence: Fence,
+/// The leases that a connection got last, by their ids: what was issued needs no check of its MAC.
+#[derive(Debug, Default)]
+pub struct IssuedLeases(Vec<IssuedLease>);
+
+#[derive(Debug, Default)]
+struct IssuedLease {
+    /// Empty where there is none; the memory is used again.
+    id: String,
+    fence: Fence,
 }
 
-/// The fence of a lease id, if this daemon made it and the fence in the call agrees; `last` is what the client of the
+/// So many are remembered; the others are found by their MAC.
+const MOST_ISSUED: usize = 16;
+
+impl IssuedLeases {
+    /// Remembers a lease, whose id is what `issue` makes the text, unless it answers that there is none.
+    pub fn note(&mut self, fence: Fence, issue: impl FnOnce(&mut String) -> bool) {
+        let free = self.0.iter().position(|issued| issued.id.is_empty());
+        let place = free.unwrap_or_else(|| {
+            if self.0.len() < MOST_ISSUED {
+                self.0.push(IssuedLease::default());
+            } else {
+                // the oldest one makes room
+                self.0.rotate_left(1);
+            }
+            self.0.len() - 1
+        });
+        let issued = &mut self.0[place];
+        issued.fence = fence;
+        if !issue(&mut issued.id) {
+            issued.id.clear();
+        }
+    }
+
+    /// Forgets a lease that its client releases.
+    pub fn forget(&mut self, id: &str) {
+        if let Some(issued) = self.0.iter_mut().find(|issued| issued.id == id) {
+            issued.id.clear();
+        }
+    }
+
+    pub fn fence(&self, id: &str) -> Option<Fence> {
+        self.0.iter().find(|issued| issued.id == id && !id.is_empty()).map(|issued| issued.fence)
+    }
+}
+
+/// The fence of a lease id, if this daemon made it and the fence in the call agrees; `issued` is what the client of the
 /// call got last.
-pub fn fence_of(
-    daemon: &Daemon,
-    last: Option<&IssuedLease>,
-    id: &str,
-    stated: Option<u64>,
-) -> Result<Fence, ErrorInfo> {
-    let fence = match last {
-        // what was issued needs no check of its MAC
-        Some(last) if last.id == id => last.fence,
-        _ => daemon.lease_key.fence(id).ok_or_else(unknown_lease)?,
-    };
+pub fn fence_of(daemon: &Daemon, issued: &IssuedLeases, id: &str, stated: Option<u64>) -> Result<Fence, ErrorInfo> {
+    let fence = issued.fence(id).or_else(|| daemon.lease_key.fence(id)).ok_or_else(unknown_lease)?;
     check_fence(fence, stated)
 }
 
@@ -126,4 +155,30 @@ pub fn secret(text: SecretText<'static>) -> Secret {
 /// A secret for the wire.
 pub fn exposed(secret: &Secret) -> SecretText<'static> {
     SecretText(secret.expose().to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leases_issued_last_are_known_until_they_are_forgotten() {
+        let mut issued = IssuedLeases::default();
+        let id = |number: u64| format!("ls_{number}");
+        let note = |issued: &mut IssuedLeases, number: u64, is_issued: bool| {
+            issued.note(Fence(number), |text| {
+                *text = id(number);
+                is_issued
+            });
+        };
+        let known = |issued: &IssuedLeases| (0..100).filter(|number| issued.fence(&id(*number)).is_some()).count();
+        (0..20).for_each(|number| note(&mut issued, number, true));
+        assert_eq!(known(&issued), MOST_ISSUED);
+        assert_eq!((issued.fence(&id(3)), issued.fence(&id(4))), (None, Some(Fence(4))));
+        issued.forget(&id(10));
+        note(&mut issued, 20, false);
+        assert_eq!((known(&issued), issued.fence("")), (MOST_ISSUED - 1, None));
+        note(&mut issued, 21, true);
+        assert_eq!((known(&issued), issued.fence(&id(4)), issued.0.len()), (MOST_ISSUED, Some(Fence(4)), MOST_ISSUED));
+    }
 }

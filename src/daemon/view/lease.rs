@@ -9,24 +9,9 @@ use crate::daemon::os::{peer_process, process};
 use crate::daemon::state::{ReportOutcome, State};
 use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
 use crate::protocol::{
-    AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, ErrorKind, HolderInfo, LeaseInfo, LeaseRow,
+    AccountIdText, AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, ErrorKind, HolderInfo, LeaseInfo,
+    LeaseRow,
 };
-
-/// The answer with a lease, or why there is none.
-pub(crate) fn lease(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<Answer<'_>, ErrorInfo> {
-    lease_info(state, now, fence, with_credential).map(Answer::Lease)
-}
-
-/// The answer to a report that is decided with this lease.
-pub(crate) fn decision_with<'a>(
-    state: &'a State,
-    now: Now,
-    fence: Fence,
-    outcome: &'a ReportOutcome,
-    with_credential: bool,
-) -> Result<Answer<'a>, ErrorInfo> {
-    lease_info(state, now, fence, with_credential).map(|lease| decision(outcome, Some(lease)))
-}
 
 /// The answer to a report: the next action, and the new lease if there is one.
 pub(crate) fn decision<'a>(outcome: &'a ReportOutcome, lease: Option<LeaseInfo<'a>>) -> Answer<'a> {
@@ -42,16 +27,27 @@ pub(crate) fn decision<'a>(outcome: &'a ReportOutcome, lease: Option<LeaseInfo<'
     }))
 }
 
-/// A lease as its holder sees it.
-fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<LeaseInfo<'_>, ErrorInfo> {
+/// Has `read` see a lease as its holder does; `id` becomes its id.
+pub(crate) fn with_lease<T>(
+    state: &State,
+    now: Now,
+    (fence, with_credential): (Fence, bool),
+    id: &mut String,
+    read: impl FnOnce(LeaseInfo<'_>) -> T,
+) -> Result<T, ErrorInfo> {
     let ended = || ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended");
     let lease = state.pool.lease(fence).ok_or_else(ended)?;
     let account = state.pool.account(lease.account).ok_or_else(ended)?;
-    Ok(LeaseInfo {
-        lease: Cow::Owned(state.shared().lease_key.id(lease)),
+    // without it, `lease.credential` says why
+    let has_credential = with_credential && account.may_be_handed_to(&lease.holder.attested);
+    let credential = if has_credential { Some(credential(state, account)?) } else { None };
+    state.shared().lease_key.write_id(lease, id);
+    let account_id = AccountIdText::of(lease.account);
+    Ok(read(LeaseInfo {
+        lease: Cow::Borrowed(id),
         fence: fence.0,
         account: AccountName {
-            id: Cow::Owned(account.record.id.to_text()),
+            id: Cow::Borrowed(account_id.as_str()),
             label: account.record.label.as_deref().map(Cow::Borrowed),
             email: account.record.email.as_deref().map(Cow::Borrowed),
             tier: account.record.tier,
@@ -62,13 +58,9 @@ fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> R
         quota_key: Cow::Borrowed(&lease.target.key),
         shared_with: account.leases().saturating_sub(1),
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
-        // without it, `lease.credential` says why
-        credential: Some(account)
-            .filter(|account| with_credential && account.may_be_handed_to(&lease.holder.attested))
-            .map(|account| credential(state, account))
-            .transpose()?,
+        credential,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
-    })
+    }))
 }
 
 /// All leases, oldest first, and their holders.

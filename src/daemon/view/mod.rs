@@ -15,7 +15,7 @@ pub(crate) use account::{account_answer, account_info, limit, limits, refusal, s
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
 pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusable};
 pub(crate) use gateway_key::gateway_key;
-pub(crate) use lease::{decision, decision_with, holder_info, lease, lease_rows, with_programs};
+pub(crate) use lease::{decision, holder_info, lease_rows, with_lease, with_programs};
 pub(crate) use provider::provider_info;
 pub use remedy::renewal_command;
 pub(crate) use remedy::{client_check, login_command, refused_client_remedy, remedy, renewal_hint};

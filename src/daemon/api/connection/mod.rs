@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{is_planned, is_pointless};
-use super::session::{Session, overloaded, shutting_down};
+use super::session::{IssuedLeases, Session, overloaded, shutting_down};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::ClientStream, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
@@ -88,7 +88,7 @@ pub async fn serve(
             outbox,
             holder: None,
             greeted: false,
-            last_lease: None,
+            issued: IssuedLeases::default(),
         },
         decoder: MessageDecoder::default(),
         out: Vec::new(),
@@ -326,7 +326,12 @@ impl Connection {
 
     fn planning(&self) -> Planning {
         Planning {
-            session: Session { holder: None, last_lease: None, outbox: self.session.outbox.clone(), ..self.session },
+            session: Session {
+                holder: None,
+                issued: IssuedLeases::default(),
+                outbox: self.session.outbox.clone(),
+                ..self.session
+            },
             limits: self.limits.clone(),
         }
     }

@@ -6,7 +6,7 @@ use super::{Responder, lease_ended, send_when_saved};
 use crate::daemon::state::{CredentialState, CredentialUse, Pending, ReportOutcome, State, Unsaved, Waiter};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply};
-use crate::protocol::{Answer, ErrorInfo, ErrorKind};
+use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// What is answered with a lease.
 #[derive(Clone, Debug)]
@@ -30,18 +30,23 @@ impl LeaseReply {
     }
 }
 
-/// The answer with a lease.
-pub(super) fn answer_with<'a>(
-    state: &'a State,
+/// Appends the answer with a lease, or why there is none; `id` becomes the lease's id. Answers whether it has one.
+pub(super) fn encode_lease(
+    state: &State,
     now: Now,
-    fence: Fence,
-    kind: &'a LeaseReply,
-    wants_credential: bool,
-) -> Result<Answer<'a>, ErrorInfo> {
-    match kind {
-        LeaseReply::Decision(outcome) => view::decision_with(state, now, fence, outcome, wants_credential),
-        LeaseReply::Granted { .. } | LeaseReply::Held => view::lease(state, now, fence, wants_credential),
+    kind: &LeaseReply,
+    (fence, wants_credential): (Fence, bool),
+    (to, id, out): (&Responder, &mut String, &mut Vec<u8>),
+) -> bool {
+    let encoded = view::with_lease(state, now, (fence, wants_credential), id, |lease| match kind {
+        _ if to.quiet => {}
+        LeaseReply::Decision(outcome) => to.encode(Ok(&view::decision(outcome, Some(lease))), out),
+        LeaseReply::Granted { .. } | LeaseReply::Held => to.codec.lease(&to.id, &lease, out),
+    });
+    if let Err(error) = &encoded {
+        to.encode(Err(error), out);
     }
+    encoded.is_ok()
 }
 
 /// A responder that waits for a lease.
@@ -202,8 +207,10 @@ fn answer_all(
     responders: &[LeaseResponder],
 ) {
     for LeaseResponder { to, wants_credential } in responders {
-        let answer = answer_with(state, now, fence, kind, *wants_credential);
-        send_when_saved(state.shared(), to, pending, None, |to, out| to.encode(answer.as_ref(), out));
+        let what = (fence, *wants_credential);
+        send_when_saved(state.shared(), to, pending, None, |to, out| {
+            encode_lease(state, now, kind, what, (to, &mut String::new(), out));
+        });
         to.outbox.end_wait();
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Config;
 use crate::credential::{Credential, Secret};
 use crate::daemon::api::dispatch::{dispatch_planned, is_planned};
-use crate::daemon::api::session::Session;
+use crate::daemon::api::session::{IssuedLeases, Session};
 use crate::daemon::log::LogLevelHandle;
 use crate::daemon::os::clock;
 use crate::daemon::run::restore;
@@ -76,7 +76,7 @@ impl TestDaemon {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
-            last_lease: None,
+            issued: IssuedLeases::default(),
         };
         Self { daemon, session, next_id: 0, _ended: ended, _home: home }
     }
@@ -225,7 +225,7 @@ async fn a_lease_bound_to_a_connection_needs_no_disk() {
 }
 
 #[tokio::test]
-async fn the_lease_that_a_client_got_last_needs_no_check_of_its_id() {
+async fn the_leases_that_a_client_got_last_need_no_check_of_their_ids() {
     let mut daemon = TestDaemon::new(&[(1, key("a"))]);
     daemon.written().await;
     let lease: Value = serde_json::from_str(&daemon.call("lease.acquire", &json!({ "provider": "p" }))).unwrap();
@@ -233,14 +233,14 @@ async fn the_lease_that_a_client_got_last_needs_no_check_of_its_id() {
     daemon.written().await;
     let id = lease["result"]["lease"].as_str().unwrap().to_owned();
     let fence = lease["result"]["fence"].as_u64().unwrap();
-    let last = daemon.session.last_lease.as_ref().unwrap();
-    assert_eq!((&last.id, last.fence), (&id, Fence(fence)));
+    assert_eq!(daemon.session.issued.fence(&id), Some(Fence(fence)));
     let other_fence = daemon.call("lease.release", &json!({ "lease": id, "fence": fence + 1 }));
     assert!(other_fence.contains("stale_lease"), "{other_fence}");
     let forged = format!("{}{}", &id[..id.len() - 1], if id.ends_with('0') { '1' } else { '0' });
     let forged = daemon.call("lease.release", &json!({ "lease": forged }));
     assert!(forged.contains("unknown_lease"), "{forged}");
     assert!(daemon.call("lease.release", &json!({ "lease": id, "fence": fence })).contains(r#""result":{}"#));
+    assert_eq!(daemon.session.issued.fence(&id), None);
     let ended = daemon.call("lease.release", &json!({ "lease": id }));
     assert!(ended.contains("stale_lease"), "{ended}");
 }

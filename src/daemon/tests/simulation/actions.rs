@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::contents::Promise;
 use super::world::World;
-use crate::daemon::api::session::Session;
+use crate::daemon::api::session::{IssuedLeases, Session};
 use crate::pool::{AccountId, ConnectionId};
 use crate::protocol::{Codec, MessageDecoder};
 
@@ -236,7 +236,7 @@ impl OpenCalls {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
-            last_lease: None,
+            issued: IssuedLeases::default(),
         };
         Client { session, is_closed: false, out: Vec::new() }
     }
