@@ -157,6 +157,6 @@ impl Pool {
         }
         let target = self.leases.share_target(Arc::unwrap_or_clone(lease.target));
         // the store has it already: no effect
-        self.leases.insert(Lease { target, ..lease }, now.mono, &mut self.timers);
+        self.leases.insert(Arc::new(Lease { target, ..lease }), now.mono, &mut self.timers);
     }
 }

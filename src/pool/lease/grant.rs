@@ -10,6 +10,7 @@ use crate::pool::model::{
 use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::select::eligibility::closed_on;
 use crate::pool::state::Pool;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The shortest lifetime of a lease: the clock's resolution.
@@ -84,7 +85,7 @@ impl Pool {
         let ttl = ttl.map(|ttl| ttl.max(SHORTEST_LIFE));
         self.admit(now, slot, fence, request.target.quota());
         let request = *request;
-        let lease = Lease {
+        let lease = Arc::new(Lease {
             fence,
             account: self.accounts[slot].record.id,
             target: self.leases.share_target(request.target),
@@ -102,7 +103,7 @@ impl Pool {
             granted_at: now.wall,
             request_id: request.request_id,
             subagent: request.subagent,
-        };
+        });
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
         fence
@@ -162,7 +163,7 @@ impl Pool {
         };
         let kind = if ticket.exclusive { LeaseKind::Exclusive } else { LeaseKind::Shared };
         self.accounts.count_lease(slot, kind, now);
-        let lease = Lease {
+        let lease = Arc::new(Lease {
             fence,
             account: ticket.account,
             target: self.leases.share_target(ticket.target),
@@ -180,7 +181,7 @@ impl Pool {
             granted_at: now.wall,
             request_id: None,
             subagent: None,
-        };
+        });
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
         Ok(Reply::Held(fence))
@@ -254,7 +255,7 @@ impl Pool {
         true
     }
 
-    fn insert_lease(&mut self, now: Now, lease: Lease, effects: &mut Effects) {
+    fn insert_lease(&mut self, now: Now, lease: Arc<Lease>, effects: &mut Effects) {
         if lease.is_durable() {
             effects.push(Effect::SaveLease(lease.fence));
         }

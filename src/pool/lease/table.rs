@@ -229,10 +229,10 @@ impl Leases {
         self.reserved
     }
 
-    pub fn insert(&mut self, lease: Lease, now: Mono, timers: &mut Timers) {
+    pub fn insert(&mut self, lease: Arc<Lease>, now: Mono, timers: &mut Timers) {
         self.bind(lease.fence, lease.bind);
         timers.set_lease(lease.fence, lease.expires);
-        self.held.insert(lease.fence, HeldLease { lease: Arc::new(lease), sent_at: now });
+        self.held.insert(lease.fence, HeldLease { lease, sent_at: now });
     }
 
     pub fn remove(&mut self, fence: Fence, timers: &mut Timers) -> Option<Arc<Lease>> {

@@ -186,10 +186,19 @@ impl<'a> QuotaChoices<'a> {
 }
 
 impl Target {
+    fn second(&self, settings: &QuotaSettings) -> Option<&OtherQuota> {
+        self.other().filter(|_| settings.fallback != Fallback::Off)
+    }
+
+    /// Whether the other pool may serve it as well.
+    pub(crate) fn has_two_quotas(&self, settings: &QuotaSettings) -> bool {
+        self.second(settings).is_some()
+    }
+
     /// Every quota that may serve this target: its own, and the other pool where falling back is allowed.
     #[inline]
     pub(crate) fn quotas<'t>(&'t self, settings: &QuotaSettings) -> QuotaChoices<'t> {
-        let other = self.other().filter(|_| settings.fallback != Fallback::Off);
+        let other = self.second(settings);
         let quota_of =
             |other: &'t OtherQuota| Quota { key: &other.key, model: other.model.as_deref(), billed: self.billed() };
         QuotaChoices {

@@ -44,7 +44,7 @@ impl Pool {
                 && (!set.is_restricted() || set.has(&self.accounts[slot]))
                 && self.is_open(slot, key, ask, quotas, now, &mut agents)
         };
-        let first = *lane.starting_at(Place::default()).find(&mut may_serve)?;
+        let first = *lane.iter().find(&mut may_serve)?;
         let least = || least_load(lane, first.rank, &mut may_serve);
         if let Some(slot) = self.reusable(now, ask, quotas, &[], least) {
             return Some(Chosen::new(slot, ChosenBy::Reuse));

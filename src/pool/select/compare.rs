@@ -27,20 +27,22 @@ impl Pool {
             return Comparison::default();
         }
         let passed = self.passed(now, ask, slot);
-        let quotas = ask.target.quotas(&self.settings.quota);
+        let quotas = || ask.target.quotas(&self.settings.quota);
         let (other, scores) = match next {
-            _ if quotas.second.is_some() => (self.best_of_both_quotas(now, ask, quotas, slot), None),
+            _ if ask.target.has_two_quotas(&self.settings.quota) => {
+                (self.best_of_both_quotas(now, ask, quotas(), slot), None)
+            }
             NextBest::Slot(next) => (Some((next, false)), scores),
             NextBest::None => (None, None),
             NextBest::NotSought => {
-                (self.best_other(now, ask, quotas, slot, workspace).map(|other| (other, false)), None)
+                (self.best_other(now, ask, quotas(), slot, workspace).map(|other| (other, false)), None)
             }
         };
-        debug_assert_eq!(other, self.best_of_both_quotas(now, ask, quotas, slot));
+        debug_assert_eq!(other, self.best_of_both_quotas(now, ask, quotas(), slot));
         let Some(other) = other else { return Comparison { passed, ..Comparison::default() } };
         let over = Some(self.accounts[other.0].record.id);
         let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
-        let criterion = || self.criterion(now, ask, provider, quotas, [(slot, second), other]);
+        let criterion = || self.criterion(now, ask, provider, quotas(), [(slot, second), other]);
         let by = match criterion_of_scores(scores) {
             Some(known) => {
                 debug_assert_eq!(known, criterion());
