@@ -61,6 +61,9 @@ class Daemon:
     def instructions(self):
         return sum(count(file) for file in glob.glob(self.out + ".*-01"))
 
+    def all_instructions(self):
+        return sum(count(file) for file in glob.glob(self.out + ".*"))
+
     def gateway_instructions(self):
         """Those of the gateway's thread: the one that has done by far the most."""
         return max(count(file) for file in glob.glob(self.out + ".*"))
@@ -206,12 +209,13 @@ class Bench:
         few, many = (self.served(kind, load, times, depth, accounts) for times in (FEW, MANY))
         return (many - few) / (MANY - FEW)
 
-    def start(self, accounts):
-        """From the first instruction to the end of a daemon that has served one call, on the thread of the socket."""
+    def start(self, accounts, of=Daemon.instructions):
+        """From the first instruction to the end of a daemon that has served one call. On the thread of the socket, most is
+        before the first client is greeted; the state is restored on another thread."""
         out = self.fresh()
         daemon = Daemon(self.program, self.home(accounts), out)
         daemon.stop()
-        return daemon.instructions()
+        return of(daemon)
 
     def requests(self, path, times, connections):
         upstream, home, out = perf_gateway.Upstream(), self.home(10), self.fresh()
@@ -264,6 +268,8 @@ FIGURES = {
     "gateway answer of 50 events": lambda bench: bench.each_request("stream", times=(FEW_STREAMS, MANY_STREAMS)),
     "start and end, 10 accounts": lambda bench: bench.start(10),
     "start and end, 1000 accounts": lambda bench: bench.start(1000),
+    "all threads, 10 accounts": lambda bench: bench.start(10, Daemon.all_instructions),
+    "all threads, 1000 accounts": lambda bench: bench.start(1000, Daemon.all_instructions),
     "lessor ping": lambda bench: bench.command("ping"),
     "lessor token": lambda bench: bench.command("token", "anthropic"),
     "lessor status --oneline": lambda bench: bench.command("status", "--oneline"),

@@ -15,7 +15,7 @@ use super::file::{self, ExposedFiles, beside};
 use super::health::wall_now;
 use super::key::location::{KeyCandidate, KeySlot, KeyStorage};
 use super::key::{self, rekey};
-use super::reader::{PageCheck, Reader};
+use super::reader::Reader;
 use super::{LoadedState, StorePaths, database, load, random};
 use crate::credential::FingerprintKey;
 use crate::pool::Wall;
@@ -95,9 +95,9 @@ pub fn copy_key(paths: &StorePaths, to: &Path) -> Result<(), StoreError> {
     let storage = KeyStorage::new(paths);
     let candidates = storage.candidates(paths.key_backend, &mut exposed)?;
     let copy = PrivateCopy::of(&paths.database, directory_of(to))?;
-    let (reader, pages) = Reader::open(&copy.path, &mut exposed)?;
-    pages.finish()?;
+    let reader = Reader::open(&copy.path, &mut exposed)?;
     let (fits, _) = rekey::fitting(&storage, &candidates, &reader)?;
+    let fits = &candidates[fits];
     if fs::symlink_metadata(to).is_ok() {
         return Err(StoreError::Exists { path: to.to_owned() });
     }
@@ -185,8 +185,7 @@ fn refuse_to_replace(database: &Path) -> Result<(), StoreError> {
     if file::inspect(database, &mut exposed)?.is_none() {
         return Ok(());
     }
-    let count = |(reader, pages): (Reader, PageCheck)| {
-        pages.finish()?;
+    let count = |reader: Reader| {
         let count = "SELECT count(*) FROM account";
         Ok(reader.database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap_or(-1))
     };
@@ -229,9 +228,9 @@ fn verify<'a>(
     candidates: &'a [KeyCandidate],
 ) -> Result<(&'a KeyCandidate, BackupSummary, usize), StoreError> {
     let fault = |error| StoreError::from_sqlite(copy, error);
-    let (reader, pages) = Reader::open(copy, &mut ExposedFiles::default())?;
-    pages.finish()?;
+    let reader = Reader::open(copy, &mut ExposedFiles::default())?;
     let (fits, tags) = rekey::fitting(storage, candidates, &reader)?;
+    let fits = &candidates[fits];
     let content = reader.content(Some(&tags))?;
     let meta = MetaValues::read(&content, &tags).map_err(fault)?;
     let mut loaded = LoadedState { same_boot: true, ..LoadedState::empty(FingerprintKey::new(random()?), random()?) };

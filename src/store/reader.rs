@@ -33,12 +33,13 @@ pub(super) struct Reader {
     pub(super) database: Connection,
     path: PathBuf,
     version: i64,
+    /// The bytes of the file.
+    length: u64,
 }
 
 impl Reader {
-    /// Opens the database and checks that this version of lessor can read it. What is read from it counts only when the
-    /// check of its pages has ended well, too.
-    pub(super) fn open(path: &Path, exposed: &mut ExposedFiles) -> Result<(Self, PageCheck), StoreError> {
+    /// Opens the database and checks that this version of lessor can read it, and that its pages are whole.
+    pub(super) fn open(path: &Path, exposed: &mut ExposedFiles) -> Result<Self, StoreError> {
         let length = recognise(path)?;
         for suffix in database::COMPANIONS {
             file::inspect(&beside(path, suffix), exposed)?;
@@ -46,8 +47,15 @@ impl Reader {
         wait_for_lock(path)?;
         let database = connect(path)?;
         let version = check(&database, path)?;
-        let pages = PageCheck::begin(&database, path, length)?;
-        Ok((Self { database, path: path.to_owned(), version }, pages))
+        if length <= CHECKED {
+            check_pages(&database, path)?;
+        }
+        Ok(Self { database, path: path.to_owned(), version, length })
+    }
+
+    /// Checks the indexes, too. They are not needed to read the rows, but to write.
+    pub(super) fn begin_index_check(&self) -> Result<IndexCheck, StoreError> {
+        IndexCheck::begin(&self.database, &self.path, self.length)
     }
 
     /// Whether the values in the database were sealed with this key, which makes these tags.
@@ -166,15 +174,15 @@ fn check(database: &Connection, path: &Path) -> Result<i64, StoreError> {
 /// What is wrong with an index, if the rows themselves can be read.
 type IndexDamage = Option<String>;
 
-/// The check of all pages. That of a large file takes about as long as reading it, and is made beside that.
+/// The check of the indexes. That of a large file takes about as long as reading it, and is made beside that.
 #[must_use]
-pub(super) struct PageCheck {
-    /// Of a small file, which was checked at once.
+pub(super) struct IndexCheck {
+    /// Those of a small file, which were checked at once.
     found: IndexDamage,
     running: Option<JoinHandle<Result<IndexDamage, StoreError>>>,
 }
 
-impl PageCheck {
+impl IndexCheck {
     fn begin(database: &Connection, path: &Path, length: u64) -> Result<Self, StoreError> {
         if length > CHECKED {
             return Ok(Self { found: None, running: None });
@@ -182,12 +190,12 @@ impl PageCheck {
         // elsewhere, one connection keeps the other from reading
         if length > CHECKED_AT_ONCE && cfg!(unix) {
             let path = path.to_owned();
-            let check = move || check_pages(&connect(&path)?, &path);
-            if let Ok(running) = thread::Builder::new().name("lessor-pages".to_owned()).spawn(check) {
+            let check = move || check_indexes(&connect(&path)?, &path);
+            if let Ok(running) = thread::Builder::new().name("lessor-indexes".to_owned()).spawn(check) {
                 return Ok(Self { found: None, running: Some(running) });
             }
         }
-        Ok(Self { found: check_pages(database, path)?, running: None })
+        Ok(Self { found: check_indexes(database, path)?, running: None })
     }
 
     /// Waits for the result.
@@ -199,7 +207,7 @@ impl PageCheck {
     }
 }
 
-impl Drop for PageCheck {
+impl Drop for IndexCheck {
     /// Its file is closed before the store is opened again.
     fn drop(&mut self) {
         if let Some(thread) = self.running.take() {
@@ -208,18 +216,26 @@ impl Drop for PageCheck {
     }
 }
 
-fn check_pages(database: &Connection, path: &Path) -> Result<IndexDamage, StoreError> {
-    let fault = |error| StoreError::from_sqlite(path, error);
-    let verdict = |check: &str| database.query_row(check, [], |row| row.get::<_, String>(0)).map_err(fault);
-    let of_all = verdict("PRAGMA integrity_check(1)")?;
+/// Whether all rows can be read. The indexes do not matter: they can be made again from the rows.
+fn check_pages(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    match verdict(database, path, "PRAGMA quick_check(1)")? {
+        of_rows if of_rows == "ok" => Ok(()),
+        why => Err(StoreError::Damaged { path: path.to_owned(), why }),
+    }
+}
+
+fn check_indexes(database: &Connection, path: &Path) -> Result<IndexDamage, StoreError> {
+    let of_all = verdict(database, path, "PRAGMA integrity_check(1)")?;
     if of_all == "ok" {
         return Ok(None);
     }
-    // without the indexes: they can be made again from the rows
-    match verdict("PRAGMA quick_check(1)")? {
-        of_rows if of_rows == "ok" => Ok(Some(of_all)),
-        why => Err(StoreError::Damaged { path: path.to_owned(), why }),
-    }
+    // the rows again: the disk may have changed meanwhile
+    check_pages(database, path).map(|()| Some(of_all))
+}
+
+fn verdict(database: &Connection, path: &Path, check: &str) -> Result<String, StoreError> {
+    let found = database.query_row(check, [], |row| row.get::<_, String>(0));
+    found.map_err(|error| StoreError::from_sqlite(path, error))
 }
 
 /// What is wrong with the definitions of the tables, as far as they tell without their rows.

@@ -67,7 +67,7 @@ impl Session {
             Call::Resume(params) => lease::resume(self, daemon, reply, &params),
             Call::Report(params) => report::report(daemon, reply, &params),
             Call::Credential(params) => lease::credential(daemon, reply, &params),
-            Call::Hello(params) => self.hello(reply, &params),
+            Call::Hello(params) => reply.at_once(&Answer::Hello(self.hello(&params)?)),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
                 // the status says from now on what is waited for
@@ -79,7 +79,14 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, reply: &mut CallReply<'_>, params: &HelloParams) -> CallResult {
+    /// Answers a greeting before there is a state, which it does not depend on; `false` if it has to be refused.
+    pub fn greet(&mut self, id: Option<RequestId>, params: &HelloParams, out: &mut Vec<u8>) -> bool {
+        let Ok(hello) = self.hello(params) else { return false };
+        self.responder(id).greeting(hello, out);
+        true
+    }
+
+    fn hello(&mut self, params: &HelloParams) -> Result<HelloInfo, ErrorInfo> {
         let (lowest, highest) = params.protocol;
         if lowest > PROTOCOL || highest < PROTOCOL {
             let message = format!("this daemon speaks protocol {PROTOCOL}, the client {lowest} to {highest}");
@@ -91,13 +98,13 @@ impl Session {
             return Err(ErrorInfo::new(ErrorKind::UnsupportedVersion, message).hint(hint));
         }
         self.greeted = true;
-        reply.at_once(&Answer::Hello(HelloInfo {
+        Ok(HelloInfo {
             server: "lessor".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
             pid: std::process::id(),
             features: vec![ENCODING.to_owned()],
-        }))
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{Daemon, Outbox, Pending, Shared, State, Unsaved};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, WaiterId};
-use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, RequestId};
+use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, HelloInfo, RequestId};
 use crate::store::WriteError;
 
 pub use lease::LeaseReply;
@@ -275,6 +275,11 @@ impl Responder {
             Ok(answer) => self.codec.answer(&self.id, answer, out),
             Err(error) => self.codec.refusal(&self.id, error, out),
         }
+    }
+
+    /// Answers a greeting, which says nothing of the state.
+    pub fn greeting(&self, hello: HelloInfo, out: &mut Vec<u8>) {
+        self.encode(Ok(&Answer::Hello(hello)), out);
     }
 
     /// Answers a call that was refused before it changed anything.

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use super::connections::Connections;
 use super::{ReadyReport, Run, StartError, system};
 use super::{restore::restore, serve::StopReason};
 use crate::config::LoadedConfig;
 use crate::daemon::api::connection::planner::PlannerThread;
+use crate::daemon::config::ConfigWatcher;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
-use crate::daemon::{config::ConfigWatcher, os::clock};
-use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
+use crate::store::{AcceptedStore, KeyringError, Store, StoreError, StorePaths};
 
 /// Serves until the key is available, or until the daemon stops.
 pub(super) fn wait_for_keyring(
     run: &mut Run<'_>,
     mut error: KeyringError,
     (paths, loaded): (&StorePaths, &LoadedConfig),
-) -> Result<Result<OpenedStore, StopReason>, StartError> {
+) -> Result<Result<AcceptedStore, StopReason>, StartError> {
     tracing::warn!("{error}: no account can serve until the key is available");
     ReadyReport::new(&run.holder, &run.log).send();
     loop {
@@ -28,7 +29,8 @@ pub(super) fn wait_for_keyring(
         let reason = run.runtime.block_on(async {
             let (daemon, ended) = restore(ActiveConfig::new(loaded.clone(), config_path), opened, info);
             let config = watcher.start(&daemon).map_err(system("starting a thread"))?;
-            let reason = run.serving.serve(daemon, planner, ended).await;
+            let connections = Connections::new(planner.planner(), run.info.most_connections);
+            let reason = run.serving.serve(daemon, (planner, connections), ended, None).await;
             config.end();
             Ok::<_, StartError>(reason)
         })?;
@@ -36,11 +38,11 @@ pub(super) fn wait_for_keyring(
         if reason != StopReason::Unlocked {
             return Ok(Err(reason));
         }
-        match Store::open(paths, &clock::boot_id()) {
+        match Store::accept(paths) {
             Err(StoreError::Keyring(again)) => error = again,
-            opened => {
+            accepted => {
                 tracing::info!("the key is available");
-                return Ok(Ok(opened?));
+                return Ok(Ok(accepted?));
             }
         }
     }

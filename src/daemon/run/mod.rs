@@ -1,5 +1,6 @@
 //! Runs the daemon: start, serve, end.
 
+mod connections;
 mod locked;
 mod restore;
 mod serve;
@@ -11,6 +12,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use std::{io, io::Write as _, path::PathBuf};
 
 use tokio::runtime::Runtime;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::api::connection::planner::PlannerThread;
 use crate::config::{AppPaths, Config, LoadedConfig};
@@ -27,8 +29,10 @@ use crate::daemon::state::{
 };
 use crate::daemon::worker::Worker;
 use crate::daemon::{history, linked_logins, notification, notification::policy::NoticeEvent, refresh, usage};
-use crate::store::{OpenedStore, Store, StoreError, StorePaths};
+use crate::pool::Process;
+use crate::store::{AcceptedStore, Store, StoreError, StorePaths};
 
+use connections::Connections;
 use locked::wait_for_keyring;
 pub(in crate::daemon) use restore::restore;
 pub use serve::LONGEST_END;
@@ -169,9 +173,9 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
         key: paths.key.clone(),
         key_backend: key_location(&loaded.config),
     };
-    let opened = match Store::open(&store_paths, &clock::boot_id()) {
+    let accepted = match Store::accept(&store_paths) {
         Err(StoreError::Keyring(error)) => Err(error),
-        opened => Ok(opened?),
+        accepted => Ok(accepted?),
     };
     let started_by = source.started_by(options.detached);
     let OpenedSource { socket, gateway, may_resume } = runtime.block_on(async { source.open(&paths.socket) })?;
@@ -197,10 +201,10 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
     }
     let serving = Serving { socket, lock, signals, steps };
     let mut run = Run { paths, options, log, holder, info, serving, gateway, runtime };
-    match opened {
-        Ok(opened) => run.serve(watcher, loaded, opened, true),
+    match accepted {
+        Ok(accepted) => run.serve(watcher, loaded, accepted, true),
         Err(error) => match wait_for_keyring(&mut run, error, (&store_paths, &loaded))? {
-            Ok(opened) => run.serve(watcher, loaded, opened, false),
+            Ok(accepted) => run.serve(watcher, loaded, accepted, false),
             Err(reason) => end(run.serving, reason, run.gateway),
         },
     }
@@ -219,39 +223,67 @@ struct Run<'a> {
     runtime: Runtime,
 }
 
+/// The daemon, and a channel with the watched processes that have ended.
+type RestoredDaemon = (Arc<Daemon>, UnboundedReceiver<Process>);
+
 impl Run<'_> {
-    /// Restores the state and serves until the daemon stops; `announce` reports first that it is ready.
+    /// What restores the state, on another thread.
+    fn restoration(
+        &self,
+        loaded: LoadedConfig,
+        accepted: AcceptedStore,
+    ) -> impl FnOnce() -> Result<RestoredDaemon, StartError> + Send + use<> {
+        let (runtime, info) = (self.runtime.handle().clone(), self.info.clone());
+        let config = ActiveConfig::new(loaded, self.paths.config.clone());
+        let history_file = self.paths.history.clone();
+        move || {
+            // its processes are watched by the runtime of the sockets
+            let _entered = runtime.enter();
+            let opened = accepted.open(&clock::boot_id())?;
+            let (daemon, ended) = restore(config, opened, info);
+            move_key(&daemon);
+            history::start(&daemon, history_file).map_err(system("starting a thread"))?;
+            Ok((daemon, ended))
+        }
+    }
+
+    /// Restores the state while the first client is greeted, and serves until the daemon stops; `announce` reports when it
+    /// is ready.
     fn serve(
         mut self,
         watcher: ConfigWatcher,
         loaded: LoadedConfig,
-        opened: OpenedStore,
+        accepted: AcceptedStore,
         announce: bool,
     ) -> Result<RunEnd, StartError> {
-        let info = RunInfo {
-            gateway_port: opened.loaded.gateway_port,
-            gateway_tls_port: opened.loaded.gateway_tls_port,
-            ..self.info.clone()
-        };
         let thread = || system("starting a thread");
         let planner = PlannerThread::start().map_err(thread())?;
         let place = planner.planner().place();
+        let mut connections = Connections::new(planner.planner(), self.info.most_connections);
+        let restoring = planner.planner().begin(self.restoration(loaded, accepted));
+        let restored = self.runtime.block_on(self.serving.greet(&mut connections, restoring));
+        let (daemon, ended) = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                self.serving.withdraw();
+                planner.end();
+                return Err(error);
+            }
+        };
         let entered = self.runtime.enter();
-        let config = ActiveConfig::new(loaded, self.paths.config.clone());
-        let (daemon, ended) = restore(config, opened, info);
-        move_key(&daemon);
-        history::start(&daemon, self.paths.history.clone()).map_err(thread())?;
         let handle = GatewayHandle::new(&daemon, self.gateway);
+        let (reported, ready) = oneshot::channel();
         let start_rest = {
             let (daemon, handle, start_gateway) = (daemon.clone(), handle.clone(), self.options.gateway);
             let usage_file = self.paths.state.join("usage.json");
-            let ready = announce.then(|| ReadyReport::new(&self.holder, &self.log));
+            let report = announce.then(|| ReadyReport::new(&self.holder, &self.log));
             move || {
                 let gateway = start_gateway.map(|start| start(handle)).transpose()?;
                 // a client can stop the daemon before that
-                if let Some(ready) = ready.filter(|_| !*daemon.stop.borrow()) {
-                    ready.send();
+                if let Some(report) = report.filter(|_| !*daemon.stop.borrow()) {
+                    report.send();
                 }
+                let _has_ended = reported.send(());
                 Ok((gateway, Workers::start(&daemon, watcher, usage_file)))
             }
         };
@@ -265,7 +297,7 @@ impl Run<'_> {
                 }
                 rest
             };
-            tokio::join!(started, self.serving.serve(daemon.clone(), planner, ended))
+            tokio::join!(started, self.serving.serve(daemon.clone(), (planner, connections), ended, Some(ready)))
         });
         // none when the daemon was stopped before they started
         let (rest, failure) = match rest.transpose() {

@@ -22,6 +22,7 @@ pub(in crate::daemon) fn restore(
     mut info: RunInfo,
 ) -> (Arc<Daemon>, UnboundedReceiver<Process>) {
     let OpenedStore { store, loaded: mut saved } = opened;
+    (info.gateway_port, info.gateway_tls_port) = (saved.gateway_port, saved.gateway_tls_port);
     let now = info.started;
     let (living, dead): (Vec<Lease>, Vec<Lease>) = saved.snapshot.leases.into_iter().partition(is_alive);
     for lease in dead {

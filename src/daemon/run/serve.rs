@@ -2,17 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use interprocess::local_socket::tokio::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
 
+use super::connections::{ACCEPT_PAUSE, Connections, accept};
 use super::watchdog::Watchdog;
-use crate::daemon::api::connection::planner::{Planner, PlannerThread};
-use crate::daemon::api::connection::{self, SharedLimits};
+use crate::daemon::api::connection::planner::PlannerThread;
 use crate::daemon::os::lock::{self, Lock};
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
-use crate::daemon::os::socket::{Socket, admit};
+use crate::daemon::os::socket::Socket;
 use crate::daemon::os::{allocator, clock, handover::CONTINUES, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon};
 use crate::daemon::{config::move_key, refresh::LONGEST_ATTEMPT};
@@ -33,11 +32,6 @@ pub const LONGEST_END: Duration = LONGEST_ATTEMPT.saturating_add(LONGEST_DRAIN);
 const _: () = assert!(LONGEST_DRAIN.as_secs() < lock::MAX_WAIT.as_secs(), "the next daemon waits for the lock");
 /// How much longer than requested the gateway may take before a restart.
 const GATEWAY_LATE: Duration = Duration::from_secs(2);
-/// How many clients are accepted before others are served.
-const ACCEPTED_AT_ONCE: u32 = 4;
-/// How long to wait after a client could not be accepted, for example because no descriptor was left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Why serving has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StopReason {
@@ -63,18 +57,37 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Serves until a reason to stop. Watched processes that have ended arrive by `ended`.
+    /// Accepts and greets clients until the state is restored; what they ask for is served after that.
+    pub(super) async fn greet<T>(&self, connections: &mut Connections, mut restoring: JoinHandle<T>) -> T {
+        loop {
+            tokio::select! {
+                biased;
+                restored = &mut restoring => {
+                    return restored.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                }
+                accepted = accept(&self.socket, &mut connections.accepted, &connections.room) => {
+                    if let Some((stream, permit)) = accepted {
+                        connections.serve(stream, permit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves until a reason to stop. Watched processes that have ended arrive by `ended`; the service manager gets messages
+    /// after it was announced.
     pub(super) async fn serve(
         &mut self,
         daemon: Arc<Daemon>,
-        planner: PlannerThread,
+        (planner, mut connections): (PlannerThread, Connections),
         mut ended: UnboundedReceiver<Process>,
+        announced: Option<oneshot::Receiver<()>>,
     ) -> StopReason {
-        let mut connections = Connections::new(&daemon, planner.planner());
+        connections.begin(&daemon);
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
         let mut ready = std::pin::pin!(ready_to_restart(daemon.clone()));
-        let mut watchdog = Watchdog::new();
+        let mut watchdog = Watchdog::new(announced);
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
         check.tick().await;
@@ -239,45 +252,9 @@ impl Serving {
     }
 
     /// A client that connects from now on finds no daemon, instead of waiting for one that ends.
-    fn withdraw(&mut self) {
+    pub(super) fn withdraw(&mut self) {
         self.lock.withdraw();
         self.socket.remove();
-    }
-}
-
-struct Connections {
-    daemon: Arc<Daemon>,
-    limits: Arc<SharedLimits>,
-    room: Arc<Semaphore>,
-    tasks: JoinSet<()>,
-    next: u64,
-    /// Clients that were accepted without a pause.
-    accepted: u32,
-}
-
-impl Connections {
-    fn new(daemon: &Arc<Daemon>, planner: &Planner) -> Self {
-        let room = Arc::new(Semaphore::new(daemon.run.most_connections));
-        let limits = SharedLimits::new(planner);
-        Self { daemon: daemon.clone(), limits, room, tasks: JoinSet::new(), next: 0, accepted: 0 }
-    }
-
-    /// Serves a client, if it belongs to the same user.
-    fn serve(&mut self, stream: Stream, permit: OwnedSemaphorePermit) {
-        // the memory of a task stays until it is joined: those that have ended must not wait for their turn in the loop
-        // while clients come and go
-        while self.tasks.try_join_next().is_some() {}
-        let id = ConnectionId(self.next);
-        self.next += 1;
-        let Some(pid) = admit(&stream) else { return };
-        // inserted before its task runs: a stop in between must close it
-        let outbox = self.limits.outbox();
-        self.daemon.state().connections.insert(id, outbox.clone());
-        let (daemon, limits) = (self.daemon.clone(), self.limits.clone());
-        self.tasks.spawn(async move {
-            connection::serve(daemon, limits, stream, (id, pid), outbox).await;
-            drop(permit);
-        });
     }
 }
 
@@ -327,24 +304,6 @@ async fn unlocked(daemon: &Daemon) {
 /// The time between two checks.
 fn check_interval(daemon: &Daemon) -> Duration {
     daemon.idle_exit().map_or(CHECK_INTERVAL, |idle| CHECK_INTERVAL.min(idle / 2).max(ACCEPT_PAUSE))
-}
-
-/// Accepts a client when there is room; `None` after a failure.
-async fn accept(socket: &Socket, accepted: &mut u32, room: &Arc<Semaphore>) -> Option<(Stream, OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.ok()?;
-    // the clients that are connected already are served between those that come
-    *accepted += 1;
-    if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
-        tokio::task::yield_now().await;
-    }
-    match socket.accept().await {
-        Ok(stream) => Some((stream, permit)),
-        Err(error) => {
-            tracing::warn!("no connection can be accepted for a moment: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
 }
 
 /// Runs the pool's timers.

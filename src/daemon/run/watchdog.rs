@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::daemon::os::{clock, service_manager};
@@ -26,6 +27,8 @@ const STATUS_PAUSE: u64 = 2000;
 pub(super) struct Watchdog {
     /// `None` without a service manager.
     interval: Option<Interval>,
+    /// The service manager hears first that the daemon is ready.
+    ready: Option<oneshot::Receiver<()>>,
     has_watchdog: bool,
     status: String,
     status_at: Option<Mono>,
@@ -33,8 +36,8 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// As the environment configures it.
-    pub(super) fn new() -> Self {
+    /// As the environment configures it; begins after `ready`.
+    pub(super) fn new(ready: Option<oneshot::Receiver<()>>) -> Self {
         let allowed = service_manager::watchdog();
         let interval = service_manager::is_present().then(|| {
             let every = allowed.map_or(STATUS_INTERVAL, |allowed| (allowed / MESSAGES).max(Duration::from_millis(1)));
@@ -43,13 +46,20 @@ impl Watchdog {
             interval
         });
         let has_watchdog = allowed.is_some();
-        Self { interval, has_watchdog, status: String::new(), status_at: None, has_reported_failure: false }
+        Self { interval, ready, has_watchdog, status: String::new(), status_at: None, has_reported_failure: false }
     }
 
     /// Waits until the next message is due.
     pub(super) async fn next(&mut self) {
         match &mut self.interval {
-            Some(interval) => drop(interval.tick().await),
+            Some(interval) => {
+                if let Some(ready) = &mut self.ready {
+                    // where it is not reported, the daemon is about to end
+                    let _reported = ready.await;
+                    self.ready = None;
+                }
+                interval.tick().await;
+            }
             None => std::future::pending().await,
         }
     }

@@ -48,17 +48,17 @@ impl fmt::Debug for KeyManager {
     }
 }
 
-/// The first key that opens the database, and the tags of its rows.
-pub(in crate::store) fn fitting<'a>(
+/// Which key is the first one that opens the database, and the tags of its rows.
+pub(in crate::store) fn fitting(
     storage: &KeyStorage,
-    candidates: &'a [KeyCandidate],
+    candidates: &[KeyCandidate],
     reader: &Reader,
-) -> Result<(&'a KeyCandidate, RowTags), StoreError> {
+) -> Result<(usize, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(&storage.database, error);
-    for candidate in candidates {
+    for (place, candidate) in candidates.iter().enumerate() {
         let tags = RowTags::new(&candidate.key).map_err(fault)?;
         if reader.fits(&candidate.key, &tags).map_err(fault)? {
-            return Ok((candidate, tags));
+            return Ok((place, tags));
         }
     }
     Err(StoreError::KeyWrong { key: storage.file.clone(), database: storage.database.clone() })

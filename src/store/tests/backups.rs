@@ -1,5 +1,7 @@
 //! Copies of the database, and putting them in its place.
 
+use zeroize::Zeroizing;
+
 use super::damage::filled;
 use super::*;
 

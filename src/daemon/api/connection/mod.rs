@@ -1,5 +1,6 @@
 //! One connection: reads messages and writes answers, with bounds on time and size.
 
+mod early;
 mod planned;
 pub(crate) mod planner;
 mod turn;
@@ -16,6 +17,7 @@ use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::ClientStream, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
+pub use early::serve_early;
 use planned::{PlannedMessage, PlannedResult, Planning, no_memory};
 use planner::Planner;
 use turn::{AdmittedTurn, Gate, Turn};
@@ -77,42 +79,22 @@ pub async fn serve(
     daemon: Arc<Daemon>,
     limits: Arc<SharedLimits>,
     stream: Stream,
-    (id, pid): (ConnectionId, Option<u32>),
+    client: (ConnectionId, Option<u32>),
     outbox: Arc<Outbox>,
 ) {
-    let mut connected = Connection {
-        session: Session {
-            connection: id,
-            pid,
-            codec: Codec::Json,
-            outbox,
-            holder: None,
-            greeted: false,
-            issued: IssuedLeases::default(),
-        },
-        decoder: MessageDecoder::default(),
-        out: Vec::new(),
-        deadline: Some(deadline(FIRST_MESSAGE)),
-        turn: Turn::default(),
-        arrived: limits.calls.share(),
-        unread: limits.answers.share(),
-        limits,
-    };
-    let stream = match ClientStream::new(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::warn!("a client cannot be served: {error}");
-            return daemon.connection_ended(id);
+    match client_stream(stream) {
+        Some(stream) => {
+            let mut connected = Connection::new(client, outbox, limits);
+            connected.serve_until_end(&daemon, ConnectionStep::Read, &stream).await;
         }
-    };
-    let end = connected.run(&daemon, &stream).await;
-    // leases of the connection end before the last answers are waited for
-    daemon.connection_ended(id);
-    let _in_time = match end {
-        // the client may have closed its half only, as a shell's pipe does; or the daemon ends
-        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&stream)).await.is_ok(),
-        End::Closed => timeout(LAST_ANSWERS, stream.finish_reading()).await.is_ok(),
-    };
+        None => daemon.connection_ended(client.0),
+    }
+}
+
+/// The connection as it is read and written; `None` if the system refuses that.
+fn client_stream(stream: Stream) -> Option<ClientStream> {
+    let refused = |error| tracing::warn!("a client cannot be served: {error}");
+    ClientStream::new(stream).map_err(refused).ok()
 }
 
 struct Connection {
@@ -160,8 +142,32 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &ClientStream) -> End {
-        let mut step = ConnectionStep::Read;
+    fn new((id, pid): (ConnectionId, Option<u32>), outbox: Arc<Outbox>, limits: Arc<SharedLimits>) -> Self {
+        let (holder, greeted, issued) = (None, false, IssuedLeases::default());
+        Self {
+            session: Session { connection: id, pid, codec: Codec::Json, outbox, holder, greeted, issued },
+            decoder: MessageDecoder::default(),
+            out: Vec::new(),
+            deadline: Some(deadline(FIRST_MESSAGE)),
+            turn: Turn::default(),
+            arrived: limits.calls.share(),
+            unread: limits.answers.share(),
+            limits,
+        }
+    }
+
+    async fn serve_until_end(&mut self, daemon: &Arc<Daemon>, first: ConnectionStep, stream: &ClientStream) {
+        let end = self.run(daemon, first, stream).await;
+        // leases of the connection end before the last answers are waited for
+        daemon.connection_ended(self.session.connection);
+        let _in_time = match end {
+            // the client may have closed its half only, as a shell's pipe does; or the daemon ends
+            End::InputEnded => timeout(LAST_ANSWERS, self.write_last_answers(stream)).await.is_ok(),
+            End::Closed => timeout(LAST_ANSWERS, stream.finish_reading()).await.is_ok(),
+        };
+    }
+
+    async fn run(&mut self, daemon: &Arc<Daemon>, mut step: ConnectionStep, stream: &ClientStream) -> End {
         loop {
             let mut admitted = None;
             step = match step {

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 use std::{convert::Infallible, io};
 
 use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
 
 use crate::daemon::state::{Daemon, Mailbox};
 
@@ -23,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct PlannerThread {
     mailbox: Mailbox<Infallible>,
-    thread: JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
     planner: Planner,
 }
 
@@ -73,6 +74,11 @@ impl Planner {
     #[cfg(all(test, unix))]
     pub(super) fn is_unused(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// Runs `work` on the thread before all calls.
+    pub(crate) fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(async { work() })
     }
 
     /// A place for a call; `None` when too many wait.

@@ -7,6 +7,7 @@ use interprocess::os::unix::uds_local_socket::tokio::Stream as UnixSocket;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::planner::PlannerThread;
@@ -31,16 +32,22 @@ impl TestServer {
 
     /// A client, and the task that serves it.
     fn connect(&mut self) -> (UnixStream, JoinHandle<()>) {
-        let (theirs, ours) = StdStream::pair().unwrap();
-        theirs.set_nonblocking(true).unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let stream = Stream::UdSocket(UnixSocket::try_from(OwnedFd::from(ours)).unwrap());
+        let (theirs, stream) = pair();
         self.next += 1;
         let (id, outbox) = (ConnectionId(self.next), self.limits.outbox());
         self.test.daemon.state().connections.insert(id, outbox.clone());
         let served = serve(self.test.daemon.clone(), self.limits.clone(), stream, (id, None), outbox);
-        (UnixStream::from_std(theirs).unwrap(), tokio::spawn(served))
+        (theirs, tokio::spawn(served))
     }
+}
+
+/// Both ends of a connection, the client's first.
+fn pair() -> (UnixStream, Stream) {
+    let (theirs, ours) = StdStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let ours = Stream::UdSocket(UnixSocket::try_from(OwnedFd::from(ours)).unwrap());
+    (UnixStream::from_std(theirs).unwrap(), ours)
 }
 
 fn line(id: usize, method: &str, params: &Value) -> String {
@@ -74,12 +81,81 @@ async fn calls_and_planned_calls_of_one_connection_are_all_answered_and_served_i
     let (_, read) = tokio::join!(write, reads.read_to_string(&mut received));
     read.unwrap();
     served.await.unwrap();
-    let ids: Vec<u64> =
-        received.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap()).collect();
+    let ids = ids_in(received.as_bytes());
     let all: Vec<u64> = (0..=(rounds * methods.len()) as u64).collect();
     assert_eq!(ids, all);
     assert!(*server.test.daemon.stop.borrow());
     server.planner.end();
+}
+
+#[tokio::test]
+async fn clients_that_come_before_the_state_is_restored_are_greeted_at_once_and_served_after_that() {
+    let mut server = TestServer::new();
+    let (hello, list) = (line(1, "hello", &json!({})), line(2, "account.list", &json!({})));
+    let refused = line(1, "hello", &json!({ "protocol": [90, 91] }));
+    let restored = watch::Sender::new(None);
+    // what they send, and the ids that are answered before the state is restored, and in all
+    for (sent, early, all) in [
+        (hello.clone(), vec![1], vec![1]),
+        (hello.clone() + &list, vec![1], vec![1, 2]),
+        (list.clone() + &hello, vec![], vec![2, 1]),
+        (hello.clone() + &hello, vec![1], vec![1, 1]),
+        (refused + &list, vec![], vec![1, 2]),
+        ("{\"x\":".to_owned(), vec![], vec![]),
+        (String::new(), vec![], vec![]),
+    ] {
+        restored.send_replace(None);
+        let (mut client, stream) = pair();
+        server.next += 1;
+        let (id, outbox) = (ConnectionId(server.next), server.limits.outbox());
+        let served = serve_early(restored.subscribe(), server.limits.clone(), stream, (id, None), outbox.clone());
+        let served = tokio::spawn(served);
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        while received.iter().filter(|byte| **byte == b'\n').count() < early.len() {
+            assert!(client.read_buf(&mut received).await.unwrap() > 0, "{sent}");
+        }
+        assert_eq!(ids_in(&received), early, "{sent}");
+        server.test.daemon.state().connections.insert(id, outbox);
+        restored.send_replace(Some(server.test.daemon.clone()));
+        client.shutdown().await.unwrap();
+        client.read_to_end(&mut received).await.unwrap();
+        served.await.unwrap();
+        assert_eq!(ids_in(&received), all, "{sent}");
+        assert!(!server.test.daemon.state().connections.contains_key(&id), "{sent}");
+    }
+    server.planner.end();
+}
+
+#[tokio::test]
+async fn clients_of_a_state_that_cannot_be_restored_are_disconnected() {
+    let server = TestServer::new();
+    let restored = watch::Sender::new(None);
+    let (mut client, stream) = pair();
+    let served = serve_early(
+        restored.subscribe(),
+        server.limits.clone(),
+        stream,
+        (ConnectionId(1), None),
+        server.limits.outbox(),
+    );
+    let served = tokio::spawn(served);
+    client.write_all(line(1, "hello", &json!({})).as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"\n") {
+        assert!(client.read_buf(&mut received).await.unwrap() > 0);
+    }
+    assert_eq!(ids_in(&received), [1]);
+    drop(restored);
+    assert_eq!(client.read_to_end(&mut received).await.unwrap(), 0);
+    served.await.unwrap();
+    server.planner.end();
+}
+
+/// The ids of the answers that were received.
+fn ids_in(received: &[u8]) -> Vec<u64> {
+    let lines = str::from_utf8(received).unwrap().lines();
+    lines.filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64()).collect()
 }
 
 #[tokio::test]
