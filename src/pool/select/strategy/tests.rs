@@ -9,6 +9,7 @@ use crate::pool::model::{
     AccountId, ConnectionId, CredentialKind, Fence, HealthSettings, Holder, Mono, Past, PoolSettings, Process,
     TokenSettings, Wall,
 };
+use crate::pool::select::score::Hybrid;
 use std::sync::Arc;
 
 const NOW: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
@@ -42,7 +43,7 @@ fn point(pool: &mut Pool, current: Option<usize>) {
 fn picked(pool: &mut Pool) -> usize {
     let ties: Vec<usize> = (0..pool.accounts().len()).collect();
     let pick_of = |ties: &[usize]| {
-        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), ties)
+        pick(pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), ties, None)
     };
     let Pick { slot, next, .. } = pick_of(&ties);
     // the next one is the one that is picked without the first
@@ -138,7 +139,7 @@ fn sticky_keeps_its_account_and_round_robin_takes_the_next() {
         // the account there cannot serve: the next one after it, around the end
         point(&mut pool, Some(3));
         let (provider, ask) = (pool.accounts.of_provider("p").unwrap(), ask(None));
-        let picked = pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]);
+        let picked = pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2], None);
         assert_eq!((picked.slot, picked.next, picked.scores), (Some(0), Some(1), None));
     }
 }
