@@ -3,7 +3,7 @@
 use zeroize::Zeroize as _;
 
 use super::error::{ErrorInfo, ErrorKind, INVALID_REQUEST, PARSE_ERROR};
-use super::message::{Incoming, RequestId};
+use super::message::{Incoming, PlainMessage, RequestId};
 use super::{Codec, MAX_MESSAGE, frame, json};
 
 /// Buffers what a connection sends and extracts the messages.
@@ -37,7 +37,16 @@ pub struct RawMessage<'a> {
     pub bytes: &'a [u8],
 }
 
-impl RawMessage<'_> {
+impl<'a> RawMessage<'a> {
+    /// Its call, if it is one about a lease in a plain form: most are. [`Self::parse`] would read the same.
+    #[must_use]
+    pub fn plain(&self) -> Option<PlainMessage<'a>> {
+        match self.codec {
+            Codec::Json => json::parse_plain(self.bytes),
+            Codec::Binary => frame::parse_plain(self.bytes),
+        }
+    }
+
     /// Parses it.
     ///
     /// # Errors

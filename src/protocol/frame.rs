@@ -102,12 +102,10 @@ pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorIn
     Ok(())
 }
 
+pub(super) use plain_call::parse as parse_plain;
+
 /// Reads the body of one frame.
 pub(super) fn parse(body: &[u8]) -> Result<Incoming, String> {
-    plain_call::parse(body).map_or_else(|| parse_by_serde(body), Ok)
-}
-
-fn parse_by_serde(body: &[u8]) -> Result<Incoming, String> {
     let (message, used): (FromClient, usize) =
         bincode::serde::decode_from_slice(body, CONFIG).map_err(|error| format!("not a frame: {error}"))?;
     // bincode itself takes no offence at bytes that are left over

@@ -39,11 +39,9 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-pub(super) fn parse(line: &[u8]) -> Incoming {
-    plain_call::parse(line).unwrap_or_else(|| parse_by_serde(line))
-}
+pub(super) use plain_call::parse as parse_plain;
 
-fn parse_by_serde(line: &[u8]) -> Incoming {
+pub(super) fn parse(line: &[u8]) -> Incoming {
     // serde would also accept a list for a structure
     if !line.trim_ascii_start().starts_with(b"{") {
         return no_object(line);
@@ -206,6 +204,22 @@ fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
         RequestId::Json(text) => out.extend_from_slice(text.as_bytes()),
     }
     out.extend_from_slice(part);
+}
+
+/// Whether a text has a control character or one of two others. Eight bytes are looked at together.
+fn has_odd(text: &[u8], others: [u8; 2]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let [first, second] = others.map(|other| EACH * u64::from(other));
+    let below = |word: u64, least: u64| word.wrapping_sub(least) & !word;
+    let is_odd = |word: [u8; 8]| {
+        let word = u64::from_le_bytes(word);
+        let odd = below(word, EACH * 0x20) | below(word ^ first, EACH) | below(word ^ second, EACH);
+        odd & (EACH << 7) != 0
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b'x'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().any(|word| is_odd(*word)) || is_odd(last)
 }
 
 fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {

@@ -22,9 +22,9 @@ pub(crate) use base32::AccountIdText;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, AgentSessionParams, AgentWindow, BindTo, Call, CredentialParams,
     DisableAccountParams, ExplainParams, ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams,
-    HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccountsParams,
-    ListSecretsParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams, RestartParams,
-    RevokeKeyParams, SetAccountParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
+    HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, LeaseCall, LeaseRef,
+    ListAccountsParams, ListSecretsParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams,
+    RestartParams, RevokeKeyParams, SetAccountParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};
@@ -33,7 +33,7 @@ pub use gateway_key::{
     GatewayKey, GatewayKeySealer, KEY_ID_PREFIX, LASTING_KEY_BYTES, key_hash, key_id, lasting_key, looks_like_key,
 };
 pub use lease_id::{LeaseKey, LeaseToken};
-pub use message::{Incoming, RequestId};
+pub use message::{Incoming, PlainMessage, RequestId};
 pub use upstream_response::{BodyText, HeaderList, ObjectText};
 
 /// The protocol version of this build; an integer, so that versions can be compared.

@@ -20,12 +20,12 @@ const LONGEST_NAME: usize = 256;
 const MOST_PROPOSED: usize = 6;
 
 /// Checks the list of a call.
-pub fn check_only(only: Option<&[String]>) -> Result<(), ErrorInfo> {
+pub fn check_only(only: Option<&[impl AsRef<str>]>) -> Result<(), ErrorInfo> {
     match only {
         None => Ok(()),
         Some([]) => Err(bad("`only` lists no account; omit it to use any")),
         Some(names) if names.len() > MOST_LISTED => Err(bad(format!("`only` may list at most {MOST_LISTED} accounts"))),
-        Some(names) if names.iter().any(|name| name.len() > LONGEST_NAME) => {
+        Some(names) if names.iter().any(|name| name.as_ref().len() > LONGEST_NAME) => {
             Err(bad(format!("the name of an account in `only` may have {LONGEST_NAME} bytes")))
         }
         Some(_) => Ok(()),
@@ -76,13 +76,13 @@ impl Session {
 /// The set of a call.
 pub fn account_set(
     state: &State,
-    only: Option<&[String]>,
+    only: Option<&[impl AsRef<str>]>,
     directory: Option<Arc<str>>,
 ) -> Result<AccountSet, ErrorInfo> {
     let Some(names) = only else { return Ok(AccountSet { only: None, directory }) };
     let mut listed = Vec::with_capacity(names.len());
     for name in names {
-        listed.extend(accounts_named(state, name)?);
+        listed.extend(accounts_named(state, name.as_ref())?);
     }
     listed.sort_unstable();
     listed.dedup();

@@ -9,19 +9,24 @@ use crate::daemon::os::clock;
 use crate::daemon::os::peer_process::{ancestry_until, resolved};
 use crate::daemon::state::Daemon;
 use crate::pool::{AccountId, AttestPolicy, Attestation, Command, ConnectionId, Fence, Process};
-use crate::protocol::{AcquireParams, Call};
+use crate::protocol::AcquireParams;
 
 impl Session {
     /// How the program that asks for a lease, and for its credential, compares with the agent that it states; `process`
     /// is the one that the lease will belong to.
-    pub(super) fn attest(&self, daemon: &Daemon, params: &AcquireParams, process: Option<Process>) -> Attestation {
-        let Some(agent) = params.agent.as_deref().filter(|_| params.credential) else { return Attestation::Later };
+    pub(super) fn attest(
+        &self,
+        daemon: &Daemon,
+        params: &AcquireParams<&str>,
+        process: Option<Process>,
+    ) -> Attestation {
+        let Some(agent) = params.agent.filter(|_| params.credential) else { return Attestation::Later };
         let stated = StatedAgent { agent: agent.into(), process };
         if daemon.attest.is_strict() {
             return daemon.attest_process(self.pid, &stated);
         }
         if let Some(daemon) = daemon.daemon() {
-            daemon.attest_later(self.connection, self.pid, stated, &params.provider);
+            daemon.attest_later(self.connection, self.pid, stated, params.provider);
         }
         Attestation::Later
     }
@@ -42,25 +47,19 @@ impl Session {
         compared.fold(Attestation::Later, |found, next| if found == Attestation::Matches { found } else { next })
     }
 
-    /// Before a call that may hand out the credential of a lease: compares the program that makes it.
-    pub(super) fn attest_call(&self, daemon: &Arc<Daemon>, call: &Call) {
-        let id = match call {
-            Call::Renew(params) => &params.lease,
-            Call::Report(params) => &params.lease,
-            Call::Credential(params) => &params.lease,
-            _ => return,
-        };
+    /// Before a call that may hand out the credential of a lease, or asks for it: compares the program that makes it.
+    pub(super) fn attest_call(&self, daemon: &Arc<Daemon>, id: &str, is_credential: bool) {
         let is_strict = daemon.attest.is_strict();
-        if !is_strict && !matches!(call, Call::Credential(_)) {
+        if !is_strict && !is_credential {
             return;
         }
         let Some(fence) = daemon.lease_key.fence(id) else { return };
         let Some((stated, provider)) = stated_in(daemon, fence) else { return };
         if is_strict {
-            let attested = match (call, daemon.attest_process(self.pid, &stated)) {
-                (Call::Credential(_), attested) | (_, attested @ Attestation::Matches) => attested,
+            let attested = match daemon.attest_process(self.pid, &stated) {
                 // another program may renew and report a lease of the agent; it does not get the credential
-                _ => Attestation::Later,
+                attested if !is_credential && attested != Attestation::Matches => Attestation::Later,
+                attested => attested,
             };
             daemon.state().apply_internal(clock::now(), Command::Attest(fence, attested));
         } else {

@@ -10,8 +10,8 @@ use super::{agent_session, config, explain, gateway_key, history, lease, page, r
 use crate::daemon::state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
-    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
-    RequestId, SubscribeParams,
+    Answer, Call, Codec, CredentialParams, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo,
+    HelloParams, LeaseCall, LeaseRef, PROTOCOL, PlainMessage, ReportParams, RequestId, SubscribeParams,
 };
 
 /// About how much memory an entry of an import takes.
@@ -27,12 +27,33 @@ impl Session {
         if is_pointless(id.as_ref(), &call) {
             return;
         }
+        self.answer(daemon, id, out, |session, reply| session.dispatch(daemon, reply, call));
+    }
+
+    /// Serves a call about one lease; an immediate answer is appended to `out`.
+    pub fn serve_plain(&mut self, daemon: &Arc<Daemon>, message: PlainMessage<'_>, out: &mut Vec<u8>) {
+        let PlainMessage { id, call } = message;
+        self.answer(daemon, id, out, |session, reply| session.dispatch_plain(daemon, reply, &call));
+    }
+
+    fn answer(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        id: Option<RequestId>,
+        out: &mut Vec<u8>,
+        serve: impl FnOnce(&mut Self, &mut CallReply<'_>) -> CallResult,
+    ) {
         let mut reply = CallReply::new(daemon, self.responder(id), out);
         reply.issued = std::mem::take(&mut self.issued);
-        if let Err(error) = self.dispatch(daemon, &mut reply, call) {
+        if let Err(error) = serve(self, &mut reply) {
             reply.refuse(&error);
         }
         self.issued = reply.issued;
+    }
+
+    /// Whether a call about one lease is served in the way that most are: nothing keeps it from being served at once.
+    pub fn serves_plain(&self, daemon: &Daemon) -> bool {
+        !self.awaits_hello() && daemon.run.keyring.is_none()
     }
 
     /// Whether the client has to send `hello` before anything else.
@@ -58,15 +79,14 @@ impl Session {
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
         check_locked(daemon, &call)?;
-        self.attest_call(daemon, &call);
         match call {
-            Call::Acquire(params) => lease::acquire(self, daemon, reply, *params),
-            Call::Token(params) => lease::token(self, daemon, reply, *params),
-            Call::Release(params) => lease::release(daemon, reply, &params),
-            Call::Renew(params) => lease::extend(daemon, reply, &params),
+            Call::Acquire(params) => lease::acquire(self, daemon, reply, &params.with_texts(String::as_str)),
+            Call::Token(params) => lease::token(self, daemon, reply, &params.with_texts(String::as_str)),
+            Call::Release(params) => lease::release(daemon, reply, &params.with_text(String::as_str)),
+            Call::Renew(params) => self.renew(daemon, reply, &params.with_text(String::as_str)),
             Call::Resume(params) => lease::resume(self, daemon, reply, &params),
-            Call::Report(params) => report::report(daemon, reply, &params),
-            Call::Credential(params) => lease::credential(daemon, reply, &params),
+            Call::Report(params) => self.report(daemon, reply, &params),
+            Call::Credential(params) => self.credential(daemon, reply, &params),
             Call::Hello(params) => reply.at_once(&Answer::Hello(self.hello(&params)?)),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
@@ -77,6 +97,32 @@ impl Session {
             }
             _planned => Err(bad("this call is planned by its connection")),
         }
+    }
+
+    fn dispatch_plain(&mut self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: &LeaseCall<'_>) -> CallResult {
+        match call {
+            LeaseCall::Acquire(params) => lease::acquire(self, daemon, reply, params),
+            LeaseCall::Token(params) => lease::token(self, daemon, reply, params),
+            LeaseCall::Release(params) => lease::release(daemon, reply, params),
+            LeaseCall::Renew(params) => self.renew(daemon, reply, params),
+            LeaseCall::Report(params) => self.report(daemon, reply, params),
+            LeaseCall::Credential(params) => self.credential(daemon, reply, params),
+        }
+    }
+
+    fn renew(&self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &LeaseRef<&str>) -> CallResult {
+        self.attest_call(daemon, params.lease, false);
+        lease::extend(daemon, reply, params)
+    }
+
+    fn report(&self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
+        self.attest_call(daemon, &params.lease, false);
+        report::report(daemon, reply, params)
+    }
+
+    fn credential(&self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
+        self.attest_call(daemon, &params.lease, true);
+        lease::credential(daemon, reply, params)
     }
 
     /// Answers a greeting before there is a state, which it does not depend on; `false` if it has to be refused.

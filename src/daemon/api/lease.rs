@@ -25,9 +25,14 @@ const MOST_EXCLUDED: usize = 64;
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
 /// `lease.acquire`
-pub fn acquire(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: AcquireParams) -> CallResult {
-    check(&params)?;
-    let mut binding = LeaseBinding::find(session, daemon, &params)?;
+pub fn acquire(
+    session: &mut Session,
+    daemon: &Daemon,
+    reply: &mut CallReply<'_>,
+    params: &AcquireParams<&str>,
+) -> CallResult {
+    check(params)?;
+    let mut binding = LeaseBinding::find(session, daemon, params)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -35,12 +40,17 @@ pub fn acquire(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>
 }
 
 /// `lease.token`: the lease that the process holds already, if it is usable, or a new one.
-pub fn token(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: AcquireParams) -> CallResult {
-    check(&params)?;
+pub fn token(
+    session: &mut Session,
+    daemon: &Daemon,
+    reply: &mut CallReply<'_>,
+    params: &AcquireParams<&str>,
+) -> CallResult {
+    check(params)?;
     if !matches!(params.bind, BindTo::Pid(_)) {
         return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
     }
-    let mut binding = LeaseBinding::find(session, daemon, &params)?;
+    let mut binding = LeaseBinding::find(session, daemon, params)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -121,7 +131,7 @@ struct LeaseBinding {
 }
 
 impl LeaseBinding {
-    fn find(session: &Session, daemon: &Daemon, params: &AcquireParams) -> Result<Self, ErrorInfo> {
+    fn find(session: &Session, daemon: &Daemon, params: &AcquireParams<&str>) -> Result<Self, ErrorInfo> {
         let to = params.bind;
         let process = match to {
             BindTo::Pid(pid) => {
@@ -138,7 +148,7 @@ impl LeaseBinding {
         let known = || session.holder.as_ref().and_then(|holder| holder.process);
         let attested = session.attest(daemon, params, process.as_ref().map(OpenedProcess::process).or_else(known));
         let holder = process.as_ref().map(OpenedProcess::process).or_else(known).map(|process| process.pid);
-        let directory = session.directory(daemon, params.directory.as_deref(), holder)?;
+        let directory = session.directory(daemon, params.directory, holder)?;
         Ok(Self { to, process, attested, directory })
     }
 
@@ -147,14 +157,14 @@ impl LeaseBinding {
         &mut self,
         session: &mut Session,
         state: &mut State,
-        params: AcquireParams,
+        params: &AcquireParams<&str>,
     ) -> Result<(LeaseRequest, bool), ErrorInfo> {
-        let target = target(state, &params.provider, params.model.as_deref(), params.pool.as_deref())?;
+        let target = target(state, params.provider, params.model, params.pool)?;
         let exclude = params.exclude.iter().map(|name| find_account(state, name)).collect::<Result<_, _>>()?;
         let set = account_set(state, params.only.as_deref(), self.directory.take())?;
         let (bind, holder) = self.holder(session, state);
         let holder = Holder { attested: self.attested.clone(), ..holder };
-        let text = |text: Option<String>| text.map(String::into_boxed_str);
+        let text = |text: Option<&str>| text.map(Into::into);
         let request = LeaseRequest {
             target,
             connection: session.connection,
@@ -215,9 +225,9 @@ fn connected(session: &mut Session, state: &mut State, process: &mut Option<Open
 }
 
 /// `lease.release`
-pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let fence = fence_of(daemon, &reply.issued, &params.lease, params.fence)?;
-    reply.issued.forget(&params.lease);
+pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef<&str>) -> CallResult {
+    let fence = fence_of(daemon, &reply.issued, params.lease, params.fence)?;
+    reply.issued.forget(params.lease);
     let state = &mut *daemon.state();
     let now = clock::now();
     let released = state.apply(now, Command::Release(fence));
@@ -228,8 +238,8 @@ pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) ->
 }
 
 /// `lease.renew`
-pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let fence = fence_of(daemon, &reply.issued, &params.lease, params.fence)?;
+pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef<&str>) -> CallResult {
+    let fence = fence_of(daemon, &reply.issued, params.lease, params.fence)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     match state.apply(now, Command::ExtendLease(fence)).into_result() {
@@ -303,16 +313,16 @@ pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     reply.answer(&Answer::Leases(view::with_programs(rows)))
 }
 
-fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
+fn check(params: &AcquireParams<&str>) -> Result<(), ErrorInfo> {
     let texts = [
-        ("model", &params.model),
-        ("session", &params.session),
-        ("label", &params.label),
-        ("account", &params.account),
-        ("agent", &params.agent),
-        ("request_id", &params.request_id),
+        ("model", params.model),
+        ("session", params.session),
+        ("label", params.label),
+        ("account", params.account),
+        ("agent", params.agent),
+        ("request_id", params.request_id),
     ];
-    let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT);
+    let too_long = |text: &Option<&str>| text.is_some_and(|text| text.len() > LONGEST_TEXT);
     if let Some((name, _)) = texts.iter().find(|(_, text)| too_long(text)) {
         return Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes")));
     }

@@ -40,7 +40,7 @@ pub fn serve(daemon: &Arc<Daemon>, responder: &Responder, call: Call) -> Planned
 
 fn dispatch(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
     match call {
-        Call::Release(params) => lease::release(daemon, reply, &params),
+        Call::Release(params) => lease::release(daemon, reply, &params.with_text(String::as_str)),
         call => dispatch_planned(daemon, reply, call, None),
     }
 }

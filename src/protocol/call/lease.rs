@@ -8,22 +8,22 @@ use crate::protocol::upstream_response::{BodyText, HeaderList, ObjectText};
 /// `lease.acquire`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AcquireParams {
+pub struct AcquireParams<T = String> {
     /// The upstream.
-    pub provider: String,
+    pub provider: T,
     /// The model that the lease is for.
-    pub model: Option<String>,
+    pub model: Option<T>,
     /// Requires this quota pool.
-    pub pool: Option<String>,
+    pub pool: Option<T>,
     /// The session that should stay on one account.
-    pub session: Option<String>,
+    pub session: Option<T>,
     /// A label for people.
-    pub label: Option<String>,
+    pub label: Option<T>,
     /// Requires this account.
-    pub account: Option<String>,
+    pub account: Option<T>,
     /// Excludes these accounts.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub exclude: Vec<T>,
     /// From -10 to 10; higher is served first.
     #[serde(default)]
     pub priority: i8,
@@ -38,18 +38,18 @@ pub struct AcquireParams {
     #[serde(default = "yes")]
     pub credential: bool,
     /// The agent's name, for the `use` policy.
-    pub agent: Option<String>,
+    pub agent: Option<T>,
     /// Whether the account must have no other lease meanwhile.
     #[serde(default)]
     pub exclusive: bool,
     /// Calls with the same id get the same answer for 60 s.
-    pub request_id: Option<String>,
+    pub request_id: Option<T>,
     /// Only these accounts, of whatever provider; also when the lease moves, and for the other providers that its
     /// gateway key uses.
-    pub only: Option<Vec<String>>,
+    pub only: Option<Vec<T>>,
     /// The holder's working directory, an absolute path: `[directories]` may have a set of accounts for it [default:
     /// that of the process, if the system says it].
-    pub directory: Option<String>,
+    pub directory: Option<T>,
 }
 
 /// What ends a lease, besides a release and its TTL.
@@ -68,9 +68,9 @@ pub enum BindTo {
 /// A lease, and optionally its fencing token.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LeaseRef {
+pub struct LeaseRef<T = String> {
     /// The id.
-    pub lease: String,
+    pub lease: T,
     /// The fencing token it was granted with.
     pub fence: Option<u64>,
 }
@@ -151,6 +151,72 @@ pub struct MoveLeaseParams {
     pub pid: Option<u32>,
     /// The account to move to [default: the best other one].
     pub to: Option<String>,
+}
+
+/// A call about one lease, as most come: its texts are those of the message.
+#[derive(Debug, PartialEq)]
+pub enum LeaseCall<'a> {
+    /// `lease.acquire`
+    Acquire(AcquireParams<&'a str>),
+    /// `lease.token`
+    Token(AcquireParams<&'a str>),
+    /// `lease.renew`
+    Renew(LeaseRef<&'a str>),
+    /// `lease.release`
+    Release(LeaseRef<&'a str>),
+    /// `lease.report`
+    Report(ReportParams),
+    /// `lease.credential`
+    Credential(CredentialParams),
+}
+
+impl<T> AcquireParams<T> {
+    /// The same with other texts.
+    pub(crate) fn with_texts<'a, U>(&'a self, text: impl Fn(&'a T) -> U) -> AcquireParams<U> {
+        AcquireParams {
+            provider: text(&self.provider),
+            model: self.model.as_ref().map(&text),
+            pool: self.pool.as_ref().map(&text),
+            session: self.session.as_ref().map(&text),
+            label: self.label.as_ref().map(&text),
+            account: self.account.as_ref().map(&text),
+            exclude: self.exclude.iter().map(&text).collect(),
+            priority: self.priority,
+            wait_ms: self.wait_ms,
+            ttl_ms: self.ttl_ms,
+            bind: self.bind,
+            credential: self.credential,
+            agent: self.agent.as_ref().map(&text),
+            exclusive: self.exclusive,
+            request_id: self.request_id.as_ref().map(&text),
+            only: self.only.as_ref().map(|only| only.iter().map(&text).collect()),
+            directory: self.directory.as_ref().map(&text),
+        }
+    }
+}
+
+impl<T> LeaseRef<T> {
+    /// The same with another text.
+    pub(crate) fn with_text<'a, U>(&'a self, text: impl Fn(&'a T) -> U) -> LeaseRef<U> {
+        LeaseRef { lease: text(&self.lease), fence: self.fence }
+    }
+}
+
+#[cfg(test)]
+impl LeaseCall<'_> {
+    /// The call as `serde` reads it.
+    pub(crate) fn into_call(self) -> super::Call {
+        use super::Call;
+        let owned = |text: &&str| (*text).to_owned();
+        match self {
+            Self::Acquire(params) => Call::Acquire(Box::new(params.with_texts(owned))),
+            Self::Token(params) => Call::Token(Box::new(params.with_texts(owned))),
+            Self::Renew(params) => Call::Renew(params.with_text(owned)),
+            Self::Release(params) => Call::Release(params.with_text(owned)),
+            Self::Report(params) => Call::Report(params),
+            Self::Credential(params) => Call::Credential(params),
+        }
+    }
 }
 
 fn yes() -> bool {

@@ -17,7 +17,8 @@ pub use daemon::{
     RestartParams, RevokeKeyParams, SubscribeParams,
 };
 pub use lease::{
-    AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseRef, MoveLeaseParams, ReportParams,
+    AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseCall, LeaseRef, MoveLeaseParams,
+    ReportParams,
 };
 pub use secrets::{ListSecretsParams, RemoveSecretParams, SetSecretParams};
 pub use transfer::{ExportAccountsParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow};

@@ -1,8 +1,8 @@
 //! Reads the calls that come most often without `serde`, by the rules of bincode. What is read here is read as `serde`
 //! would; anything else is left to it: other calls, lists, what a report tells beyond success, a call that is refused.
 
-use crate::protocol::call::{AcquireParams, BindTo, Call, LeaseRef, ReportParams};
-use crate::protocol::message::{Incoming, RequestId};
+use crate::protocol::call::{AcquireParams, BindTo, LeaseCall, LeaseRef, ReportParams};
+use crate::protocol::message::{PlainMessage, RequestId};
 
 // the places of the calls in `Call`
 const ACQUIRE: u8 = 1;
@@ -12,18 +12,18 @@ const REPORT: u8 = 6;
 const TOKEN: u8 = 26;
 
 /// The call of a body; `None` if it is not one of these, or not in a plain form.
-pub(super) fn parse(body: &[u8]) -> Option<Incoming> {
+pub fn parse(body: &[u8]) -> Option<PlainMessage<'_>> {
     let mut reader = CallReader { rest: body };
     let id = reader.number(8)?;
     let call = match reader.byte()? {
-        ACQUIRE => Call::Acquire(Box::new(reader.acquire()?)),
-        TOKEN => Call::Token(Box::new(reader.acquire()?)),
-        RENEW => Call::Renew(reader.lease()?),
-        RELEASE => Call::Release(reader.lease()?),
-        REPORT => Call::Report(reader.success()?),
+        ACQUIRE => LeaseCall::Acquire(reader.acquire()?),
+        TOKEN => LeaseCall::Token(reader.acquire()?),
+        RENEW => LeaseCall::Renew(reader.lease()?),
+        RELEASE => LeaseCall::Release(reader.lease()?),
+        REPORT => LeaseCall::Report(reader.success()?),
         _ => return None,
     };
-    reader.rest.is_empty().then_some(Incoming { id: Some(RequestId::Number(id)), call: Ok(call) })
+    reader.rest.is_empty().then_some(PlainMessage { id: Some(RequestId::Number(id)), call })
 }
 
 /// What is left of a body.
@@ -33,7 +33,7 @@ struct CallReader<'a> {
 
 impl<'a> CallReader<'a> {
     /// The fields are read in their order.
-    fn acquire(&mut self) -> Option<AcquireParams> {
+    fn acquire(&mut self) -> Option<AcquireParams<&'a str>> {
         Some(AcquireParams {
             provider: self.text()?,
             model: self.optional(Self::text)?,
@@ -60,13 +60,13 @@ impl<'a> CallReader<'a> {
         })
     }
 
-    fn lease(&mut self) -> Option<LeaseRef> {
+    fn lease(&mut self) -> Option<LeaseRef<&'a str>> {
         Some(LeaseRef { lease: self.text()?, fence: self.optional(|reader| reader.number(8))? })
     }
 
     /// A report that tells no more than whether the request succeeded.
     fn success(&mut self) -> Option<ReportParams> {
-        let (lease, ok) = (self.text()?, self.optional(Self::flag)?);
+        let (lease, ok) = (self.text()?.to_owned(), self.optional(Self::flag)?);
         // reason, wait, usage, status, headers, body
         for _ in 0..6 {
             self.nothing()?;
@@ -98,9 +98,9 @@ impl<'a> CallReader<'a> {
         Some(u64::from_le_bytes(number))
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.number(8)?).ok()?;
-        str::from_utf8(self.take(length)?).ok().map(str::to_owned)
+        str::from_utf8(self.take(length)?).ok()
     }
 
     fn flag(&mut self) -> Option<bool> {
@@ -126,8 +126,13 @@ impl<'a> CallReader<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{encode_call, parse_by_serde};
+    use super::super::{encode_call, parse as parse_by_serde};
     use super::*;
+    use crate::protocol::{Call, Incoming};
+
+    fn read(body: &[u8]) -> Option<Incoming> {
+        parse(body).map(|PlainMessage { id, call }| Incoming { id, call: Ok(call.into_call()) })
+    }
 
     fn text() -> impl Strategy<Value = Option<String>> {
         prop::option::of(prop_oneof!["[a-zé]{0,12}", "[a-z]{249,253}"])
@@ -202,7 +207,7 @@ mod tests {
         ] {
             let mut frame = Vec::new();
             encode_call(7, call.clone(), &mut frame).unwrap();
-            let read = parse(&frame[4..]).unwrap();
+            let read = read(&frame[4..]).unwrap();
             assert_eq!((read.id, read.call), (Some(RequestId::Number(7)), Ok(call)));
         }
     }
@@ -223,7 +228,7 @@ mod tests {
                 body[place] = byte;
             }
             body.truncate(cut.unwrap_or(usize::MAX));
-            if let Some(read) = parse(&body) {
+            if let Some(read) = read(&body) {
                 prop_assert_eq!(Ok(read), parse_by_serde(&body), "{:?}", body);
             }
         }

@@ -1,7 +1,7 @@
 //! Writes the answer with a lease, which is the most frequent one, and that to a report without `serde`: the names of
 //! their members are known.
 
-use super::value;
+use super::{has_odd, value};
 use crate::pool::CredentialKind;
 use crate::protocol::ReservedBytes;
 use crate::protocol::answer::{AccountName, CredentialInfo, DecisionInfo, LeaseInfo};
@@ -12,7 +12,7 @@ const MOST_AROUND: usize = 512;
 /// Appends a lease, byte for byte as `serde` would. The patterns name every member, so that none is forgotten.
 pub(super) fn lease(info: &LeaseInfo<'_>, out: &mut Vec<u8>) {
     let texts = info.texts();
-    if texts.iter().flatten().any(|text| is_escaped(text.as_bytes())) {
+    if has_escape(&texts) {
         return value(info, out);
     }
     let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
@@ -24,7 +24,7 @@ pub(super) fn decision(info: &DecisionInfo<'_>, out: &mut Vec<u8>) {
     let DecisionInfo { action, after_ms, reason, scope, lease, evidence, link } = info;
     let [reason, scope, evidence, link] = [reason, scope, evidence, link].map(Option::as_deref);
     let texts = [Some(&**action), reason, scope, evidence, link];
-    if lease.is_some() || texts.iter().flatten().any(|text| is_escaped(text.as_bytes())) {
+    if lease.is_some() || has_escape(&texts) {
         return value(info, out);
     }
     let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
@@ -127,19 +127,9 @@ fn optional_number(name: &[u8], of: Option<u64>, room: &mut ReservedBytes<'_>) {
     }
 }
 
-/// Whether `serde` would write an escape within this text. Eight bytes are looked at together.
-fn is_escaped(text: &[u8]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let zeros = |word: u64| word.wrapping_sub(EACH) & !word;
-    let is_odd = |word: [u8; 8]| {
-        let word = u64::from_le_bytes(word);
-        let control = word.wrapping_sub(EACH * 0x20) & !word;
-        (control | zeros(word ^ (EACH * 0x22)) | zeros(word ^ (EACH * 0x5c))) & (EACH << 7) != 0
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [b'x'; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().any(|word| is_odd(*word)) || is_odd(last)
+/// Whether `serde` would write an escape within one of the texts.
+fn has_escape(texts: &[Option<&str>]) -> bool {
+    texts.iter().flatten().any(|text| has_odd(text.as_bytes(), [b'"', b'\\']))
 }
 
 #[cfg(test)]

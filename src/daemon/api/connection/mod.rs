@@ -275,6 +275,13 @@ impl Connection {
             }
             return Ok(Some(ConnectionStep::Plan(PlannedMessage::Large(codec, bytes, memory))));
         }
+        if self.session.serves_plain(daemon)
+            && let Some(plain) = message.plain()
+            && !plain.is_pointless()
+        {
+            self.session.serve_plain(daemon, plain, &mut self.out);
+            return Ok(Some(ConnectionStep::Serve));
+        }
         let incoming = message.parse()?;
         match incoming.call {
             Ok(call)

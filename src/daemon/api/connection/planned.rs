@@ -45,8 +45,10 @@ impl Planning {
                         && !is_pointless(id.as_ref(), &call)
                         && (is_planned(&call) || matches!(call, Call::Report(_))) =>
                 {
-                    // a report may get a credential
-                    self.session.attest_call(daemon, &call);
+                    if let Call::Report(params) = &call {
+                        // it may get a credential
+                        self.session.attest_call(daemon, &params.lease, false);
+                    }
                     (self.session.responder(id), call, bytes.len(), memory)
                 }
                 Ok(other) => return PlannedResult::Parsed(other),
