@@ -114,7 +114,8 @@ fn least<K: Ord + Copy>(
         Ordering::Equal => tie_break(one.1).cmp(&tie_break(other.1)).is_lt(),
         order => order.is_lt(),
     };
-    let (mut first, mut second): (Option<(K, usize)>, Option<(K, usize)>) = (None, None);
+    let mut first: Option<(K, usize)> = None;
+    let mut second = None;
     for &slot in ties {
         let one = (key(slot), slot);
         if first.is_none_or(|first| is_less(one, first)) {
