@@ -15,7 +15,7 @@
 //! | `forward/` | leases an account, sends the request, decides after a refusal |
 //! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
 //! | `auth.rs` | replaces the credential, the only thing in a request that changes |
-//! | `forward/upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
+//! | `forward/upstream.rs`, `connections.rs`, `proxy.rs` | connections to upstreams: TLS, those that are kept, proxies |
 //! | `websocket/` | WebSockets of the Responses API: each turn within one is a request, which is leased and recorded |
 //! | `response/first_bytes.rs`, `response/sse.rs` | whether a response that begins like a success is one |
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |

@@ -2,8 +2,10 @@
 //! response can go to the client.
 
 mod attempt;
+mod connections;
 mod failover;
 mod leasing;
+mod proxy;
 pub(super) mod upstream;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,493 @@
+//! Connections to upstreams that are kept open between requests: one request at a time on each with HTTP/1, all on one with
+//! HTTP/2. hyper's own pool asks for a connection and opens one at the same time, for each request, and takes three times
+//! as long.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::Connection as _;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+use tower_service::Service as _;
+
+use super::proxy::{ProxiedStream, ProxyConnector};
+use crate::gateway::BodyError;
+use crate::gateway::request::UpstreamBody;
+use crate::gateway::waiting::now;
+
+/// How long a connection is kept without a request.
+const LONGEST_IDLE: Duration = Duration::from_secs(90);
+/// How many of them are kept for one upstream: each takes some 40 KiB, and many streams at once leave as many behind.
+const MOST_IDLE: usize = 32;
+/// How often an HTTP/2 connection is pinged, and how long the reply may take.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The most bytes that are read ahead of a response, or waiting to be sent, and thereby the longest head. A response with
+/// more headers than hyper's 100 is rejected: with a limit of our own it would allocate 16 KiB for each head.
+const READ_BUFFER: usize = 128 * 1024;
+/// How much of one HTTP/2 response may wait for its client, and of all responses on a connection: a client that does not
+/// read must not stop the others.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::gateway) enum ConnectionError {
+    #[error("cannot connect")]
+    Connect(#[source] BodyError),
+    #[error("the connection was lost")]
+    Lost(#[source] hyper::Error),
+}
+
+/// Opens connections, and keeps them for later requests.
+#[derive(Debug)]
+pub(super) struct KeptConnections {
+    connector: HttpsConnector<ProxyConnector>,
+    kept: Arc<Mutex<Vec<UpstreamOrigin>>>,
+}
+
+/// The connections to one upstream: few, so that they are looked up one after the other.
+#[derive(Debug)]
+struct UpstreamOrigin {
+    scheme: Scheme,
+    authority: Box<str>,
+    /// Those that serve no request, the one that was used last at the end.
+    idle: Vec<IdleConnection>,
+    /// The one for all requests, if the upstream speaks HTTP/2.
+    shared: Option<SharedConnection>,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    connection: Http1Connection,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct SharedConnection {
+    sender: http2::SendRequest<UpstreamBody>,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Http1Connection {
+    sender: http1::SendRequest<UpstreamBody>,
+    /// The other end is a proxy that expects absolute URLs.
+    is_proxied: bool,
+}
+
+#[derive(Debug)]
+enum UpstreamConnection {
+    Http1(Http1Connection),
+    Http2(http2::SendRequest<UpstreamBody>),
+}
+
+impl KeptConnections {
+    pub(super) fn new(connector: HttpsConnector<ProxyConnector>) -> Self {
+        Self { connector, kept: Arc::default() }
+    }
+
+    /// Sends a request; its URL is absolute.
+    pub(super) async fn send(&self, mut request: Request<UpstreamBody>) -> Result<Response<Incoming>, ConnectionError> {
+        let uri = request.uri().clone();
+        loop {
+            let kept = origin_of(&mut lock(&self.kept), &uri).and_then(UpstreamOrigin::take);
+            let is_kept = kept.is_some();
+            let mut connection = match kept {
+                Some(kept) => kept,
+                // boxed: most requests find a connection
+                None => Box::pin(self.connect(&uri)).await?,
+            };
+            match connection.send(request, &uri).await {
+                Ok(response) => {
+                    self.keep(connection, &uri);
+                    return Ok(response);
+                }
+                Err(mut error) => match error.take_message() {
+                    // the upstream has closed a connection that was kept: nothing was sent on it
+                    Some(unsent) if is_kept => {
+                        if let (UpstreamConnection::Http2(_), Some(origin)) =
+                            (connection, origin_of(&mut lock(&self.kept), &uri))
+                        {
+                            origin.shared = None;
+                        }
+                        request = unsent;
+                    }
+                    _ => return Err(ConnectionError::Lost(error.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, uri: &Uri) -> Result<UpstreamConnection, ConnectionError> {
+        let mut connector = self.connector.clone();
+        std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(ConnectionError::Connect)?;
+        let stream = connector.call(uri.clone()).await.map_err(ConnectionError::Connect)?;
+        let connected = stream.connected();
+        if connected.is_negotiated_h2() {
+            return http2_connection(stream).await.map(UpstreamConnection::Http2).map_err(ConnectionError::Lost);
+        }
+        let is_proxied = connected.is_proxied();
+        let sender = http1_connection(stream).await.map_err(ConnectionError::Lost)?;
+        Ok(UpstreamConnection::Http1(Http1Connection { sender, is_proxied }))
+    }
+
+    /// Keeps a connection from the end of its response on.
+    fn keep(&self, connection: UpstreamConnection, uri: &Uri) {
+        match connection {
+            UpstreamConnection::Http1(connection) if connection.sender.is_ready() => {
+                add(&self.kept, uri, UpstreamConnection::Http1(connection));
+            }
+            UpstreamConnection::Http1(mut connection) => {
+                let (kept, uri) = (Arc::downgrade(&self.kept), uri.clone());
+                tokio::spawn(async move {
+                    if connection.sender.ready().await.is_ok()
+                        && let Some(kept) = kept.upgrade()
+                    {
+                        add(&kept, &uri, UpstreamConnection::Http1(connection));
+                    }
+                });
+            }
+            shared @ UpstreamConnection::Http2(_) => add(&self.kept, uri, shared),
+        }
+    }
+}
+
+/// Keeps a connection, and closes those that were kept for long, now and later.
+fn add(kept: &Arc<Mutex<Vec<UpstreamOrigin>>>, uri: &Uri, connection: UpstreamConnection) {
+    let origins = &mut *lock(kept);
+    let is_first = origins.is_empty();
+    match origin_of(origins, uri) {
+        Some(origin) => origin.put(connection),
+        None => {
+            let (Some(scheme), Some(authority)) = (uri.scheme().cloned(), uri.authority()) else { return };
+            let authority = authority.as_str().into();
+            let mut origin = UpstreamOrigin { scheme, authority, idle: Vec::new(), shared: None };
+            origin.put(connection);
+            origins.push(origin);
+        }
+    }
+    if is_first {
+        tokio::spawn(close_idle(Arc::downgrade(kept)));
+    }
+}
+
+/// Closes connections that are kept for long, until none is left.
+async fn close_idle(kept: Weak<Mutex<Vec<UpstreamOrigin>>>) {
+    loop {
+        tokio::time::sleep(LONGEST_IDLE).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let origins = &mut *lock(&kept);
+        origins.retain_mut(|origin| origin.close_idle(now()));
+        if origins.is_empty() {
+            return;
+        }
+    }
+}
+
+fn lock(kept: &Mutex<Vec<UpstreamOrigin>>) -> MutexGuard<'_, Vec<UpstreamOrigin>> {
+    // each change is complete
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn origin_of<'k>(origins: &'k mut [UpstreamOrigin], uri: &Uri) -> Option<&'k mut UpstreamOrigin> {
+    let authority = uri.authority()?.as_str();
+    origins.iter_mut().find(|origin| *origin.authority == *authority && Some(&origin.scheme) == uri.scheme())
+}
+
+impl UpstreamOrigin {
+    /// A connection that can serve a request now.
+    fn take(&mut self) -> Option<UpstreamConnection> {
+        let now = now();
+        if let Some(shared) = self.shared.as_mut().filter(|shared| !shared.sender.is_closed()) {
+            shared.used = now;
+            return Some(UpstreamConnection::Http2(shared.sender.clone()));
+        }
+        // the upstream has closed those that are not ready
+        let is_usable = |kept: &IdleConnection| kept.connection.sender.is_ready() && !is_old(kept.since, now);
+        std::iter::from_fn(|| self.idle.pop()).find(is_usable).map(|kept| UpstreamConnection::Http1(kept.connection))
+    }
+
+    fn put(&mut self, connection: UpstreamConnection) {
+        match connection {
+            UpstreamConnection::Http1(connection) if self.idle.len() < MOST_IDLE => {
+                self.idle.push(IdleConnection { connection, since: now() });
+            }
+            UpstreamConnection::Http1(_) => {}
+            UpstreamConnection::Http2(sender) => {
+                // of two that were opened at once, the first one is kept
+                if self.shared.as_ref().is_none_or(|shared| shared.sender.is_closed()) {
+                    self.shared = Some(SharedConnection { sender, used: now() });
+                }
+            }
+        }
+    }
+
+    /// Closes what is kept for long; returns whether any connection is left.
+    fn close_idle(&mut self, now: Instant) -> bool {
+        self.idle.retain(|kept| kept.connection.sender.is_ready() && !is_old(kept.since, now));
+        // its streams go on
+        self.shared.take_if(|shared| shared.sender.is_closed() || is_old(shared.used, now));
+        !self.idle.is_empty() || self.shared.is_some()
+    }
+}
+
+fn is_old(since: Instant, now: Instant) -> bool {
+    now.duration_since(since) >= LONGEST_IDLE
+}
+
+impl UpstreamConnection {
+    async fn send(
+        &mut self,
+        mut request: Request<UpstreamBody>,
+        uri: &Uri,
+    ) -> Result<Response<Incoming>, TrySendError<Request<UpstreamBody>>> {
+        match self {
+            Self::Http1(Http1Connection { sender, is_proxied }) => {
+                if !request.headers().contains_key(HOST)
+                    && let Some(host) = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+                {
+                    request.headers_mut().insert(HOST, host);
+                }
+                *request.uri_mut() = if *is_proxied { uri.clone() } else { path_of(uri) };
+                sender.try_send_request(request).await
+            }
+            Self::Http2(sender) => {
+                *request.uri_mut() = uri.clone();
+                sender.try_send_request(request).await
+            }
+        }
+    }
+}
+
+/// The URL as an upstream itself expects it: its path and query.
+fn path_of(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")).into()
+}
+
+async fn http1_connection(
+    stream: MaybeHttpsStream<ProxiedStream>,
+) -> Result<http1::SendRequest<UpstreamBody>, hyper::Error> {
+    let mut http = http1::Builder::new();
+    http.preserve_header_case(true).max_buf_size(READ_BUFFER);
+    let (sender, connection) = http.handshake(stream).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!("a connection to an upstream ended: {error}");
+        }
+    });
+    Ok(sender)
+}
+
+async fn http2_connection(
+    stream: MaybeHttpsStream<ProxiedStream>,
+) -> Result<http2::SendRequest<UpstreamBody>, hyper::Error> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(READ_BUFFER)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let (sender, connection) = http.handshake(stream).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("a connection to an upstream ended: {error}");
+        }
+    });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt as _;
+    use hyper::service::service_fn;
+    use hyper_rustls::HttpsConnectorBuilder;
+    use hyper_util::rt::TokioIo;
+    use rustls::RootCertStore;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Barrier;
+
+    use super::super::proxy::ProxyRules;
+    use super::*;
+    use crate::http::ConnectOptions;
+
+    /// An upstream that ends each connection after so many answers, without saying so.
+    struct Upstream {
+        uri: Uri,
+        connections: Arc<AtomicUsize>,
+    }
+
+    impl Upstream {
+        /// It answers when so many requests have come.
+        async fn start(answers: usize, together: usize) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let uri = format!("http://{}/v1/x?y", listener.local_addr().unwrap()).parse().unwrap();
+            let (connections, barrier) = (Arc::<AtomicUsize>::default(), Arc::new(Barrier::new(together)));
+            let count = connections.clone();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    tokio::spawn(serve(stream, answers, barrier.clone()));
+                }
+            });
+            Self { uri, connections }
+        }
+    }
+
+    async fn serve(mut stream: TcpStream, answers: usize, barrier: Arc<Barrier>) {
+        for _ in 0..answers {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                if !matches!(stream.read(&mut byte).await, Ok(1)) {
+                    return;
+                }
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with("GET /v1/x?y HTTP/1.1\r\nhost: 127.0.0.1:"), "{head}");
+            barrier.wait().await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
+    }
+
+    /// An upstream that speaks HTTP/2, and the certificates by which it is trusted.
+    async fn start_http2() -> (Upstream, RootCertStore) {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut tls = tls.with_no_client_auth().with_single_cert(vec![issued.cert.der().clone()], key).unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("https://localhost:{}/v1/x?y", listener.local_addr().unwrap().port()).parse().unwrap();
+        let connections = Arc::<AtomicUsize>::default();
+        let count = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
+                    let answer = service_fn(|request: Request<Incoming>| async move {
+                        assert_eq!(request.uri().path_and_query().unwrap(), "/v1/x?y");
+                        Ok::<_, Infallible>(Response::new("ok".to_owned()))
+                    });
+                    let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    _ = http.serve_connection(stream, answer).await;
+                });
+            }
+        });
+        (Upstream { uri, connections }, roots)
+    }
+
+    fn connections(roots: RootCertStore) -> KeptConnections {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let proxies = Arc::new(ProxyRules::of(&ConnectOptions::default()));
+        let connector = ProxyConnector::new(proxies, tls.clone(), true);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().enable_http2();
+        KeptConnections::new(builder.wrap_connector(connector))
+    }
+
+    async fn send(connections: &KeptConnections, uri: &Uri) {
+        let mut request = Request::new(UpstreamBody::none());
+        *request.uri_mut() = uri.clone();
+        let response = connections.send(request).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+
+    fn idle(connections: &KeptConnections) -> usize {
+        lock(&connections.kept).iter().map(|origin| origin.idle.len()).sum()
+    }
+
+    /// Waits until so many connections are kept: they are when their response has ended.
+    async fn kept(connections: &KeptConnections, count: usize) {
+        let all = async {
+            while idle(connections) != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn requests_one_after_the_other_share_a_connection() {
+        run(async {
+            // it would answer once more: the last connection stays open
+            let (upstream, connections) = (Upstream::start(11, 1).await, connections(RootCertStore::empty()));
+            for _ in 0..10 {
+                send(&connections, &upstream.uri).await;
+                kept(&connections, 1).await;
+            }
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn a_request_that_meets_a_closed_connection_is_sent_on_another() {
+        run(async {
+            let (upstream, connections) = (Upstream::start(1, 1).await, connections(RootCertStore::empty()));
+            for number in 1..=20 {
+                send(&connections, &upstream.uri).await;
+                assert_eq!(upstream.connections.load(Ordering::Relaxed), number);
+            }
+        });
+    }
+
+    #[test]
+    fn all_requests_share_a_connection_that_speaks_http2() {
+        run(async {
+            let (upstream, roots) = start_http2().await;
+            let connections = connections(roots);
+            send(&connections, &upstream.uri).await;
+            tokio::join!(send(&connections, &upstream.uri), send(&connections, &upstream.uri));
+            assert_eq!((upstream.connections.load(Ordering::Relaxed), idle(&connections)), (1, 0));
+            let is_left = |at| lock(&connections.kept).iter_mut().any(|origin| origin.close_idle(at));
+            assert!(is_left(now()) && !is_left(now() + LONGEST_IDLE + Duration::from_secs(1)));
+            send(&connections, &upstream.uri).await;
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn few_connections_are_kept_and_none_for_long() {
+        run(async {
+            let many = MOST_IDLE + 8;
+            let (upstream, connections) =
+                (Upstream::start(2, many).await, Arc::new(connections(RootCertStore::empty())));
+            let requests = (0..many).map(|_| {
+                let (connections, uri) = (connections.clone(), upstream.uri.clone());
+                tokio::spawn(async move { send(&connections, &uri).await })
+            });
+            for request in requests.collect::<Vec<_>>() {
+                request.await.unwrap();
+            }
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), many);
+            kept(&connections, MOST_IDLE).await;
+            let now = now();
+            let is_left = |at| lock(&connections.kept).iter_mut().any(|origin| origin.close_idle(at));
+            assert!(is_left(now) && idle(&connections) == MOST_IDLE);
+            assert!(!is_left(now + LONGEST_IDLE + Duration::from_secs(1)) && idle(&connections) == 0);
+        });
+    }
+}
