@@ -342,7 +342,9 @@ pub(super) fn signed(mut response: Response<ClientBody>, account: Option<&str>, 
     if let Some(account) = account.and_then(|account| HeaderValue::from_str(account).ok()) {
         headers.insert(X_LESSOR_ACCOUNT, account);
     }
-    headers.insert(X_LESSOR_ATTEMPTS, attempts.into());
+    // most need one, whose text is there already
+    let attempts = if attempts == 1 { HeaderValue::from_static("1") } else { attempts.into() };
+    headers.insert(X_LESSOR_ATTEMPTS, attempts);
     response
 }
 
