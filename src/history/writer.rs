@@ -232,6 +232,8 @@ impl<O: HistoryObserver> HistoryWriter<O> {
             let oldest = clock.now(now, running).saturating_sub(crate::pool::millis(settings.max_age));
             let has_old = tidy::delete_older(file, oldest)?;
             tidy::keep_size(file, &path, settings.max_size)?;
+            // pages that SQLite has kept in memory: the next write is some time away
+            file.execute_batch("PRAGMA shrink_memory")?;
             Ok(has_old)
         });
         match tidied {

@@ -23,6 +23,8 @@ use super::{MOST_WAITING, WriteCallback, load::Repairs};
 
 /// The pause between retries when no new write arrives.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
+/// How long no write has to arrive until the memory of the last ones is given back.
+const QUIET: Duration = Duration::from_millis(500);
 /// The maximum number of writes in one transaction.
 const BATCH: usize = 1000;
 #[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
@@ -113,11 +115,7 @@ impl Writer {
         self.flush();
         self.log_begins();
         loop {
-            let mut next = if self.backlog.is_empty() {
-                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                inbox.recv_timeout(PAUSE)
-            };
+            let mut next = if self.backlog.is_empty() { self.next_when_idle(inbox) } else { inbox.recv_timeout(PAUSE) };
             let mut end = matches!(next, Err(RecvTimeoutError::Disconnected)).then_some(false);
             while let Ok(message) = next {
                 match message {
@@ -142,6 +140,17 @@ impl Writer {
             if let Some(clean) = end {
                 return self.end(clean);
             }
+        }
+    }
+
+    /// Waits for the next message. When there is none for a while, the pages that SQLite has kept in memory are given back.
+    fn next_when_idle(&self, inbox: &Receiver<WriterMessage>) -> Result<WriterMessage, RecvTimeoutError> {
+        match inbox.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => {
+                let _kept = self.database.execute_batch("PRAGMA shrink_memory");
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            }
+            next => next,
         }
     }
 

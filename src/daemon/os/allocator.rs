@@ -1,4 +1,5 @@
-//! glibc's allocator: how much of what was freed it keeps. Allocators of other systems are left as they are.
+//! Memory that is given back to the system: what was freed, of which glibc's allocator keeps some, and code that
+//! only the start has used. Other systems are left as they are.
 
 /// Settings of the user, which stay as they are.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -39,10 +40,84 @@ pub(crate) fn give_back() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn give_back() {}
 
+/// Lets go of the pages of code: the start has used many that are not used again. Those that are used come back from the
+/// system's cache.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "no crate has a safe function for it")]
+pub(crate) fn let_go_of_code() {
+    let Ok(mappings) = std::fs::read_to_string("/proc/self/maps") else { return };
+    for (start, length) in mappings.lines().filter_map(code_of_file) {
+        // SAFETY: nothing writes to code, so its pages have the content of the file also when they come back
+        unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn let_go_of_code() {}
+
+/// Start and length of a mapping of `/proc/PID/maps`, if it is code of a file that cannot be written.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn code_of_file(mapping: &str) -> Option<(usize, usize)> {
+    let mut words = mapping.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let is_code = words.next()? == "r-xp";
+    // after offset, device and inode
+    let is_file = words.nth(3)?.starts_with('/');
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    (is_code && is_file).then_some((start, end.checked_sub(start)?))
+}
+
 #[cfg(test)]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_code_of_files_is_let_go() {
+        for (mapping, expected) in [
+            ("3000-9000 r-xp 00002000 fe:00 7  /usr/bin/lessor", Some((0x3000, 0x6000))),
+            ("3000-9000 r-xp 00002000 fe:00 7  /usr/bin/lessor (deleted)", Some((0x3000, 0x6000))),
+            // relocated
+            ("9000-a000 r--p 00008000 fe:00 7  /usr/bin/lessor", None),
+            ("a000-b000 rw-p 00009000 fe:00 7  /usr/bin/lessor", None),
+            ("a000-b000 rwxp 00009000 fe:00 7  /usr/bin/lessor", None),
+            ("b000-c000 r-xp 00000000 00:00 0", None),
+            ("e000-f000 r-xp 00000000 00:00 0  [vdso]", None),
+            ("", None),
+        ] {
+            assert_eq!(code_of_file(mapping), expected, "{mapping}");
+        }
+    }
+
+    #[test]
+    fn code_that_was_let_go_comes_back_when_it_is_used() {
+        let sum = || -> i64 {
+            let database = rusqlite::Connection::open_in_memory().unwrap();
+            let sum =
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT sum(i) FROM n";
+            database.query_row(sum, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(sum(), 45);
+        let before = resident_code();
+        let_go_of_code();
+        let after = resident_code();
+        assert!(after < before, "{after} of {before} KiB");
+        assert_eq!(sum(), 45);
+    }
+
+    /// The code of files that is in memory, in KiB.
+    fn resident_code() -> u64 {
+        let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut is_code, mut resident) = (false, 0);
+        for line in mappings.lines() {
+            if let Some(pages) = line.strip_prefix("Rss:").filter(|_| is_code) {
+                resident += pages.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap();
+            } else if line.starts_with(|first: char| first.is_ascii_hexdigit() && !first.is_ascii_uppercase()) {
+                is_code = code_of_file(line).is_some();
+            }
+        }
+        resident
+    }
 
     fn resident() -> u64 {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();

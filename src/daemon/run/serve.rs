@@ -21,6 +21,8 @@ use crate::pool::{Bind, Command, ConnectionId, Process};
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often the socket is checked, the times of last use are saved, and freed memory is given back.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// When the memory that only the start has used is given back; the store has given back its own by then.
+const AFTER_START: Duration = Duration::from_millis(1500);
 /// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the gateway's last responses, the workers and the store may take after that.
@@ -91,9 +93,9 @@ impl Serving {
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
         check.tick().await;
-        check.reset_at(self.steps.last_within(check_interval(&daemon)));
+        check.reset_at(self.steps.last_within(AFTER_START.min(check_interval(&daemon))));
         let mut checked_at = clock::now().mono;
-        let mut trimmed_at = checked_at;
+        let mut trimmed_at = None;
         let mut jumps = clock::ClockJumps::new();
         let reason = loop {
             tokio::select! {
@@ -128,13 +130,15 @@ impl Serving {
                     }
                     checked_at = clock::now().mono;
                     check.reset_at(self.steps.last_within(check_interval(&daemon)));
-                    if checked_at.since(trimmed_at) >= CHECK_INTERVAL
+                    if trimmed_at.is_none_or(|at| checked_at.since(at) >= CHECK_INTERVAL)
                         && let Some(place) = planner.planner().place()
                     {
-                        trimmed_at = checked_at;
+                        let is_first = trimmed_at.replace(checked_at).is_none();
                         let daemon = daemon.clone();
                         // not on this thread: leases are granted here
-                        tokio::spawn(async move { place.run(&daemon, allocator::give_back).await });
+                        tokio::spawn(async move {
+                            place.run(&daemon, move || give_back(is_first)).await;
+                        });
                     }
                 }
             }
@@ -286,6 +290,14 @@ fn holds_connection_leases(daemon: &Daemon) -> bool {
     let state = daemon.state();
     let is_open = |id: &ConnectionId| state.connections.contains_key(id);
     state.pool.leases().any(|lease| matches!(&lease.bind, Bind::Connection(id) if is_open(id)))
+}
+
+/// Gives memory back that is not used any more; after the start, that of its code, too.
+fn give_back(is_first: bool) {
+    allocator::give_back();
+    if is_first {
+        allocator::let_go_of_code();
+    }
 }
 
 /// Waits for a signal that stops the daemon.
