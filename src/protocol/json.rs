@@ -206,22 +206,6 @@ fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(part);
 }
 
-/// Whether a text has a control character or one of two others. Eight bytes are looked at together.
-fn has_odd(text: &[u8], others: [u8; 2]) -> bool {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let [first, second] = others.map(|other| EACH * u64::from(other));
-    let below = |word: u64, least: u64| word.wrapping_sub(least) & !word;
-    let is_odd = |word: [u8; 8]| {
-        let word = u64::from_le_bytes(word);
-        let odd = below(word, EACH * 0x20) | below(word ^ first, EACH) | below(word ^ second, EACH);
-        odd & (EACH << 7) != 0
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [b'x'; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().any(|word| is_odd(*word)) || is_odd(last)
-}
-
 fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     // our own types have string keys and are written to memory: this cannot fail
     let written = serde_json::to_writer(out, value);

@@ -50,31 +50,6 @@ pub enum Codec {
     Binary,
 }
 
-/// ReservedBytes for bytes that is made at once, and then filled piece by piece.
-struct ReservedBytes<'a> {
-    bytes: &'a mut [u8],
-    filled: usize,
-}
-
-impl ReservedBytes<'_> {
-    /// Appends what `write` puts into a room of this size.
-    fn append(out: &mut Vec<u8>, size: usize, write: impl FnOnce(&mut ReservedBytes<'_>)) {
-        let start = out.len();
-        out.resize(start + size, 0);
-        let mut room = ReservedBytes { bytes: &mut out[start..], filled: 0 };
-        write(&mut room);
-        let end = start + room.filled;
-        out.truncate(end);
-    }
-
-    #[inline]
-    fn put(&mut self, piece: &[u8]) {
-        let end = self.filled + piece.len();
-        self.bytes[self.filled..end].copy_from_slice(piece);
-        self.filled = end;
-    }
-}
-
 impl Codec {
     /// Appends the answer to `id`.
     pub fn answer(self, id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {

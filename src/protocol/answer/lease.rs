@@ -157,51 +157,6 @@ pub struct QueueRow {
     pub label: Option<String>,
 }
 
-impl LeaseInfo<'_> {
-    /// Its texts, those of its account and credential included. The patterns name every member, so that none is
-    /// forgotten.
-    pub(crate) fn texts(&self) -> [Option<&str>; 14] {
-        let Self {
-            lease,
-            fence: _,
-            account: AccountName { id, label, email, tier: _ },
-            provider,
-            pool,
-            model,
-            quota_key,
-            shared_with: _,
-            expires_at: _,
-            credential,
-            project_id,
-        } = self;
-        let [secret, header, scheme, resource, account_id] =
-            credential.as_ref().map(CredentialInfo::texts).unwrap_or_default();
-        [
-            Some(lease),
-            Some(id),
-            label.as_deref(),
-            email.as_deref(),
-            Some(provider),
-            pool.as_deref(),
-            model.as_deref(),
-            Some(quota_key),
-            secret,
-            header,
-            scheme,
-            resource,
-            account_id,
-            project_id.as_deref(),
-        ]
-    }
-}
-
-impl CredentialInfo<'_> {
-    fn texts(&self) -> [Option<&str>; 5] {
-        let Self { kind: _, secret, expires_at: _, header, scheme, resource, account_id } = self;
-        [Some(&secret.0), Some(header), scheme.as_deref(), resource.as_deref(), account_id.as_deref()]
-    }
-}
-
 impl fmt::Debug for SecretText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretText(…)")
