@@ -38,10 +38,9 @@ struct TimedPlace {
 pub(crate) struct Lane {
     provider: Arc<str>,
     quota: LaneQuota,
-    /// By the positions of the accounts.
+    /// The places by the positions of the accounts, and in order.
     places: Vec<Option<Place>>,
-    /// The positions in the order of their places: to move one among thousands costs less here than in a tree.
-    order: Vec<u32>,
+    order: BTreeSet<Place>,
     until: Revisits<Mono>,
     wall_until: Revisits<Wall>,
     /// The moment that the lane shows.
@@ -115,7 +114,7 @@ impl Lane {
             provider: provider.clone(),
             quota: LaneQuota { key: quota.key.into(), model: owned(quota.model), billed: owned(quota.billed) },
             places: Vec::new(),
-            order: Vec::new(),
+            order: BTreeSet::new(),
             until: Revisits::default(),
             wall_until: Revisits::default(),
             now: Now::default(),
@@ -130,26 +129,21 @@ impl Lane {
 
     /// All places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Place> {
-        self.order.iter().filter_map(|position| self.place(*position as usize))
+        self.order.iter()
     }
 
     /// The places from `from` on.
     pub(crate) fn starting_at(&self, from: Place) -> impl Iterator<Item = &Place> {
-        self.order[self.index_of(from)..].iter().filter_map(|position| self.place(*position as usize))
+        self.order.range(from..)
     }
 
     pub(crate) fn last(&self) -> Option<&Place> {
-        self.place(*self.order.last()? as usize)
+        self.order.last()
     }
 
     /// The place of the account at this position of the provider.
     pub(crate) fn place(&self, position: usize) -> Option<&Place> {
         self.places.get(position)?.as_ref()
-    }
-
-    /// Where a place is in the order, or would be.
-    fn index_of(&self, place: Place) -> usize {
-        self.order.partition_point(|position| self.place(*position as usize).is_some_and(|other| *other < place))
     }
 
     /// Brings the lane up to the state of the accounts at `now`.
@@ -188,9 +182,7 @@ impl Lane {
             self.wall_until.set(position, timed.wall_until);
             self.places.push(timed.place);
         }
-        self.order.clear();
-        self.order.extend((0..).zip(&self.places).filter_map(|(position, place)| place.map(|_| position)));
-        self.order.sort_unstable_by_key(|position: &u32| self.places[*position as usize]);
+        self.order = self.places.iter().flatten().copied().collect();
     }
 
     /// Puts an account in its place.
@@ -198,16 +190,10 @@ impl Lane {
         let timed = self.place_of(slot, accounts, settings);
         self.until.set(position, timed.until);
         self.wall_until.set(position, timed.wall_until);
-        let before = self.places[position];
-        if before == timed.place {
-            return;
-        }
-        if let Some(place) = before {
-            self.order.remove(self.index_of(place));
-        }
-        self.places[position] = timed.place;
-        if let (Some(place), Ok(position)) = (timed.place, u32::try_from(position)) {
-            self.order.insert(self.index_of(place), position);
+        let before = std::mem::replace(&mut self.places[position], timed.place);
+        if before != timed.place {
+            before.map(|place| self.order.remove(&place));
+            self.order.extend(timed.place);
         }
     }
 
@@ -243,8 +229,7 @@ impl Lane {
         let slots = accounts.of_provider(&self.provider).map_or(&[][..], |provider| provider.slots());
         for (position, &slot) in slots.iter().enumerate() {
             let (known, place) = (self.places[position], self.place_of(slot, accounts, settings).place);
-            let at = place.map(|place| self.order.get(self.index_of(place)).copied());
-            if known != place || at.is_some_and(|at| at.is_none_or(|at| at as usize != position)) {
+            if known != place || place.is_some_and(|place| !self.order.contains(&place)) {
                 return Err(format!("{} is at {known:?}, not at {place:?}", accounts[slot].record.id));
             }
         }
