@@ -17,6 +17,8 @@ use crate::protocol::{
 };
 
 const CHUNK: usize = 16 * 1024;
+/// The usual length of a call, so that a buffer with a secret does not grow.
+const USUAL_CALL: usize = 1024;
 /// The timeout for connecting and for sending.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
 /// The timeout of the greeting: a service manager that holds the socket may have to start the daemon first, and an
@@ -69,8 +71,9 @@ impl Client {
         let id = client.next;
         encode_call(id, Call::Hello(greeting()), &mut client.out)?;
         if let Some(call) = ahead {
-            let mut encoded = Zeroizing::new(Vec::new());
+            let mut encoded = Zeroizing::new(Vec::with_capacity(USUAL_CALL));
             encode_call(id + 1, call.clone(), &mut encoded)?;
+            client.out.reserve(encoded.len());
             client.out.extend_from_slice(&encoded);
             client.ahead = Some(encoded);
         }
@@ -112,12 +115,24 @@ impl Client {
     }
 
     pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
-        self.next += 1;
-        let id = self.next;
-        encode_call(id, call, &mut self.out)?;
-        let is_sent = self.ahead.take().is_some_and(|sent| *sent == self.out);
-        let from = if is_sent { self.out.len() } else { 0 };
+        let (id, from) = self.encode(call)?;
         self.exchange(id, (from, 0), timeout)
+    }
+
+    /// Encodes a call; returns its id, and from which byte on it is still to be sent.
+    fn encode(&mut self, call: Call) -> Result<(u64, usize), ClientError> {
+        self.next += 1;
+        if let Some(sent) = self.ahead.take() {
+            encode_call(self.next, call.clone(), &mut self.out)?;
+            if *sent == self.out {
+                return Ok((self.next, self.out.len()));
+            }
+            // the answer to the call that was sent ahead must not be taken for the answer to this one
+            self.out.zeroize();
+            self.next += 1;
+        }
+        encode_call(self.next, call, &mut self.out)?;
+        Ok((self.next, 0))
     }
 
     /// Sends what is encoded, from this byte on, and waits for the answer to `id`. A call that the daemon had no room for
@@ -149,11 +164,8 @@ impl Client {
         call: Call,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Answer<'static>>, ClientError> {
-        self.next += 1;
-        let id = self.next;
-        self.ahead = None;
-        encode_call(id, call, &mut self.out)?;
-        let sent = self.stream.write_all(&self.out);
+        let (id, from) = self.encode(call)?;
+        let sent = self.stream.write_all(&self.out[from..]);
         self.out.zeroize();
         sent.map_err(ClientError::Lost)?;
         loop {
@@ -286,7 +298,7 @@ impl fmt::Debug for Client {
     }
 }
 
-pub(super) fn greeting() -> HelloParams {
+pub(crate) fn greeting() -> HelloParams {
     HelloParams { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
 }
 

@@ -35,6 +35,7 @@ mod transport;
 pub use calls::EventStream;
 pub use connect::{EndingCall, end_other_version};
 pub use connection::Client;
+pub(crate) use connection::greeting;
 pub use error::{ClientError, NoDaemon};
 pub use guard::LeaseGuard;
 pub(crate) use start::RUN;

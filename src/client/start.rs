@@ -169,12 +169,17 @@ pub fn launch(paths: &AppPaths, starter: &DaemonStarter, within: Option<Duration
     let mut backoff = RetryTimer::until(Instant::now() + within);
     loop {
         match Client::connect(paths) {
-            Ok(client) => {
-                if client.server().pid != child.id() {
-                    let _later = reap(&mut child);
+            // it greets before it has restored its state; a second greeting waits for that
+            Ok(mut client) => match client.ping() {
+                // it could not be restored: the daemon ends, and its status says why
+                Err(ClientError::Lost(_)) => {}
+                _ => {
+                    if client.server().pid != child.id() {
+                        let _later = reap(&mut child);
+                    }
+                    return Ok(0);
                 }
-                return Ok(0);
-            }
+            },
             Err(ClientError::NoDaemon(_)) => {}
             // the client that needs the daemon reports this to the user
             Err(_) => return Ok(0),

@@ -53,6 +53,23 @@ fn fifty_clients_at_once_are_all_served_by_one_daemon() {
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
 }
 
+/// A daemon greets before it has read its accounts. What it finds wrong with them is still the answer of the command that
+/// starts it.
+#[test]
+fn a_database_that_cannot_be_read_is_named_by_the_command_that_starts_the_daemon() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    home.run(&["stop"]).ok();
+    let database = rusqlite::Connection::open(home.places().database).unwrap();
+    database.execute_batch("ALTER TABLE account RENAME COLUMN label TO other").unwrap();
+    drop(database);
+    for command in [&["ping"][..], &["status"], &["token", "anthropic"], &["restart"]] {
+        home.run(command)
+            .exits(3)
+            .complains("is damaged (Invalid column name: label)")
+            .complains("lessor restore FILE");
+    }
+}
+
 /// A home with an agent and a lease without a process.
 #[cfg(unix)]
 fn in_use() -> (Home, std::process::Child) {

@@ -211,7 +211,10 @@ mod unix {
         let begun = Instant::now();
         let mut is_gone = false;
         loop {
-            if let Ok(client) = Client::connect(places) {
+            // it greets before it has restored its state; a second greeting waits for that
+            if let Ok(mut client) = Client::connect(places)
+                && client.ping().is_ok()
+            {
                 note("the daemon was restarted; {program} keeps its account");
                 return client;
             }

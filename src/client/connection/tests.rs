@@ -80,7 +80,7 @@ fn a_call_that_was_sent_ahead_is_sent_once_if_it_is_the_first() {
     let lease = |id: &str| crate::protocol::LeaseRef { lease: id.to_owned(), fence: None };
     for (called, expected) in [("x", 2), ("y", 3)] {
         std::thread::scope(|scope| {
-            // that of the call ahead comes first, whatever is called
+            // an answer to the call ahead is not taken for that to another call
             let server = scope.spawn(|| serve(&listener, vec![done(), done(), done()]));
             let mut client = Client::connect_ahead(&paths, &Call::Release(lease("x"))).unwrap();
             client.release(lease(called)).unwrap();

@@ -297,7 +297,10 @@ impl Run<'_> {
                 }
                 rest
             };
-            tokio::join!(started, self.serving.serve(daemon.clone(), (planner, connections), ended, Some(ready)))
+            tokio::join!(
+                started,
+                self.serving.serve(daemon.clone(), (planner, connections), ended, announce.then_some(ready))
+            )
         });
         // none when the daemon was stopped before they started
         let (rest, failure) = match rest.transpose() {

@@ -34,6 +34,7 @@ pub const LONGEST_END: Duration = LONGEST_ATTEMPT.saturating_add(LONGEST_DRAIN);
 const _: () = assert!(LONGEST_DRAIN.as_secs() < lock::MAX_WAIT.as_secs(), "the next daemon waits for the lock");
 /// How much longer than requested the gateway may take before a restart.
 const GATEWAY_LATE: Duration = Duration::from_secs(2);
+
 /// Why serving has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StopReason {

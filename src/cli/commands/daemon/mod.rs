@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::{context::Context, error::CliError, ui::format};
-use crate::client::launch;
+use crate::client::{greeting, launch};
 use crate::daemon::lock::LockHolder;
 use crate::daemon::{Ended, Options, StartError, run};
-use crate::protocol::HelloInfo;
+use crate::protocol::{Call, HelloInfo};
 
 /// The exit code after which a service manager restarts the daemon.
 const SOCKET_LOST: u8 = 1;
@@ -81,13 +81,17 @@ pub(super) struct PingResult<'a> {
 }
 
 pub(super) fn ping(context: &Context) -> Result<(), CliError> {
-    let (trip, server) = context.ask(|client| {
-        // connecting has greeted already; a greeting that waited for the daemon's start measures the start
-        if client.greeted_in() < DAEMON_START {
-            return Ok((client.greeted_in(), client.server().clone()));
-        }
+    // a daemon greets before it has restored its state; the second greeting waits for that, and is sent with the first
+    let (trip, server) = context.ask_ahead(&Call::Hello(greeting()), |client| {
         let start = Instant::now();
         let server = client.ping()?;
+        let trip = client.greeted_in() + start.elapsed();
+        if trip < DAEMON_START {
+            return Ok((trip, server));
+        }
+        // the daemon may have been starting
+        let start = Instant::now();
+        client.ping()?;
         Ok((start.elapsed(), server))
     })?;
     let round_trip_us = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX);

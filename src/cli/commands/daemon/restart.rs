@@ -54,11 +54,11 @@ pub(in crate::cli::commands) fn execute(args: &RestartArgs, context: &Context) -
             let places = context.places()?;
             let within = MARGIN + DEFAULT_DRAIN;
             end_other_version(&places, EndingCall::Restart, within).map_err(|why| cannot_end(&error, &why, &places))?;
-            let next = context.reconnect(None).map_err(|error| match is_other_version(&error) {
+            let mut next = context.reconnect(None).map_err(|error| match is_other_version(&error) {
                 true => error.replace_hint(OTHER_PROGRAM),
                 false => error,
             })?;
-            return print(true, next.server().clone(), 0, begun, context);
+            return print(true, next.ping()?, 0, begun, context);
         }
         running => running?,
     };
@@ -67,7 +67,7 @@ pub(in crate::cli::commands) fn execute(args: &RestartArgs, context: &Context) -
             let (server, in_flight) = restart(client, args, context)?;
             (true, server, in_flight)
         }
-        None => (false, context.connect()?.server().clone(), 0),
+        None => (false, context.connect()?.ping()?, 0),
     };
     print(restarted, server, in_flight, begun, context)
 }
@@ -119,11 +119,16 @@ fn restart(mut client: Client, args: &RestartArgs, context: &Context) -> Result<
             }
             std::thread::sleep(STEP);
         }
-        return Ok((context.connect()?.server().clone(), in_flight));
+        return Ok((context.connect()?.ping()?, in_flight));
     }
     loop {
         match Client::connect(&places) {
-            Ok(next) => return Ok((next.server().clone(), in_flight)),
+            // its second greeting comes when it has restored its state
+            Ok(mut next) => match next.ping() {
+                Ok(server) => return Ok((server, in_flight)),
+                Err(ClientError::Lost(_)) => return Err(slow()),
+                Err(error) => return Err(error.into()),
+            },
             Err(ClientError::NoDaemon(_)) if Instant::now() < deadline => std::thread::sleep(STEP),
             Err(ClientError::NoDaemon(_)) => return Err(slow()),
             Err(error) => return Err(error.into()),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::launch::{LeaseOptions, agent::provider_name, caller_process};
-use crate::cli::launch::{new_request_id, parse_duration, wait_for_lease};
+use crate::cli::launch::{parse_duration, wait_for_lease};
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::protocol::{AcquireParams, BindTo, Call};
+use crate::protocol::{AcquireParams, BindTo};
 use crate::{client::Client, pool::millis};
 
 #[derive(Debug, Args)]
@@ -63,13 +63,12 @@ pub(crate) fn acquire(args: AcquireArgs, context: &Context) -> Result<(), CliErr
         credential: context.output.json,
         agent: args.agent,
         exclusive: args.exclusive,
-        // so that it may be made twice
-        request_id: args.request_id.or_else(new_request_id),
+        request_id: args.request_id,
         ..args.options.into_request()
     };
     let output = &context.output;
-    let client = &mut context.connect_ahead(&Call::Acquire(Box::new(request.clone())))?;
-    let lease = wait_for_lease(client, request, context, Client::acquire)?;
+    // not sent with the greeting: a command that fails there must leave no lease behind that its caller does not know
+    let lease = wait_for_lease(&mut context.connect()?, request, context, Client::acquire)?;
     output.result(&lease, || ui::lease::describe(&lease, &bound_to, format::now(), output))
 }
 
