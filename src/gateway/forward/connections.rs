@@ -1,6 +1,6 @@
 //! Connections to upstreams that are kept open between requests: one request at a time on each with HTTP/1, all on one with
-//! HTTP/2. hyper's own pool asks for a connection and opens one at the same time, for each request, and takes three times
-//! as long.
+//! HTTP/2. hyper-util's pool prepares a new connection for each request while it waits for a kept one, and takes three
+//! times as long.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::gateway::BodyError;
 use crate::gateway::request::UpstreamBody;
 use crate::gateway::waiting::now;
 
-/// How long a connection is kept without a request.
+/// After so long without a request, a connection is not used again. It is closed within twice that time.
 const LONGEST_IDLE: Duration = Duration::from_secs(90);
 /// How many of them are kept for one upstream: each takes some 40 KiB, and many streams at once leave as many behind.
 const MOST_IDLE: usize = 32;
@@ -96,14 +96,7 @@ impl KeptConnections {
     /// Sends a request; its URL is absolute.
     pub(super) async fn send(&self, mut request: Request<UpstreamBody>) -> Result<Response<Incoming>, ConnectionError> {
         let uri = request.uri().clone();
-        loop {
-            let kept = origin_of(&mut lock(&self.kept), &uri).and_then(UpstreamOrigin::take);
-            let is_kept = kept.is_some();
-            let mut connection = match kept {
-                Some(kept) => kept,
-                // boxed: most requests find a connection
-                None => Box::pin(self.connect(&uri)).await?,
-            };
+        if let Some(mut connection) = self.take(&uri) {
             match connection.send(request, &uri).await {
                 Ok(response) => {
                     self.keep(connection, &uri);
@@ -111,18 +104,35 @@ impl KeptConnections {
                 }
                 Err(mut error) => match error.take_message() {
                     // the upstream has closed a connection that was kept: nothing was sent on it
-                    Some(unsent) if is_kept => {
-                        if let (UpstreamConnection::Http2(_), Some(origin)) =
-                            (connection, origin_of(&mut lock(&self.kept), &uri))
-                        {
-                            origin.shared = None;
-                        }
-                        request = unsent;
-                    }
-                    _ => return Err(ConnectionError::Lost(error.into_error())),
+                    Some(unsent) => request = unsent,
+                    None => return Err(ConnectionError::Lost(error.into_error())),
                 },
             }
         }
+        // boxed: most requests find a connection
+        Box::pin(self.send_on_new(request, &uri)).await
+    }
+
+    async fn send_on_new(
+        &self,
+        request: Request<UpstreamBody>,
+        uri: &Uri,
+    ) -> Result<Response<Incoming>, ConnectionError> {
+        let mut connection = self.connect(uri).await?;
+        if let UpstreamConnection::Http2(sender) = &connection {
+            // others share it before its first response, and this request one that was opened at the same time
+            add(&self.kept, uri, UpstreamConnection::Http2(sender.clone()));
+            connection = self.take(uri).unwrap_or(connection);
+        }
+        let sent = connection.send(request, uri).await;
+        let response = sent.map_err(|error| ConnectionError::Lost(error.into_error()))?;
+        self.keep(connection, uri);
+        Ok(response)
+    }
+
+    /// A connection that can serve a request now.
+    fn take(&self, uri: &Uri) -> Option<UpstreamConnection> {
+        origin_of(&mut lock(&self.kept), uri).and_then(UpstreamOrigin::take)
     }
 
     async fn connect(&self, uri: &Uri) -> Result<UpstreamConnection, ConnectionError> {
@@ -154,6 +164,7 @@ impl KeptConnections {
                     }
                 });
             }
+            UpstreamConnection::Http2(sender) if sender.is_closed() => {}
             shared @ UpstreamConnection::Http2(_) => add(&self.kept, uri, shared),
         }
     }
@@ -220,12 +231,11 @@ impl UpstreamOrigin {
                 self.idle.push(IdleConnection { connection, since: now() });
             }
             UpstreamConnection::Http1(_) => {}
-            UpstreamConnection::Http2(sender) => {
+            UpstreamConnection::Http2(sender) => match &mut self.shared {
                 // of two that were opened at once, the first one is kept
-                if self.shared.as_ref().is_none_or(|shared| shared.sender.is_closed()) {
-                    self.shared = Some(SharedConnection { sender, used: now() });
-                }
-            }
+                Some(shared) if !shared.sender.is_closed() => shared.used = now(),
+                shared => *shared = Some(SharedConnection { sender, used: now() }),
+            },
         }
     }
 
@@ -362,8 +372,9 @@ mod tests {
         }
     }
 
-    /// An upstream that speaks HTTP/2, and the certificates by which it is trusted.
-    async fn start_http2() -> (Upstream, RootCertStore) {
+    /// An upstream that speaks HTTP/2 and answers when so many requests have come, and the certificates by which it is
+    /// trusted.
+    async fn start_http2(together: usize) -> (Upstream, RootCertStore) {
         let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
         let mut roots = RootCertStore::empty();
@@ -376,16 +387,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("https://localhost:{}/v1/x?y", listener.local_addr().unwrap().port()).parse().unwrap();
         let connections = Arc::<AtomicUsize>::default();
-        let count = connections.clone();
+        let (count, barrier) = (connections.clone(), Arc::new(Barrier::new(together)));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                let acceptor = acceptor.clone();
+                let (acceptor, barrier) = (acceptor.clone(), barrier.clone());
                 tokio::spawn(async move {
                     let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
-                    let answer = service_fn(|request: Request<Incoming>| async move {
-                        assert_eq!(request.uri().path_and_query().unwrap(), "/v1/x?y");
-                        Ok::<_, Infallible>(Response::new("ok".to_owned()))
+                    let answer = service_fn(move |request: Request<Incoming>| {
+                        let barrier = barrier.clone();
+                        async move {
+                            assert_eq!(request.uri().path_and_query().unwrap(), "/v1/x?y");
+                            barrier.wait().await;
+                            Ok::<_, Infallible>(Response::new("ok".to_owned()))
+                        }
                     });
                     let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     _ = http.serve_connection(stream, answer).await;
@@ -457,7 +472,7 @@ mod tests {
     #[test]
     fn all_requests_share_a_connection_that_speaks_http2() {
         run(async {
-            let (upstream, roots) = start_http2().await;
+            let (upstream, roots) = start_http2(1).await;
             let connections = connections(roots);
             send(&connections, &upstream.uri).await;
             tokio::join!(send(&connections, &upstream.uri), send(&connections, &upstream.uri));
@@ -466,6 +481,25 @@ mod tests {
             assert!(is_left(now()) && !is_left(now() + LONGEST_IDLE + Duration::from_secs(1)));
             send(&connections, &upstream.uri).await;
             assert_eq!(upstream.connections.load(Ordering::Relaxed), 2);
+        });
+    }
+
+    #[test]
+    fn an_http2_connection_is_shared_before_its_first_response() {
+        run(async {
+            let (upstream, roots) = start_http2(2).await;
+            let connections = Arc::new(connections(roots));
+            let (of_first, uri) = (connections.clone(), upstream.uri.clone());
+            let first = tokio::spawn(async move { send(&of_first, &uri).await });
+            let shared = async {
+                while !lock(&connections.kept).iter().any(|origin| origin.shared.is_some()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), shared).await.unwrap();
+            send(&connections, &upstream.uri).await;
+            first.await.unwrap();
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 1);
         });
     }
 
