@@ -209,7 +209,7 @@ impl GatewayHandle {
 
     /// Gives memory that was freed back to the system, on a thread of its own.
     pub async fn give_memory_back() {
-        // a runtime that ends does not wait for it
+        // if the runtime ends before this has begun, it is left out
         let _done = tokio::task::spawn_blocking(allocator::give_back).await;
     }
 

@@ -47,7 +47,8 @@ impl InFlightCount {
     pub(crate) async fn after_load<F: Future<Output = ()>>(&self, give_back: impl Fn() -> F) {
         loop {
             self.load_ended.notified().await;
-            tokio::time::sleep(QUIET).await;
+            // each request that ends in the meantime restarts the time
+            while tokio::time::timeout(QUIET, self.load_ended.notified()).await.is_ok() {}
             // otherwise the end of those in flight is noted again
             if self.get() == 0 {
                 self.most.store(0, Ordering::Relaxed);
@@ -117,6 +118,13 @@ mod tests {
             quiet().await;
             assert_eq!(times(), 1, "few have followed");
             drop(begin(&count, MANY));
+            for _ in 0..3 {
+                tokio::time::sleep(QUIET * 3 / 4).await;
+                assert_eq!(times(), 1, "another one has ended since");
+                drop(begin(&count, 1));
+            }
+            quiet().await;
+            assert_eq!(times(), 2);
             quiet().await;
             assert_eq!(times(), 2);
             task.abort();

@@ -21,7 +21,7 @@ pub(crate) struct RelayedBody {
     first: std::vec::IntoIter<Bytes>,
     rest: Incoming,
     idle: Duration,
-    /// Runs while the upstream sends nothing; most short bodies are there at once.
+    /// Set when the upstream is first waited for, and again with each frame; most short bodies are there at once.
     idle_timer: Option<Pin<Box<Sleep>>>,
     observer: Option<ResponseObserver>,
     /// It goes to the client when what it says is saved.
