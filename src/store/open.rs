@@ -19,7 +19,7 @@ use super::writer::{self, RunStart, WriteJob, WriteListener, Writer, WriterTask}
 use super::{LoadedState, OpenedStore, Store, StorePaths, gateway_key, random};
 use crate::credential::FingerprintKey;
 
-/// A database that is accepted: it is one of lessor's, its pages can be read, and a key fits. Its content is not read yet,
+/// A database that is accepted: it is one of lessor's, the pages of one up to 64 MiB can be read, and a key fits. Its content is not read yet,
 /// and nothing in it is changed.
 pub struct AcceptedStore {
     paths: StorePaths,
@@ -53,8 +53,8 @@ impl Store {
         Self::accept(paths)?.open(boot_id)
     }
 
-    /// Looks whether the store can be opened, or creates it. What takes longer with more accounts comes later, with
-    /// [`AcceptedStore::open`], but for the look at the pages.
+    /// Checks whether the store can be opened, or creates it. What takes longer with more accounts comes later, with
+    /// [`AcceptedStore::open`], except for the check of the pages.
     ///
     /// # Errors
     /// When a file is not lessor's, is damaged, or cannot be read. The file is then left unchanged.

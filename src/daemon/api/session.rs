@@ -44,12 +44,13 @@ const MOST_ISSUED: usize = 16;
 impl IssuedLeases {
     /// Remembers a lease, whose id is what `issue` makes the text, unless it answers that there is none.
     pub fn note(&mut self, fence: Fence, issue: impl FnOnce(&mut String) -> bool) {
-        let free = self.0.iter().position(|issued| issued.id.is_empty());
-        let place = free.unwrap_or_else(|| {
+        let is_known = |issued: &IssuedLease| issued.fence == fence && !issued.id.is_empty();
+        let known = self.0.iter().position(is_known);
+        let place = known.or_else(|| self.0.iter().position(|issued| issued.id.is_empty())).unwrap_or_else(|| {
             if self.0.len() < MOST_ISSUED {
                 self.0.push(IssuedLease::default());
             } else {
-                // the oldest one makes room
+                // one of the oldest makes room
                 self.0.rotate_left(1);
             }
             self.0.len() - 1

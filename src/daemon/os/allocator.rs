@@ -40,14 +40,16 @@ pub(crate) fn give_back() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn give_back() {}
 
-/// Lets go of the pages of code: the start has used many that are not used again. Those that are used come back from the
-/// system's cache.
+/// Lets go of the pages of the program's own code: the start has used many that are not used again. Those that are used
+/// come back from the file, as those that the system itself takes away when memory is short.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "no crate has a safe function for it")]
 pub(crate) fn let_go_of_code() {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
     let Ok(mappings) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for (start, length) in mappings.lines().filter_map(code_of_file) {
-        // SAFETY: nothing writes to code, so its pages have the content of the file also when they come back
+    for (start, length) in mappings.lines().filter_map(|mapping| code_of(&program, mapping)) {
+        // SAFETY: a mapping of the program without the right to write, in a process that no debugger may attach to: its
+        // pages are those of the file, before and when they come back
         unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED) };
     }
 }
@@ -55,16 +57,15 @@ pub(crate) fn let_go_of_code() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn let_go_of_code() {}
 
-/// Start and length of a mapping of `/proc/PID/maps`, if it is code of a file that cannot be written.
+/// Start and length of a mapping of `/proc/PID/maps`, if it is code of this program that cannot be written.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn code_of_file(mapping: &str) -> Option<(usize, usize)> {
-    let mut words = mapping.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let is_code = words.next()? == "r-xp";
-    // after offset, device and inode
-    let is_file = words.nth(3)?.starts_with('/');
+fn code_of(program: &std::path::Path, mapping: &str) -> Option<(usize, usize)> {
+    let (range, rest) = mapping.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let is_code = rest.starts_with("r-xp ");
+    let is_of_program = rest.find('/').is_some_and(|path| std::path::Path::new(&rest[path..]) == program);
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    (is_code && is_file).then_some((start, end.checked_sub(start)?))
+    (is_code && is_of_program).then_some((start, end.checked_sub(start)?))
 }
 
 #[cfg(test)]
@@ -73,10 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_files_is_let_go() {
+    fn only_code_of_the_program_is_let_go() {
         for (mapping, expected) in [
             ("3000-9000 r-xp 00002000 fe:00 7  /usr/bin/lessor", Some((0x3000, 0x6000))),
-            ("3000-9000 r-xp 00002000 fe:00 7  /usr/bin/lessor (deleted)", Some((0x3000, 0x6000))),
+            ("3000-9000 r-xp 00002000 fe:00 7  /usr/lib/libc.so.6", None),
             // relocated
             ("9000-a000 r--p 00008000 fe:00 7  /usr/bin/lessor", None),
             ("a000-b000 rw-p 00009000 fe:00 7  /usr/bin/lessor", None),
@@ -85,7 +86,7 @@ mod tests {
             ("e000-f000 r-xp 00000000 00:00 0  [vdso]", None),
             ("", None),
         ] {
-            assert_eq!(code_of_file(mapping), expected, "{mapping}");
+            assert_eq!(code_of("/usr/bin/lessor".as_ref(), mapping), expected, "{mapping}");
         }
     }
 
@@ -105,15 +106,16 @@ mod tests {
         assert_eq!(sum(), 45);
     }
 
-    /// The code of files that is in memory, in KiB.
+    /// The program's code that is in memory, in KiB.
     fn resident_code() -> u64 {
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
         let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let (mut is_code, mut resident) = (false, 0);
         for line in mappings.lines() {
             if let Some(pages) = line.strip_prefix("Rss:").filter(|_| is_code) {
                 resident += pages.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap();
             } else if line.starts_with(|first: char| first.is_ascii_hexdigit() && !first.is_ascii_uppercase()) {
-                is_code = code_of_file(line).is_some();
+                is_code = code_of(&program, line).is_some();
             }
         }
         resident

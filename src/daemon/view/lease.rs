@@ -27,7 +27,7 @@ pub(crate) fn decision<'a>(outcome: &'a ReportOutcome, lease: Option<LeaseInfo<'
     }))
 }
 
-/// Has `read` see a lease as its holder does; `id` becomes its id.
+/// Calls `read` with a lease as its holder sees it; `id` becomes its id.
 pub(crate) fn with_lease<T>(
     state: &State,
     now: Now,

@@ -55,7 +55,8 @@ pub(crate) fn prepare_process() -> usize {
         tracing::debug!(%error, "the descriptor limit was not raised");
     }
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // a connection may need a second descriptor, to watch its process
+    // a connection may need a second descriptor, to watch its process; one whose client does not read takes another if there
+    // is one, and waits otherwise
     let connections = (most.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(FEWEST_CONNECTIONS, MOST_CONNECTIONS);
     usize::try_from(connections).unwrap_or(usize::MAX)
 }

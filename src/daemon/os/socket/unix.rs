@@ -16,6 +16,7 @@ use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::uds_local_socket::tokio::Listener as AdoptedListener;
 use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, recv};
 use rustix::process::geteuid;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -265,7 +266,7 @@ impl ClientStream {
         loop {
             let mut readable = ready!(self.0.poll_read_ready(context))?;
             let room = inbox.capacity() - inbox.len();
-            match readable.try_io(|stream| Ok(rustix::io::read(stream, spare_capacity(inbox))?)) {
+            match readable.try_io(|stream| Ok(recv(stream, spare_capacity(inbox), RecvFlags::empty())?.0)) {
                 Ok(Ok(length)) => {
                     // where less than the room has arrived, nothing is left to be read: the next bytes are reported
                     if 0 < length && length < room {
