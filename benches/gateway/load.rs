@@ -16,7 +16,7 @@ const ROUNDS: usize = 5;
 /// Concurrent streams, and the bytes of a large request.
 const STREAMS: usize = 1_000;
 const LARGE: usize = 30 << 20;
-/// Within this time after many streams, memory is given back.
+/// Within this time after many streams or large requests, memory is given back.
 const SETTLED: Duration = Duration::from_secs(5);
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -111,4 +111,6 @@ fn steady(proxy: &Proxy) {
         let took = taken[0].as_secs_f64() * 1e3;
         println!("30 MiB request {number}: {took:.0} ms, {:.1} MiB afterwards", proxy.resident());
     }
+    std::thread::sleep(SETTLED);
+    println!("{} s after them: {:.1} MiB", SETTLED.as_secs(), proxy.resident());
 }

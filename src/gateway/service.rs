@@ -266,7 +266,7 @@ impl GatewayService {
             Box::new((response(status, &message), Some(record)))
         };
         // a restart waits for it
-        let in_flight = Some(self.backend.metrics.in_flight());
+        let in_flight = self.backend.metrics.in_flight();
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
         let buffered = BufferedRequest::read(head, body, &limits, &resolved.wanted).await;
@@ -281,6 +281,9 @@ impl GatewayService {
                 return Err(rejected(record, StatusCode::REQUEST_TIMEOUT, message));
             }
         };
+        if buffered.is_large() {
+            in_flight.is_large();
+        }
         let model = route.model().map(str::to_owned).or_else(|| buffered.text.model.take());
         let model = model.filter(|model| model.len() <= MAX_MODEL_NAME);
         if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(&provider, model)) {
@@ -292,7 +295,16 @@ impl GatewayService {
         record.is_for(model.as_deref(), buffered.text.session.as_deref(), pool);
         let (peer, route) = (source.peer, route.clone());
         // boxed, because it is handed on several times
-        Ok(Box::new(RequestParts { connection, peer, route, buffered, model, pool, record, in_flight }))
+        Ok(Box::new(RequestParts {
+            connection,
+            peer,
+            route,
+            buffered,
+            model,
+            pool,
+            record,
+            in_flight: Some(in_flight),
+        }))
     }
 
     /// The client of the connection's last request, if this one shows the same key and no other one.

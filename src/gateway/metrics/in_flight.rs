@@ -1,4 +1,5 @@
-//! The requests in flight. When many were at the same time and all have ended, memory is given back to the system.
+//! The requests in flight. When many were at the same time, or one was large, and all have ended, memory is given back to
+//! the system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +44,7 @@ impl InFlightCount {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// Calls this each time that many requests were in flight and none has been for a moment.
+    /// Calls this each time that many requests or a large one were in flight, and none has been for a moment.
     pub(crate) async fn after_load<F: Future<Output = ()>>(&self, give_back: impl Fn() -> F) {
         loop {
             self.load_ended.notified().await;
@@ -71,6 +72,11 @@ impl InFlightGuard {
     /// The request was sent with this account.
     pub(crate) fn sent_with(&mut self, account: Option<&Arc<AccountInFlight>>) {
         self.1 = account.cloned();
+    }
+
+    /// The request is large: it leaves behind as much memory as many do.
+    pub(crate) fn is_large(&self) {
+        self.0.most.fetch_max(MANY, Ordering::Relaxed);
     }
 
     /// The account has refused the request, or has not answered.
@@ -127,6 +133,9 @@ mod tests {
             assert_eq!(times(), 2);
             quiet().await;
             assert_eq!(times(), 2);
+            count.begin().is_large();
+            quiet().await;
+            assert_eq!(times(), 3);
             task.abort();
         });
     }

@@ -16,6 +16,8 @@ use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
 use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes};
 use crate::provider::{self, NamedSubagent, SESSION_HEADERS};
 
+/// From this length on a body takes more memory than many small requests.
+const LARGE_BODY: usize = 4 << 20;
 /// A client that sends nothing of an announced body for this long has lost the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a body that is buffered may take in all.
@@ -114,6 +116,14 @@ impl BufferedRequest {
             text.subagent = subagent_of(&headers, |_| None);
         }
         Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
+    }
+
+    /// Whether its body takes much memory while it is in flight.
+    pub(crate) fn is_large(&self) -> bool {
+        match &self.body {
+            RequestBody::Buffered { pieces, .. } => pieces.iter().map(Bytes::len).sum::<usize>() >= LARGE_BODY,
+            RequestBody::Streamed(_) => true,
+        }
     }
 
     /// A request that came as one message: its text, with the headers of its connection; `metadata` is what it states in
