@@ -176,6 +176,9 @@ mod tests {
         (0..20).for_each(|number| note(&mut issued, number, true));
         assert_eq!(known(&issued), MOST_ISSUED);
         assert_eq!((issued.fence(&id(3)), issued.fence(&id(4))), (None, Some(Fence(4))));
+        // one that is renewed takes no second place
+        note(&mut issued, 19, true);
+        assert_eq!((known(&issued), issued.fence(&id(4))), (MOST_ISSUED, Some(Fence(4))));
         issued.forget(&id(10));
         note(&mut issued, 20, false);
         assert_eq!((known(&issued), issued.fence("")), (MOST_ISSUED - 1, None));
