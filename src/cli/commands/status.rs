@@ -183,8 +183,13 @@ fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, 
         found.push((format::spaced(state), u64::try_from(count).unwrap_or(u64::MAX)));
     }
     let rest = provider.accounts.saturating_sub(found.iter().map(|(_, count)| count).sum());
-    let agent = agent_name(provider);
-    found.push((format!("not for {}", clean(agent)), if provider.grantable == 0 { rest } else { 0 }));
+    // after an unclean restart nothing is granted for a moment: it ends at a time, and not with one account
+    let is_kept = provider.free_at.is_some() && provider.first_free.is_none();
+    let why = match is_kept {
+        true => "kept for agents from before the restart".to_owned(),
+        false => format!("not for {}", clean(agent_name(provider))),
+    };
+    found.push((why, if provider.grantable == 0 { rest } else { 0 }));
     found.retain(|(_, count)| *count > 0);
     found
 }

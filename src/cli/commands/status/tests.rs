@@ -264,6 +264,18 @@ fn an_account_that_can_serve_other_models_is_not_called_limited() {
 }
 
 #[test]
+fn accounts_that_wait_for_agents_from_before_a_restart_are_named_as_such() {
+    let info = |free_at| ProviderInfo { free_at, ..provider("anthropic", "claude", 2) };
+    for (free_at, expected) in [
+        (Some(NOW + 2_000), "claude: all kept for agents from before the restart; first free at"),
+        (None, "claude: all not for claude\n"),
+    ] {
+        let text = shown(&status(vec![info(free_at)]), &[], &[], 120);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
+#[test]
 fn one_line_has_each_provider() {
     assert_eq!(one_line(&mixed().0, NOW), "claude 2/5 · codex 0/3 until 17:17 · gemini 2/4");
     assert_eq!(one_line(&status(vec![]), NOW), "lessor: no accounts");
