@@ -8,6 +8,7 @@ mod handle;
 mod history;
 mod linked_logins;
 pub mod log;
+mod many_hosts;
 mod memory;
 mod notification;
 mod os;
@@ -33,6 +34,7 @@ pub use handle::peer::{GatewayPeer, RequestSender};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, UnreportedRefusal};
 pub use handle::sender::{KeyHolderFacts, SenderLookup};
 pub use handle::{GatewayConfig, GatewayHandle, GatewayPort, PoolStats, RunningGateway, StartGateway};
+pub use many_hosts::seats::TermSeats;
 pub(crate) use os::handover::GatewayListeners;
 #[cfg(target_os = "linux")]
 pub(crate) use os::process::read_file as read_process_file;

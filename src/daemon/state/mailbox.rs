@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::notification::policy::NoticeEvent;
 use crate::pool::{AccountId, Wall};
 use crate::{protocol::ReloadInfo, usage};
@@ -23,6 +24,8 @@ pub(crate) struct Mailboxes {
     pub(crate) config: Mailbox<ConfigMessage>,
     /// Sends notifications.
     pub(crate) notices: Mailbox<NoticeEvent>,
+    /// Connects the pool with those of other hosts.
+    pub(crate) many_hosts: Mailbox<PoolMessage>,
 }
 
 /// A request to ask a provider about an account now.

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{FormerCredential, Link, oauth::StoredClient};
 use crate::daemon::attest::AttestState;
+use crate::daemon::many_hosts::handle::ManyHosts;
 use crate::daemon::notification::troubles::NoticeTroubles;
 use crate::daemon::os::clock;
 use crate::daemon::page_sessions::PageSessions;
@@ -125,6 +126,8 @@ pub struct Shared {
     pub(crate) directory_sets: AtomicBool,
     /// Who may use the gateway's page.
     pub(crate) page: PageSessions,
+    /// The pool that this host shares with others.
+    pub(crate) many_hosts: ManyHosts,
     /// Why notifications cannot be sent.
     pub(crate) notice_troubles: NoticeTroubles,
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
@@ -285,6 +288,7 @@ impl Daemon {
                 attest: AttestState::default(),
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
+                many_hosts: ManyHosts::default(),
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),

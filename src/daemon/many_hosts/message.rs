@@ -1,0 +1,45 @@
+//! What the worker of the shared pool is asked to do.
+
+use crate::limits::Scope;
+use crate::pool::{AccountId, LimitRecord};
+
+/// A message to the worker of the shared pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PoolMessage {
+    /// The membership or the configuration has changed.
+    Rejoin,
+    /// The pool asks for seats: it is answered within [`super::claims::CLAIM_TIME`].
+    Claim(SeatsWanted),
+    /// The pool has given back so many seats.
+    GiveBack {
+        /// Of this account.
+        account: AccountId,
+        /// How many.
+        seats: u32,
+    },
+    /// The pool needs another block of fences.
+    ClaimFences,
+    /// A limit of a shared account was learnt here.
+    Limit(LimitRecord),
+    /// A limit of a shared account was cleared here before its time: all, or the one of this scope and key.
+    ClearLimit(AccountId, Option<(Scope, String)>),
+    /// The usage of a shared account was read or learnt here.
+    Usage(AccountId),
+    /// The record or the login state of a shared account was changed here.
+    Account(AccountId),
+    /// This host has changed something in the database: the news are read now.
+    ReadNews,
+}
+
+/// Seats that the pool asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SeatsWanted {
+    /// Of this account.
+    pub(crate) account: AccountId,
+    /// How many.
+    pub(crate) seats: u32,
+    /// The most seats of all hosts afterwards.
+    pub(crate) most: u32,
+    /// All of them or none.
+    pub(crate) whole: bool,
+}

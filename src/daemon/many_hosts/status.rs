@@ -1,0 +1,70 @@
+//! How the shared pool looks from this host, for `status` and for errors.
+
+use crate::pool::{AccountId, Mono, Wall};
+use crate::shared_pool::{PoolHost, TermId};
+
+/// Whether the database can be reached, and what is known of the pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ManyHostsStatus {
+    /// Whether there is a connection, or why not.
+    pub(crate) link: PoolLink,
+    /// The term in which this host holds seats.
+    pub(crate) term: Option<TermId>,
+    /// Until when its seats are valid.
+    pub(crate) seats_until: Option<Mono>,
+    /// Nothing is claimed before this time: the database has failed over.
+    pub(crate) claims_from: Option<Mono>,
+    /// The hosts of the pool, as the last news had them.
+    pub(crate) hosts: Vec<SeenHost>,
+    /// Accounts of the pool that this host does not use, and why not.
+    pub(crate) left_out: Vec<(AccountId, String)>,
+    /// How many statements were sent to the database.
+    pub(crate) statements: u64,
+}
+
+/// Whether the database can be reached.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum PoolLink {
+    /// No shared pool is set up: neither a url nor a membership.
+    #[default]
+    Unset,
+    /// `[pool] url` is set, and this host has not joined.
+    NotJoined,
+    /// This host is a member, and `[pool] url` is not set.
+    NoUrl,
+    /// The first connection is being made.
+    Connecting,
+    /// Connected since then.
+    Connected(Wall),
+    /// The database cannot be reached.
+    Away(PoolAway),
+}
+
+/// Why the database cannot be reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PoolAway {
+    /// Since when.
+    pub(crate) since: Wall,
+    /// Why.
+    pub(crate) why: String,
+    /// When the next try begins.
+    pub(crate) next: Mono,
+}
+
+/// A host of the pool, and when this one last saw a sign of life.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenHost {
+    /// What the database says of it.
+    pub(crate) host: PoolHost,
+    /// When its heartbeat was last seen to change, on this host's clock.
+    pub(crate) seen: Option<Mono>,
+    /// Whether it is this host.
+    pub(crate) is_own: bool,
+}
+
+impl ManyHostsStatus {
+    /// Whether the database can be reached now.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.link, PoolLink::Connected(_))
+    }
+}
