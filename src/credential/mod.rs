@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod claims;
+mod encoding;
 mod fingerprint;
 mod home;
 pub mod import;
@@ -10,15 +11,19 @@ mod link;
 mod login_program;
 pub mod oauth;
 pub mod refresh;
+pub(crate) mod seal;
 mod secret;
 pub mod share;
 
+#[cfg(test)]
+pub(crate) use encoding::tests::any_credential;
+pub(crate) use encoding::{decode, encode};
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use home::{HomeRecord, LoginHome};
 pub use label::{LabelSource, numbered};
 pub use link::{FormerCredential, FormerRole, Link, LinkMode, SETTLE, may_refresh};
 pub use login_program::LoginProgram;
-pub use secret::Secret;
+pub use secret::{Secret, SecretBytes};
 
 use crate::pool::{CredentialKind, Wall};
 

@@ -1,4 +1,4 @@
-//! A string that is never printed.
+//! A string and bytes that are never printed.
 
 use std::fmt;
 
@@ -42,6 +42,29 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
+/// Secret bytes: not printed, not cloned by accident, zeroed when dropped.
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes ownership of the bytes; the caller keeps no copy.
+    #[must_use]
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +73,7 @@ mod tests {
     fn debug_output_does_not_contain_the_secret() {
         let secret = Secret::new("sk-canary".into());
         assert!(!format!("{secret:?}").contains("canary"));
+        assert_eq!(format!("{:?}", SecretBytes::new(b"canary".to_vec().into())), "SecretBytes(…)");
         assert_eq!(secret, secret.duplicate());
         assert_ne!(secret, Secret::new("sk-canarx".into()));
     }

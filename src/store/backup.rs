@@ -16,7 +16,7 @@ use super::health::wall_now;
 use super::key::location::{KeyCandidate, KeySlot, KeyStorage};
 use super::key::{self, rekey};
 use super::reader::Reader;
-use super::{LoadedState, StorePaths, database, load, random};
+use super::{LoadedState, StorePaths, database, load, random, shared_pool};
 use crate::credential::FingerprintKey;
 use crate::pool::Wall;
 
@@ -150,6 +150,7 @@ pub fn restore(
     settle(&copy.path, fits, |database| {
         let restored = "INSERT OR REPLACE INTO meta (name, value) VALUES ('restored_at', ?1), ('clean', 1)";
         database.execute(restored, params![wall_now().0.cast_signed()])?;
+        shared_pool::forget_term(database)?;
         // their holders have not had them since
         database.execute("DELETE FROM lease", []).map(drop)
     })?;

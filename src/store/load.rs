@@ -11,6 +11,7 @@ use super::database::row_tags::RowTags;
 use super::gateway_key::GatewayKeyRecord;
 use super::key::seal::{SealKey, SealPurpose};
 use super::names::{self, UnknownText};
+use super::shared_pool;
 use crate::credential::{
     Credential, Fingerprint, FormerCredential, FormerRole, Link, LinkMode, Secret, oauth::StoredClient,
 };
@@ -32,11 +33,13 @@ pub(super) enum RowError {
     Sealed(AccountId),
     #[error("the secret of the OAuth client {0:?} cannot be decrypted; store it again: lessor secrets set NAME")]
     SealedClient(String),
+    #[error("it cannot be decrypted; join the pool again: lessor pool join")]
+    SealedMembership,
     #[error("it was damaged or changed by another program")]
     Damaged,
 }
 
-type Read<T> = Result<T, RowError>;
+pub(super) type Read<T> = Result<T, RowError>;
 
 /// What has to be corrected in the database, as soon as it can be written.
 #[derive(Default)]
@@ -160,7 +163,7 @@ fn load_others(
     load_clients(tables, key, &mut loaded.clients)?;
     let read_key = |row: &StoredRow<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
     loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
-    Ok(())
+    shared_pool::load(tables, key, known, loaded)
 }
 
 /// A damaged client is removed: with another id or provider, its secret would be sent to the wrong server.
@@ -273,22 +276,26 @@ fn row_name(table: &str) -> &str {
         "former_credential" => "former credential",
         "gateway_key" => "gateway key",
         "oauth_client" => "OAuth client",
+        "pool_membership" => "membership in a shared pool",
+        "pool_term" => "term of the shared pool",
+        "shared_account" => "mark of a shared account",
+        "pool_answer" => "mark of an answer for the shared pool",
         _ => table,
     }
 }
 
 /// Reads tables, and collects what has to be reported and corrected.
-struct Tables<'a> {
+pub(super) struct Tables<'a> {
     database: &'a Connection,
     /// Without them, no row can be verified.
     tags: Option<&'a RowTags>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     repairs: Repairs,
 }
 
 impl Tables<'_> {
     /// The rows that fit their tags; the others are reported, to be removed.
-    fn intact<T>(
+    pub(super) fn intact<T>(
         &mut self,
         table: &str,
         rest: &str,
@@ -325,7 +332,8 @@ impl Tables<'_> {
         Ok(values)
     }
 
-    fn rows<T>(
+    /// The rows, each read with whether it fits its tag.
+    pub(super) fn rows<T>(
         &mut self,
         table: &str,
         rest: &str,
@@ -354,7 +362,7 @@ impl Tables<'_> {
 }
 
 /// A row, and the names of its columns: SQLite would be asked for each of them for each value.
-struct StoredRow<'a> {
+pub(super) struct StoredRow<'a> {
     row: &'a Row<'a>,
     names: &'a [String],
     /// The column after the last one that was read: most are read in their order.
@@ -362,7 +370,7 @@ struct StoredRow<'a> {
 }
 
 impl StoredRow<'_> {
-    fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
+    pub(super) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
         let is_next = self.names.get(self.next.get()).is_some_and(|column| column == name);
         let place = if is_next { Some(self.next.get()) } else { self.names.iter().position(|column| column == name) };
         let place = place.ok_or_else(|| rusqlite::Error::InvalidColumnName(name.to_owned()))?;
@@ -500,7 +508,7 @@ fn text(row: &StoredRow<'_>, column: &str) -> Read<String> {
     Ok(row.get(column)?)
 }
 
-fn id(row: &StoredRow<'_>, column: &str) -> Read<AccountId> {
+pub(super) fn id(row: &StoredRow<'_>, column: &str) -> Read<AccountId> {
     let text = text(row, column)?;
     Ok(text.parse().map_err(|_| UnknownText::new("account id", &text))?)
 }

@@ -1,8 +1,9 @@
 //! The store: everything that must outlive the daemon, in one SQLite file with sealed credentials. One thread writes;
 //! callers do not wait unless they pass a callback.
 //!
-//! Durability: credentials, removals, refresh marks, fence reservations and changes of the gateway's keys are fsynced
-//! before their callback runs. All other writes survive a crash of the daemon, but not of the machine.
+//! Durability: credentials, removals, refresh marks, fence reservations, changes of the gateway's keys and of what is kept
+//! of a shared pool are fsynced before their callback runs. All other writes survive a crash of the daemon, but not of the
+//! machine.
 
 mod backup;
 mod database;
@@ -15,6 +16,7 @@ mod load;
 mod names;
 mod open;
 mod reader;
+mod shared_pool;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -26,7 +28,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fmt, sync::atomic::Ordering};
 
-use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link, oauth::StoredClient};
+use crate::credential::{
+    Credential, Fingerprint, FingerprintKey, FormerCredential, Link, SecretBytes, oauth::StoredClient,
+};
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use backup::{BackupSummary, RestoreSummary, back_up, copy_key, restore};
@@ -89,6 +93,15 @@ pub struct LoadedState {
     pub formers: Vec<(AccountId, FormerCredential)>,
     /// The OAuth clients with stored secrets, by name.
     pub clients: Vec<StoredClient>,
+    /// What this machine has as a host of a shared pool: the bytes of its membership.
+    pub membership: Option<SecretBytes>,
+    /// The term in which it last held seats of that pool, and the number of the process that had it.
+    pub pool_term: Option<(i64, u64)>,
+    /// The accounts of that pool, and of which generation their stored credentials are; 0 if that is not known.
+    pub shared_accounts: Vec<(AccountId, i64)>,
+    /// The accounts whose stored credential is an answer that the pool does not have yet, and the generation of the
+    /// refresh token that was sent for it.
+    pub pool_answers: Vec<(AccountId, i64)>,
     /// The lasting keys of the gateway.
     pub gateway_keys: Vec<GatewayKeyRecord>,
     /// Whether keys of the gateway that are not among them may be valid by their content.
@@ -123,6 +136,10 @@ impl LoadedState {
             links: Vec::new(),
             formers: Vec::new(),
             clients: Vec::new(),
+            membership: None,
+            pool_term: None,
+            shared_accounts: Vec::new(),
+            pool_answers: Vec::new(),
             gateway_keys: Vec::new(),
             sealed_gateway_keys: false,
             fence: Fence::default(),

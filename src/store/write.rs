@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use super::error::WriteError;
 use super::gateway_key::GatewayKeyRecord;
 use super::key::seal::{SealKey, SealPurpose};
-use super::names;
-use crate::credential::{Credential, Fingerprint, FormerCredential, Link, Secret, oauth::StoredClient};
+use super::{names, shared_pool};
+use crate::credential::{Credential, Fingerprint, FormerCredential, Link, Secret, SecretBytes, oauth::StoredClient};
 use crate::limits::Scope;
 use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
@@ -27,8 +27,18 @@ pub(super) const RAISE_FENCE: &str = "INSERT INTO meta (name, value) VALUES ('ne
                                       ON CONFLICT DO UPDATE SET value = max(value, excluded.value)";
 
 /// The tables with rows that belong to an account.
-const TABLES_OF_AN_ACCOUNT: [&str; 8] =
-    ["credential", "former_credential", "lease", "session", "limits", "fingerprint", "link", "usage"];
+const TABLES_OF_AN_ACCOUNT: [&str; 10] = [
+    "credential",
+    "former_credential",
+    "lease",
+    "session",
+    "limits",
+    "fingerprint",
+    "link",
+    "usage",
+    "shared_account",
+    "pool_answer",
+];
 
 /// One change of the stored data.
 #[derive(Debug)]
@@ -82,6 +92,19 @@ pub enum Write {
     SaveClient(StoredClient),
     /// Removes an OAuth client, by its name; fsynced.
     DropClient(String),
+    /// Saves what this machine has as a host of a shared pool, which the store seals, or removes it with everything else
+    /// that is kept of that pool, except its accounts; fsynced.
+    SavePoolMembership(Option<SecretBytes>),
+    /// Saves the term in which this machine holds seats of the pool, and the number of the process that has it; fsynced.
+    SavePoolTerm(Option<(i64, u64)>),
+    /// Saves that an account belongs to the pool, and of which generation its stored credential is; without a generation,
+    /// the account is this machine's own. Fsynced.
+    SaveSharedAccount(AccountId, Option<i64>),
+    /// Saves that the stored credential of an account is an answer that the pool does not have yet, and the generation of
+    /// the refresh token that was sent for it; or that the pool has it. Fsynced.
+    SavePoolAnswer(AccountId, Option<i64>),
+    /// Saves all of these or none of them.
+    Together(Vec<Self>),
 }
 
 /// Why a write could not be applied.
@@ -116,7 +139,12 @@ impl Write {
             | Self::SaveFormer(..)
             | Self::SaveGatewayKey(_)
             | Self::SaveClient(_)
-            | Self::DropClient(_) => true,
+            | Self::DropClient(_)
+            | Self::SavePoolMembership(_)
+            | Self::SavePoolTerm(_)
+            | Self::SaveSharedAccount(..)
+            | Self::SavePoolAnswer(..) => true,
+            Self::Together(writes) => writes.iter().any(Self::must_be_synced),
             _ => false,
         }
     }
@@ -185,6 +213,11 @@ impl Write {
             Self::DropGatewayKey(hash) => run(database, "DELETE FROM gateway_key WHERE hash = ?1", [hash]),
             Self::SaveClient(client) => save_client(database, key, client),
             Self::DropClient(name) => run(database, "DELETE FROM oauth_client WHERE name = ?1", [name]),
+            Self::SavePoolMembership(membership) => shared_pool::save_membership(database, key, membership.as_ref()),
+            Self::SavePoolTerm(term) => shared_pool::save_term(database, *term),
+            Self::SaveSharedAccount(id, generation) => shared_pool::save_account(database, *id, *generation),
+            Self::SavePoolAnswer(id, from) => shared_pool::save_answer(database, *id, *from),
+            Self::Together(writes) => writes.iter().try_for_each(|write| write.apply(database, key)),
         }
     }
 }
@@ -208,13 +241,13 @@ pub(super) fn prune_sessions(database: &Connection) -> rusqlite::Result<()> {
     database.execute(statement, [MOST_ROWS as i64]).map(drop)
 }
 
-fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), ApplyError> {
+pub(super) fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), ApplyError> {
     database.prepare_cached(statement)?.execute(values)?;
     Ok(())
 }
 
 /// Inserts a row, or changes the one with the same primary key.
-fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
+pub(super) fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let places = vec!["?"; names.len()].join(", ");
     let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();

@@ -140,22 +140,28 @@ fn demand_of(write: &Write) -> Pending {
         | Write::SaveGatewayKey(_)
         | Write::DropGatewayKey(_)
         | Write::SaveClient(_)
-        | Write::DropClient(_) => Pending::Account,
+        | Write::DropClient(_)
+        | Write::SavePoolMembership(_)
+        | Write::SaveSharedAccount(..) => Pending::Account,
         Write::SaveLease(_)
         | Write::DropLease(_)
         | Write::SaveLimit(_)
         | Write::DropLimit(..)
         | Write::MarkAccepted(..)
-        | Write::MarkRefresh(..) => Pending::Lease,
+        | Write::MarkRefresh(..)
+        | Write::SavePoolAnswer(..) => Pending::Lease,
         Write::SaveUsage(..) => Pending::Usage,
         // a session is a hint for later requests, fences are reserved long before they are used, and no answer says
-        // when an account was last used, or that the gateway's port is kept
+        // when an account was last used, that the gateway's port is kept, or in which term seats are held: a daemon that
+        // does not know its last term begins another one
         Write::SaveSession(_)
         | Write::ReserveFences(_)
         | Write::GatewayPort(_)
         | Write::GatewayTlsPort(_)
         | Write::LastUsed(_)
-        | Write::GatewayKeysUsed(_) => Pending::Nothing,
+        | Write::GatewayKeysUsed(_)
+        | Write::SavePoolTerm(_) => Pending::Nothing,
+        Write::Together(writes) => writes.iter().map(demand_of).max().unwrap_or(Pending::Nothing),
     }
 }
 

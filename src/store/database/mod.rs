@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::error::StoreError;
 use super::file::{self, beside};
 use super::key::seal::{SealKey, SealPurpose};
+use super::shared_pool::reseal_membership;
 use super::write::ApplyError;
 use meta::MetaValues;
 use row_tags::RowTags;
@@ -206,6 +207,7 @@ pub(super) fn reseal(database: &Connection, tags: &RowTags, old: &SealKey, new: 
     let count = reseal_credentials(database, "credential", old, new)?;
     reseal_credentials(database, "former_credential", old, new)?;
     reseal_clients(database, old, new)?;
+    reseal_membership(database, old, new)?;
     row_tags::tag_again(database, tags, new)?;
     Ok(count)
 }

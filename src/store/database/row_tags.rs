@@ -37,6 +37,14 @@ pub(in crate::store) const TABLES: &[(&str, OnDamage)] = &[
     // it may revoke a key that an earlier version made
     ("gateway_key", OnDamage::Keep),
     ("oauth_client", OnDamage::Drop),
+    // the only copy of the host's keys; the seal shows whether it is whole
+    ("pool_membership", OnDamage::Keep),
+    // a daemon that has lost it begins a new term
+    ("pool_term", OnDamage::Drop),
+    // without it, the account would be taken for one that no other machine uses
+    ("shared_account", OnDamage::Keep),
+    // without it, the pool would keep a refresh token that is void
+    ("pool_answer", OnDamage::Keep),
 ];
 
 /// The column of the tag.

@@ -1,14 +1,12 @@
 //! Sealing: authenticated encryption that is bound to the purpose and owner of a value.
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
-use crate::credential::{Credential, FingerprintKey, Secret};
-use crate::pool::{AccountId, CredentialKind, Wall};
-
-const VERSION: u8 = 1;
-const NONCE: usize = 24;
+use crate::credential::seal::{self, NONCE};
+use crate::credential::{Credential, FingerprintKey, decode, encode};
+use crate::pool::AccountId;
 
 /// The key that seals everything.
 pub(in crate::store) struct SealKey {
@@ -31,6 +29,8 @@ pub(in crate::store) enum SealPurpose<'a> {
     LeaseKey,
     /// The fingerprint key, stored since the key was replaced.
     FingerprintKey,
+    /// What this host has as a member of a pool that other machines share: its key pair, the pool's keys, its password.
+    PoolMembership,
 }
 
 impl SealPurpose<'_> {
@@ -41,6 +41,7 @@ impl SealPurpose<'_> {
             Self::Check => "lessor check".into(),
             Self::LeaseKey => "lessor lease-key".into(),
             Self::FingerprintKey => "lessor fingerprint-key".into(),
+            Self::PoolMembership => "lessor pool-membership".into(),
         }
     }
 }
@@ -70,28 +71,12 @@ impl SealKey {
 
     /// Seals a value: version, nonce, ciphertext, tag.
     pub(in crate::store) fn seal(&self, purpose: SealPurpose<'_>, plain: &[u8]) -> Result<Vec<u8>, String> {
-        let mut nonce = [0u8; NONCE];
-        getrandom::fill(&mut nonce).map_err(|error| format!("no random bytes: {error}"))?;
-        let associated = purpose.associated();
-        let payload = Payload { msg: plain, aad: associated.as_bytes() };
-        let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| "too long to seal")?;
-        let mut blob = Vec::with_capacity(1 + NONCE + sealed.len());
-        blob.push(VERSION);
-        blob.extend_from_slice(&nonce);
-        blob.extend_from_slice(&sealed);
-        Ok(blob)
+        seal::seal(&self.bytes, &purpose.associated(), plain)
     }
 
     /// Opens a value, if it is intact and was sealed for this purpose with this key.
     pub(in crate::store) fn open(&self, purpose: SealPurpose<'_>, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (&version, rest) = blob.split_first()?;
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
-        if version != VERSION {
-            return None;
-        }
-        let associated = purpose.associated();
-        let payload = Payload { msg: sealed, aad: associated.as_bytes() };
-        self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+        seal::open(&self.bytes, &purpose.associated(), blob)
     }
 
     /// The fingerprint key. It is derived with the cipher at a fixed nonce that is never drawn at random, so it reveals
@@ -133,111 +118,23 @@ impl SealKey {
     }
 }
 
-/// The format of a plain credential: kind, expiry, access token, refresh token; integers have a fixed length.
-type Plain<'a> = (u8, Option<u64>, &'a str, Option<&'a str>);
-
-/// What follows it if any of it is known: the OAuth client, and when the provider first accepted the credential.
-/// Earlier versions did not write it.
-type Later<'a> = (Option<&'a str>, Option<u64>);
-
-/// What follows that if any of it is known: the API that the login is for, and when it may be refreshed.
-type Latest<'a> = (Option<&'a str>, Option<u64>);
-
-/// The bound keeps damaged lengths from allocating memory.
-const FORMAT: bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Fixint,
-    bincode::config::Limit<{ 16 << 20 }>,
-> = bincode::config::legacy().with_limit();
-
-const KINDS: [CredentialKind; 3] = [CredentialKind::Oauth, CredentialKind::ApiKey, CredentialKind::Token];
-
-fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
-    let kind = KINDS.iter().position(|kind| *kind == credential.kind).and_then(|at| u8::try_from(at).ok());
-    let (access, refresh) = (credential.access.expose(), credential.refresh.as_ref().map(Secret::expose));
-    let plain: Plain<'_> = (kind.ok_or("unknown kind")?, credential.expires_at.map(|at| at.0), access, refresh);
-    let later: Later<'_> = (credential.client_id.as_deref(), credential.accepted_at.map(|at| at.0));
-    let latest: Latest<'_> = (credential.resource.as_deref(), credential.refresh_from.map(|at| at.0));
-    let texts = [Some(access), refresh, later.0, latest.0];
-    // allocated in full: a vector that grows leaves unwiped memory behind
-    let mut bytes = Zeroizing::new(vec![0; 96 + texts.into_iter().flatten().map(str::len).sum::<usize>()]);
-    let mut length = bincode::encode_into_slice(plain, &mut bytes, FORMAT).map_err(|error| error.to_string())?;
-    let parts = [later, latest];
-    let known = parts.iter().rposition(|part| *part != (None, None)).map_or(0, |last| last + 1);
-    for part in parts.into_iter().take(known) {
-        let rest = bytes.get_mut(length..).unwrap_or_default();
-        length += bincode::encode_into_slice(part, rest, FORMAT).map_err(|error| error.to_string())?;
-    }
-    bytes.truncate(length);
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Option<Credential> {
-    let ((kind, expires_at, access, refresh), length): (Plain<'_>, _) =
-        bincode::borrow_decode_from_slice(bytes, FORMAT).ok()?;
-    let mut rest = bytes.get(length..).unwrap_or_default();
-    let mut parts: [Later<'_>; 2] = [(None, None); 2];
-    for part in &mut parts {
-        if rest.is_empty() {
-            break;
-        }
-        let length;
-        (*part, length) = bincode::borrow_decode_from_slice(rest, FORMAT).ok()?;
-        rest = rest.get(length..).unwrap_or_default();
-        // the last part that is there says something
-        if rest.is_empty() && *part == (None, None) {
-            return None;
-        }
-    }
-    if !rest.is_empty() {
-        return None;
-    }
-    let [(client_id, accepted_at), (resource, refresh_from)] = parts;
-    let secret = |text: &str| Secret::new(text.to_owned());
-    Some(Credential {
-        kind: *KINDS.get(usize::from(kind))?,
-        access: secret(access),
-        refresh: refresh.map(secret),
-        expires_at: expires_at.map(Wall),
-        client_id: client_id.map(str::to_owned),
-        accepted_at: accepted_at.map(Wall),
-        resource: resource.map(str::to_owned),
-        refresh_from: refresh_from.map(Wall),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::credential::any_credential;
+    use crate::pool::AccountId;
 
     fn key(byte: u8) -> SealKey {
         SealKey::new(Zeroizing::new([byte; 32]))
-    }
-
-    fn credential() -> impl Strategy<Value = Credential> {
-        let kind = prop_oneof![Just(CredentialKind::Oauth), Just(CredentialKind::ApiKey), Just(CredentialKind::Token)];
-        let (text, time) = (|| proptest::option::of(".{0,40}"), || proptest::option::of(any::<u64>()));
-        (kind, ".{0,40}", text(), time(), text(), time(), text(), time()).prop_map(
-            |(kind, access, refresh, expires, client_id, accepted, resource, refresh_from)| Credential {
-                kind,
-                access: Secret::new(access),
-                refresh: refresh.map(Secret::new),
-                expires_at: expires.map(Wall),
-                client_id,
-                accepted_at: accepted.map(Wall),
-                resource,
-                refresh_from: refresh_from.map(Wall),
-            },
-        )
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn opens_only_for_its_owner(credential in credential(), bits in 0u64..1 << 40, other in 0u64..1 << 40) {
+        fn opens_only_for_its_owner(credential in any_credential(), bits in 0u64..1 << 40, other in 0u64..1 << 40) {
             let (account, stranger) = (AccountId::from_bits(bits), AccountId::from_bits(other));
             let blob = key(7).seal_credential(account, &credential).unwrap();
             prop_assert_eq!(key(7).open_credential(account, &blob), Some(credential));
@@ -247,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn one_changed_bit_or_a_lost_end_opens_nothing(credential in credential(), at: prop::sample::Index, bit in 0u8..8) {
+        fn one_changed_bit_or_a_lost_end_opens_nothing(credential in any_credential(), at: prop::sample::Index, bit in 0u8..8) {
             let account = AccountId::from_bits(1);
             let blob = key(7).seal_credential(account, &credential).unwrap();
             let place = at.index(blob.len());
@@ -257,30 +154,6 @@ mod tests {
             prop_assert!(key(7).open_credential(account, &blob[..place]).is_none());
         }
 
-        #[test]
-        fn any_bytes_decode_to_something_or_nothing(bytes: Vec<u8>) {
-            if let Some(credential) = decode(&bytes) {
-                prop_assert_eq!(&encode(&credential).unwrap()[..], &bytes[..]);
-            }
-        }
-    }
-
-    /// What version 0.1 wrote: without a client id.
-    #[test]
-    fn credentials_of_earlier_versions_open_and_are_written_as_before() {
-        let bytes = b"\x00\x01\x09\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0at\x01\x02\0\0\0\0\0\0\0rt";
-        let login = decode(bytes).unwrap();
-        assert_eq!((login.access.expose(), login.expires_at), ("at", Some(Wall(9))));
-        assert_eq!((&login.client_id, login.accepted_at), (&None, None));
-        assert_eq!(&encode(&login).unwrap()[..], bytes);
-        let of_client = Credential { client_id: Some("c".into()), accepted_at: Some(Wall(7)), ..login };
-        let longer = encode(&of_client).unwrap();
-        let later = b"\x01\x01\0\0\0\0\0\0\0c\x01\x07\0\0\0\0\0\0\0";
-        assert_eq!((&longer[..bytes.len()], &longer[bytes.len()..]), (&bytes[..], &later[..]));
-        assert_eq!(decode(&longer), Some(of_client));
-        for cut in bytes.len() + 1..longer.len() {
-            assert_eq!(decode(&longer[..cut]), None, "{cut}");
-        }
     }
 
     #[test]
