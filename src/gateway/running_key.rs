@@ -1,11 +1,12 @@
-//! The key of the request that a connection serves: the connection is cut when that key is revoked.
+//! The key of the request that a connection serves, and the seats of a shared pool that it uses: the connection is cut when
+//! the key is revoked or the seats end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use tokio::sync::watch;
 
-use crate::daemon::{GatewayClient, KeyUse};
+use crate::daemon::{GatewayClient, KeyUse, TermSeats};
 
 /// Turns true when a key is revoked.
 type Revocation = Option<watch::Receiver<bool>>;
@@ -14,13 +15,15 @@ type Revocation = Option<watch::Receiver<bool>>;
 #[derive(Clone, Debug)]
 pub(super) struct RunningKey(Arc<Mutex<KeyInUse>>);
 
-/// Ends when the key is revoked.
+/// Ends when the key is revoked, or the seats end.
 pub(super) struct KeyCut(RunningKey);
 
-/// The key of the last request of a connection.
+/// The key of the last request of a connection, and the seats that it uses.
 #[derive(Debug, Default)]
 struct KeyInUse {
     revocation: Revocation,
+    /// None for an account that no other host uses.
+    seats: Option<TermSeats>,
     /// How often it has changed.
     changes: u64,
     /// The request is being served.
@@ -33,6 +36,8 @@ pub(super) struct KeyedRequest {
     connection: RunningKey,
     /// Counts it among the requests of the key.
     pub(super) key_use: Option<KeyUse>,
+    /// The seats that it uses.
+    seats: Option<TermSeats>,
 }
 
 impl RunningKey {
@@ -53,10 +58,12 @@ impl RunningKey {
         };
         if !is_awaited {
             in_use.revocation = revocation;
-            in_use.changes += 1;
         }
+        // those of the last request
+        let had_seats = in_use.seats.take().is_some();
+        in_use.changes += u64::from(!is_awaited || had_seats);
         in_use.is_serving = true;
-        KeyedRequest { connection: self.clone(), key_use: None }
+        KeyedRequest { connection: self.clone(), key_use: None, seats: None }
     }
 
     fn in_use(&self) -> MutexGuard<'_, KeyInUse> {
@@ -71,6 +78,25 @@ impl RunningKey {
     }
 }
 
+impl KeyedRequest {
+    /// The request is sent to an account with these seats; without them, to one that no other host uses.
+    pub(super) fn uses(&mut self, seats: Option<&TermSeats>) {
+        if self.seats.as_ref() == seats {
+            return;
+        }
+        self.seats = seats.cloned();
+        let in_use = &mut *self.connection.in_use();
+        in_use.seats = seats.cloned();
+        in_use.changes += 1;
+    }
+
+    /// Whether the time of its seats is over. The boot clock is looked at, because timers stand still while the machine is
+    /// suspended.
+    pub(super) fn has_lost_seats(&self) -> bool {
+        self.seats.as_ref().is_some_and(|seats| !seats.are_valid())
+    }
+}
+
 impl Drop for KeyedRequest {
     fn drop(&mut self) {
         self.connection.in_use().is_serving = false;
@@ -78,26 +104,33 @@ impl Drop for KeyedRequest {
 }
 
 impl KeyCut {
-    /// Waits until a key is revoked while a request with it runs. The task that serves the connection polls this, after
-    /// what it serves.
-    pub(super) async fn happens(&mut self) {
+    /// Waits until a key is revoked, or its seats end, while a request with it runs; answers why it is cut. The task that
+    /// serves the connection polls this, after what it serves.
+    pub(super) async fn happens(&mut self) -> &'static str {
         loop {
-            let (seen, revocation) = {
+            let (seen, revocation, seats) = {
                 let in_use = self.0.in_use();
-                (in_use.changes, in_use.revocation.clone())
+                (in_use.changes, in_use.revocation.clone(), in_use.seats.clone())
             };
-            tokio::select! {
+            let why = tokio::select! {
                 biased;
-                () = self.0.changes_after(seen) => {}
-                () = is_revoked(revocation) => {
-                    if self.0.in_use().is_serving {
-                        return;
-                    }
-                    // a request that has ended is not cut
-                    self.0.changes_after(seen).await;
-                }
+                () = self.0.changes_after(seen) => continue,
+                () = is_revoked(revocation) => "the key was revoked",
+                () = have_ended(seats) => "the seats of this host in the shared pool have ended",
+            };
+            if self.0.in_use().is_serving {
+                return why;
             }
+            // a request that has ended is not cut
+            self.0.changes_after(seen).await;
         }
+    }
+}
+
+async fn have_ended(seats: Option<TermSeats>) {
+    match seats {
+        Some(seats) => drop(seats.cut_signal().wait_for(|is_cut| *is_cut).await),
+        None => std::future::pending().await,
     }
 }
 

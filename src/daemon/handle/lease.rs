@@ -344,6 +344,7 @@ impl State {
             is_declared: self.is_declared(id),
             agent: client.agent.clone().or_else(|| lease.agent.clone()),
             in_flight: None,
+            seats: self.seats_of(id),
             lease: Box::new(serving),
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
+use crate::daemon::many_hosts::seats::TermSeats;
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountInFlight, CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
 use crate::limits::{Headers, Verdict};
@@ -62,6 +63,8 @@ pub struct LeasedAccount {
     pub agent: Option<Box<str>>,
     /// The request, as one of those that are under way on it.
     pub in_flight: Option<Arc<AccountInFlight>>,
+    /// The seats of this host, if other hosts use the account, too. They are looked at before each attempt.
+    pub seats: Option<TermSeats>,
     /// The lease that the request uses.
     pub lease: Box<ServingLease>,
 }

@@ -54,9 +54,16 @@ impl TermSeats {
         *self.0.is_cut.borrow()
     }
 
-    /// Waits until they are cut.
-    pub(crate) fn cut_signal(&self) -> watch::Receiver<bool> {
+    /// Turns true when they are cut.
+    #[must_use]
+    pub fn cut_signal(&self) -> watch::Receiver<bool> {
         self.0.is_cut.subscribe()
+    }
+}
+
+impl PartialEq for TermSeats {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -37,6 +37,7 @@ use upstream::UpstreamClients;
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
 /// More attempts than this are a loop.
 const MAX_ATTEMPTS: u32 = 100;
+const SEATS_ENDED: &str = "lessor: the seats of this host in the shared pool have ended";
 
 const X_LESSOR_ACCOUNT: HeaderName = HeaderName::from_static("x-lessor-account");
 const X_LESSOR_ATTEMPTS: HeaderName = HeaderName::from_static("x-lessor-attempts");
@@ -172,6 +173,16 @@ impl<'a> Forward<'a> {
                 return ForwardEnd::Reconnect;
             }
             self.attempts += 1;
+            if account.seats.as_ref().is_some_and(|seats| !seats.are_valid()) {
+                // since the lease was granted this process was frozen, or the machine suspended: by now the account may be
+                // another host's
+                if self.attempts >= MAX_ATTEMPTS {
+                    return self.not_sent(StatusCode::SERVICE_UNAVAILABLE, SEATS_ENDED);
+                }
+                next = NextStep::Retry(Some(lease));
+                continue;
+            }
+            keyed.uses(account.seats.as_ref());
             // until it is answered or has to wait; the response is counted by its observer
             let mut in_flight = self.backend.metrics.in_flight();
             in_flight.sent_with(account.in_flight.as_ref());
@@ -185,10 +196,11 @@ impl<'a> Forward<'a> {
                 }
             };
             self.request.record.attempt_answered(outcome.status());
-            if let Some(in_flight) = &mut self.request.in_flight
-                && !matches!(outcome, AttemptOutcome::Response(..))
-            {
-                in_flight.not_served();
+            if !matches!(outcome, AttemptOutcome::Response(..)) {
+                keyed.uses(None);
+                if let Some(in_flight) = &mut self.request.in_flight {
+                    in_flight.not_served();
+                }
             }
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {

@@ -34,6 +34,10 @@ pub(crate) struct RelayedBody {
 #[error("the upstream has sent nothing for {} s", .0.as_secs())]
 struct UpstreamSilent(Duration);
 
+#[derive(Debug, thiserror::Error)]
+#[error("the seats of this host in the shared pool have ended")]
+struct SeatsLost;
+
 impl ClientBody {
     /// Of a response without a body.
     pub(crate) fn nothing() -> Self {
@@ -101,6 +105,10 @@ impl RelayedBody {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.keyed.as_ref().is_some_and(KeyedRequest::has_lost_seats) {
+            self.end(BodyEnd::Broken(SeatsLost.to_string()));
+            return Poll::Ready(Some(Err(SeatsLost.into())));
+        }
         if self.held.is_some() {
             return self.poll_held(context);
         }

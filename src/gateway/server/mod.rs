@@ -313,7 +313,7 @@ async fn serve_connection<S>(
         // the others look at what serving has changed, and nothing wakes them for that
         biased;
         ended = &mut serving => ended,
-        () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
+        why = key_cut.happens() => return cut.end(serving, why),
         () = watch.admitted().closed() => {
             cut.end(serving, "there were too many connections");
             return close_with(&watch, closing, &admission::no_place()).await;
@@ -338,7 +338,7 @@ async fn serve_connection<S>(
                     tokio::select! {
                         biased;
                         ended = &mut serving => ended,
-                        () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
+                        why = key_cut.happens() => return cut.end(serving, why),
                     }
                 }
             }
@@ -375,7 +375,7 @@ async fn serve_socket(
     tokio::select! {
         // first what cuts it: a client that sends without a pause leaves no turn to what comes after it
         biased;
-        () = key_cut.happens() => cut.end(serving, "the key was revoked"),
+        why = key_cut.happens() => cut.end(serving, why),
         () = connection.watch.admitted().closed() => cut.end(serving, "there were too many connections"),
         () = &mut serving => {}
         // it looks at what serving has changed, and nothing wakes it for that
