@@ -35,5 +35,5 @@ pub use setting::{Setting, SettingSource};
 pub use settings::{
     AgentSection, Config, DaemonSection, GatewaySection, HistorySection, LimitsSection, NotifySection,
     OauthClientSection, OauthSection, PriceSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
-    TelemetrySection,
+    SharedPoolSection, TelemetrySection,
 };

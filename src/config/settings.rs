@@ -34,6 +34,8 @@ pub struct Config {
     pub prices: BTreeMap<String, PriceSection>,
     /// `[secrets]`
     pub secrets: SecretsSection,
+    /// `[pool]`: the pool that many machines share.
+    pub shared_pool: SharedPoolSection,
     /// `[providers.*]`, by name.
     pub providers: BTreeMap<String, ProviderSection>,
     /// `[agents.*]`, by name.
@@ -56,6 +58,7 @@ impl Config {
             history: HistorySection::default(),
             prices: BTreeMap::new(),
             secrets: SecretsSection::default(),
+            shared_pool: SharedPoolSection::default(),
             providers: BTreeMap::new(),
             agents: BTreeMap::new(),
             origins: Origins::default(),
@@ -172,6 +175,21 @@ pub struct PriceSection {
 pub struct SecretsSection {
     /// Where the key that seals secrets is.
     pub key: KeyLocation,
+}
+
+/// `[pool]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SharedPoolSection {
+    /// The URL of its database, without a password; none: this machine shares no pool.
+    pub url: Option<String>,
+    /// Whether this machine may refresh its logins.
+    pub refresher: bool,
+    /// The accounts of this machine that are never given to it.
+    pub own_accounts: Vec<String>,
+    /// How long a free seat is kept.
+    pub linger: Duration,
+    /// A PEM file with the certificates to trust for the database.
+    pub root_certificate: Option<PathBuf>,
 }
 
 /// `[agents.X]`

@@ -75,6 +75,7 @@ fn shape(kind: &ValueKind) -> Json {
         ValueKind::Webhook => {
             json!({ "type": "string", "pattern": r"^(https://.+|http://(localhost|127\.[0-9.]+|\[::1\])([:/?].*)?)?$" })
         }
+        ValueKind::PoolUrl => json!({ "type": "string", "pattern": "^(postgres(ql)?://.+)?$" }),
         ValueKind::Command => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "maxItems": 64, "items": { "type": "string", "minLength": 1 } },

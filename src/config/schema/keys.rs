@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::assign::Assign;
 use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
-    self, Bool, Command, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url,
+    self, Bool, Command, Durations, Integer, Listen, Number, OneOf, PoolUrl, Protect, ProxyUrl, Size, Text, Texts, Url,
     Variable, Webhook,
 };
 use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection};
@@ -156,6 +156,12 @@ pub static KEYS: &[KeySpec] = &[
     named("prices.*.cache_written", Number(0.0, 1e6), "price of input that was written to a cache; as `input` by default", |c, n, v| price(c, n).cache_written.assign(v)),
 
     on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is stored", |c, _, v| c.secrets.key.assign(v)),
+
+    on("pool.url", PoolUrl, "", "URL of the PostgreSQL database of a pool that many machines share, without a password; \"\" for none", |c, _, v| c.shared_pool.url.assign(v)),
+    on("pool.refresher", Bool, "false", "whether this machine may refresh the logins of the shared pool, if an admin has given it the right", |c, _, v| c.shared_pool.refresher.assign(v)),
+    on("pool.own_accounts", Texts(0, 1024), "[]", "accounts of this machine that are never given to the shared pool: labels, email addresses or ids", |c, _, v| c.shared_pool.own_accounts.assign(v)),
+    on("pool.linger", upto(DAY), "30s", "how long this machine keeps a place on a shared account after its last lease on it has ended", |c, _, v| c.shared_pool.linger.assign(v)),
+    on("pool.root_certificate", Text, "", "PEM file with the certificates to trust for the database instead of the system's; \"\" for those", |c, _, v| c.shared_pool.root_certificate.assign(v)),
 
     named("providers.*.base_url", Url, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
     named("providers.*.usage_url", Url, "URL of the usage API", |c, n, v| provider(c, n).usage_url.assign(v)),

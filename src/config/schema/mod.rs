@@ -6,6 +6,7 @@ pub mod duration;
 pub(super) mod json_schema;
 pub(super) mod keys;
 pub(super) mod lookup;
+mod pool_url;
 pub mod size;
 pub(super) mod template;
 pub(super) mod types;

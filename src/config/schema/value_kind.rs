@@ -6,7 +6,7 @@ use toml_edit::{Item, TableLike};
 
 use super::types::Listen;
 use super::value::{ConfigValue, quoted};
-use super::{duration, size};
+use super::{duration, pool_url, size};
 use crate::pool::Protect;
 
 /// What values a key may have; ranges include both ends.
@@ -34,6 +34,8 @@ pub enum ValueKind {
     ProxyUrl,
     /// An https URL, an http URL of this machine, or empty.
     Webhook,
+    /// The URL of a PostgreSQL database without a password, or empty.
+    PoolUrl,
     /// A program and its arguments: a list, or one text that is split as a shell does it.
     Command,
     /// `ADDRESS:PORT`.
@@ -88,6 +90,7 @@ impl ValueKind {
                 format!("SCHEME://HOST:PORT with one of the schemes {}, or \"\"", PROXY_SCHEMES.join(", "))
             }
             Self::Webhook => "an https URL, an http URL of this machine (localhost), or \"\"".to_owned(),
+            Self::PoolUrl => "postgres://[USER@]HOST[:PORT]/DATABASE without a password, or \"\"".to_owned(),
             Self::Command => {
                 "a program and its arguments: \"PROGRAM ARG…\" (no shell runs it) or [\"PROGRAM\", \"ARG\", …]"
                     .to_owned()
@@ -169,7 +172,7 @@ impl ValueKind {
                 Some(_) => Err(other()),
                 None => read_texts(item, 0, MOST_ARGUMENTS).map(ConfigValue::Texts),
             },
-            Self::Text | Self::Url | Self::ProxyUrl | Self::Webhook | Self::Listen | Self::Variable => {
+            Self::Text | Self::Url | Self::ProxyUrl | Self::Webhook | Self::PoolUrl | Self::Listen | Self::Variable => {
                 let text = item.as_str().filter(|text| self.admits(text)).ok_or_else(other)?;
                 Ok(ConfigValue::Text(text.to_owned()))
             }
@@ -181,6 +184,7 @@ impl ValueKind {
             Self::Url => text.is_empty() || is_url(text, &["https", "http"]),
             Self::ProxyUrl => text.is_empty() || is_url(text, &PROXY_SCHEMES),
             Self::Webhook => text.is_empty() || is_url(text, &["https"]) || is_url_of_this_machine(text),
+            Self::PoolUrl => text.is_empty() || is_line(text) && pool_url::fault_of(text).is_none(),
             Self::Listen => Listen::parse(text).is_some(),
             Self::Variable => {
                 !text.starts_with(|c: char| c.is_ascii_digit())
@@ -194,6 +198,10 @@ impl ValueKind {
     fn found(&self, item: &Item) -> String {
         match (self, item.as_str()) {
             (Self::Variable, Some(_)) => "another text".to_owned(),
+            (Self::PoolUrl, Some(text)) => match pool_url::fault_of(text) {
+                Some("") | None => found(item),
+                Some(fault) => fault.to_owned(),
+            },
             (Self::Url | Self::ProxyUrl | Self::Webhook, Some(text)) if text.contains('@') => {
                 "a URL with a user name or password, which is not allowed".to_owned()
             }

@@ -97,6 +97,12 @@ max_age = "30d"
 max_size = "64MiB"
 [secrets]
 key = "file"
+[pool]
+url = ""
+refresher = false
+own_accounts = []
+linger = "30s"
+root_certificate = ""
 "#;
 
 const EXAMPLES: &str = r#"
@@ -143,6 +149,8 @@ fn typed_defaults_equal_the_documented_ones() {
     assert_eq!(config.gateway.listen.0.to_string(), "127.0.0.1:0");
     assert_eq!(config.gateway.socket, GatewaySocket::Beside);
     assert_eq!(config.secrets.key, KeyLocation::File);
+    let linger = Duration::from_secs(30);
+    assert_eq!(config.shared_pool, SharedPoolSection { linger, ..SharedPoolSection::default() });
 }
 
 #[test]
@@ -185,6 +193,7 @@ pub(super) fn sample(key: &KeySpec) -> String {
         (_, ValueKind::Texts(..)) => "[\"a\", \"b\"]",
         (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
         (_, ValueKind::Webhook) => "\"https://x\"",
+        (_, ValueKind::PoolUrl) => "\"postgres://a@x/lessor\"",
         (_, ValueKind::Command) => "[\"x\", \"a b\"]",
         (_, ValueKind::Text | ValueKind::Listen) => "\"x\"",
     };
