@@ -25,6 +25,13 @@ impl TermSeats {
         Self(Arc::new(Validity { until: AtomicU64::new(until.0), is_cut: watch::Sender::new(false) }))
     }
 
+    /// Of a host that has no term.
+    pub(crate) fn ended() -> Self {
+        let seats = Self::new(Mono::default());
+        seats.cut();
+        seats
+    }
+
     /// Whether a request may still be sent: the boot clock is compared, so that a host that was frozen finds out.
     #[must_use]
     pub fn are_valid(&self) -> bool {

@@ -1,0 +1,269 @@
+//! The accounts that this host shares with others, as far as the state's lock is needed: the seats of its term, and what
+//! goes to the other hosts. What comes from them is applied by `daemon/many_hosts`.
+
+use rustc_hash::FxHashMap;
+
+use super::State;
+use crate::daemon::many_hosts::message::PoolMessage;
+use crate::daemon::many_hosts::seats::TermSeats;
+use crate::limits::Scope;
+use crate::pool::{AccountId, AccountRecord, Command, Ending, LimitRecord, LoginState, Mono, Now, Wall};
+use crate::shared_pool::TokenGeneration;
+
+/// All that the state knows of them. Empty without a shared pool.
+#[derive(Debug, Default)]
+pub(crate) struct SharedAccounts {
+    accounts: FxHashMap<AccountId, SharedAccountNote>,
+    /// The seats of the term of this host, also after they have ended.
+    seats: Option<TermSeats>,
+    /// The command that is being applied comes from the pool: what it changes is not sent back.
+    is_from_pool: bool,
+}
+
+/// What is known of one of them.
+#[derive(Debug)]
+pub(crate) struct SharedAccountNote {
+    /// Of which generation the stored credential is.
+    pub(crate) generation: TokenGeneration,
+    /// The record as the pool has it, once it is known; as it was adopted here.
+    pub(crate) record: Option<AccountRecord>,
+    /// The limits that the other hosts know of, and when they end on this host's clock.
+    limits: Vec<(Scope, String, Wall)>,
+}
+
+impl SharedAccounts {
+    /// The accounts that the store has as shared; `limits` are those that were restored.
+    pub(crate) fn restored(shared: Vec<(AccountId, i64)>, limits: impl Iterator<Item = LimitRecord>) -> Self {
+        let mut known = Self::default();
+        if !shared.is_empty() {
+            shared.into_iter().for_each(|(id, generation)| known.insert(id, TokenGeneration(generation)));
+            limits.for_each(|limit| known.note_limit(&limit));
+        }
+        known
+    }
+
+    /// The account is shared from now on, or has a credential of another generation.
+    pub(crate) fn insert(&mut self, id: AccountId, generation: TokenGeneration) {
+        let new = || SharedAccountNote { generation, record: None, limits: Vec::new() };
+        self.accounts.entry(id).or_insert_with(new).generation = generation;
+    }
+
+    /// The account was removed, or is this host's own from now on.
+    pub(crate) fn remove(&mut self, id: AccountId) {
+        self.accounts.remove(&id);
+    }
+
+    /// What is known of an account, if it is shared.
+    pub(crate) fn get(&self, id: AccountId) -> Option<&SharedAccountNote> {
+        self.accounts.get(&id)
+    }
+
+    /// The record of a shared account as the pool has it.
+    pub(crate) fn set_record(&mut self, id: AccountId, record: AccountRecord) {
+        if let Some(note) = self.accounts.get_mut(&id) {
+            note.record = Some(record);
+        }
+    }
+
+    /// Their ids, in order.
+    pub(crate) fn ids(&self) -> Vec<AccountId> {
+        let mut ids: Vec<AccountId> = self.accounts.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// The seats of the term.
+    pub(crate) fn seats(&self) -> Option<&TermSeats> {
+        self.seats.as_ref()
+    }
+
+    /// The other hosts know of this limit.
+    fn note_limit(&mut self, limit: &LimitRecord) {
+        let Some(note) = self.accounts.get_mut(&limit.account) else { return };
+        match note.limits.iter_mut().find(|(scope, key, _)| *scope == limit.scope && *key == limit.key) {
+            Some((.., until)) => *until = limit.until,
+            None => note.limits.push((limit.scope, limit.key.clone(), limit.until)),
+        }
+    }
+
+    /// Limits of an account are over here; answers whether the other hosts still have one of them.
+    fn forget_limits(&mut self, account: AccountId, which: Option<&(Scope, String)>, now: Wall) -> bool {
+        let Some(note) = self.accounts.get_mut(&account) else { return false };
+        let is_meant = |scope: Scope, key: &str| which.is_none_or(|(of, named)| *of == scope && *named == key);
+        let over = note.limits.extract_if(.., |(scope, key, _)| is_meant(*scope, key));
+        // one whose time is over ends everywhere
+        over.filter(|(.., until)| *until > now).count() > 0
+    }
+
+    /// The limits that the other hosts know of.
+    #[cfg(test)]
+    fn limits(&self, account: AccountId) -> usize {
+        self.accounts.get(&account).map_or(0, |note| note.limits.len())
+    }
+}
+
+impl State {
+    /// Whether other hosts use the account, too.
+    pub(crate) fn is_shared(&self, id: AccountId) -> bool {
+        self.shared_accounts.accounts.contains_key(&id)
+    }
+
+    /// The seats that a request on this account uses; `None` if no other host uses it.
+    pub(crate) fn seats_of(&self, id: AccountId) -> Option<TermSeats> {
+        if !self.is_shared(id) {
+            return None;
+        }
+        Some(self.shared_accounts.seats.clone().unwrap_or_else(TermSeats::ended))
+    }
+
+    /// A new term begins, without seats.
+    pub(crate) fn begin_seats(&mut self, now: Now, until: Mono) {
+        self.end_seats();
+        self.apply_internal(now, Command::JoinTerm { until });
+        self.shared_accounts.seats = Some(TermSeats::new(until));
+    }
+
+    /// The term from before goes on with these seats, after a restart of the daemon or of the connection.
+    pub(crate) fn resume_seats(&mut self, now: Now, until: Mono, seats: Vec<(AccountId, u32)>) {
+        self.apply_internal(now, Command::ResumeTerm { until, seats });
+        match self.shared_accounts.seats.as_ref().filter(|seats| !seats.is_cut()) {
+            Some(seats) => seats.extend(until),
+            None => self.shared_accounts.seats = Some(TermSeats::new(until)),
+        }
+    }
+
+    /// A heartbeat was accepted; `false` if the time of the seats was over already: the term cannot go on.
+    pub(crate) fn extend_seats(&mut self, now: Now, until: Mono) -> bool {
+        let seats = self.shared_accounts.seats.as_ref();
+        let Some(seats) = seats.filter(|seats| !seats.is_cut() && seats.until() > now.mono) else {
+            self.lose_seats(now);
+            return false;
+        };
+        seats.extend(until);
+        self.apply_internal(now, Command::ExtendSeats { until });
+        true
+    }
+
+    /// The term is over: leases on shared accounts end, and their requests are cut.
+    pub(crate) fn lose_seats(&mut self, now: Now) {
+        self.end_seats();
+        self.apply_internal(now, Command::LoseSeats);
+    }
+
+    fn end_seats(&mut self) {
+        if let Some(seats) = &self.shared_accounts.seats {
+            seats.cut();
+        }
+    }
+
+    /// Applies a command that other hosts caused: what it changes is not sent to them.
+    pub(crate) fn apply_from_pool(&mut self, now: Now, command: Command) {
+        self.shared_accounts.is_from_pool = true;
+        self.apply_internal(now, command);
+        self.shared_accounts.is_from_pool = false;
+    }
+
+    /// A lease on a shared account has ended. When the time of the seats is over, the requests of all of them are cut.
+    pub(super) fn note_cut_off(&self, now: Now, why: Ending) {
+        let is_over = || self.pool.seats_until().is_none_or(|until| until <= now.mono);
+        if why == Ending::CutOff
+            && let Some(seats) = self.shared_accounts.seats.as_ref().filter(|_| is_over())
+        {
+            seats.cut();
+        }
+    }
+
+    /// A limit was set.
+    pub(super) fn share_limit(&mut self, limit: &LimitRecord) {
+        if self.is_shared(limit.account) {
+            self.shared_accounts.note_limit(limit);
+            self.to_other_hosts(|| PoolMessage::Limit(limit.clone()));
+        }
+    }
+
+    /// Limits were cleared, or have ended.
+    pub(super) fn share_limit_end(&mut self, now: Now, account: AccountId, which: Option<&(Scope, String)>) {
+        if self.is_shared(account) && self.shared_accounts.forget_limits(account, which, now.wall) {
+            self.to_other_hosts(|| PoolMessage::ClearLimit(account, which.cloned()));
+        }
+    }
+
+    /// The usage of an account has changed.
+    pub(super) fn share_usage(&self, id: AccountId) {
+        if self.is_shared(id) {
+            self.to_other_hosts(|| PoolMessage::Usage(id));
+        }
+    }
+
+    /// The record of an account has changed.
+    pub(super) fn share_account_change(&self, id: AccountId) {
+        if self.is_shared(id) {
+            self.to_other_hosts(|| PoolMessage::Account(id));
+        }
+    }
+
+    /// The login state of a shared account, if it is evidence for all hosts: the end of a token says only that this host
+    /// has no newer one yet.
+    pub(crate) fn shared_login_state(&self, id: AccountId) -> Option<LoginState> {
+        use crate::pool::LoginProblem::AccessTokenEnded;
+        let state = &self.pool.account(id)?.record.login_state;
+        (*state != LoginState::NeedsLogin(AccessTokenEnded)).then(|| state.clone())
+    }
+
+    fn to_other_hosts(&self, message: impl FnOnce() -> PoolMessage) {
+        if !self.shared_accounts.is_from_pool && self.shared.many_hosts.is_on() {
+            self.shared.mailboxes.many_hosts.send(message());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Reason;
+    use crate::pool::LimitSource;
+
+    fn limit(key: &str, until: u64) -> LimitRecord {
+        LimitRecord {
+            account: AccountId::from_bits(1),
+            key: key.to_owned(),
+            scope: Scope::Pool,
+            reason: Reason::QuotaExhausted,
+            until: Wall(until),
+            source: LimitSource::Server,
+            since: None,
+            evidence: None,
+            link: None,
+        }
+    }
+
+    #[test]
+    fn only_a_limit_that_was_cleared_before_its_time_is_cleared_on_other_hosts() {
+        let id = AccountId::from_bits(1);
+        let mut shared = SharedAccounts::restored(vec![(id, 7)], [limit("claude", 1000)].into_iter());
+        let claude = (Scope::Pool, "claude".to_owned());
+        assert!(!shared.forget_limits(id, Some(&(Scope::Pool, "other".to_owned())), Wall(10)));
+        assert!(shared.forget_limits(id, Some(&claude), Wall(999)));
+        assert!(!shared.forget_limits(id, Some(&claude), Wall(999)), "they know of it already");
+        shared.note_limit(&limit("claude", 1000));
+        assert!(!shared.forget_limits(id, Some(&claude), Wall(1000)), "its time is over everywhere");
+        shared.note_limit(&limit("claude", 1000));
+        shared.note_limit(&limit("claude", 3000));
+        shared.note_limit(&limit("opus", 2000));
+        assert_eq!(shared.limits(id), 2);
+        assert!(shared.forget_limits(id, None, Wall(2500)));
+        assert_eq!(shared.limits(id), 0);
+    }
+
+    #[test]
+    fn an_own_account_has_no_notes() {
+        let mut shared = SharedAccounts::default();
+        shared.note_limit(&limit("claude", 1000));
+        assert!(shared.is_empty() && !shared.forget_limits(AccountId::from_bits(1), None, Wall(1)));
+    }
+}
