@@ -7,9 +7,10 @@ use crate::pool::account::usage::Usage;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, Ineligible, LeaseRequest, PoolSettings, Process,
-    Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
+    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, Ineligible, LeaseRequest, Mono, PoolSettings,
+    Process, Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
 };
+use crate::pool::seats::{FenceBlock, SeatDenial, SeatLimits};
 use crate::pool::session::SessionRecord;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,60 @@ pub enum Command {
     SetUsage(AccountId, Usage),
     /// Update an account's usage in these windows.
     LearnUsage(AccountId, Usage),
+    /// The account is in the shared pool, which allows so much on all hosts together; repeated, it changes the limits.
+    /// Leases that this host has had on its own account end (`CutOff`): another host may have its seats already.
+    ShareAccount(AccountId, SeatLimits),
+    /// The account is this host's own from now on.
+    UnshareAccount(AccountId),
+    /// A new term begins, without seats. Leases of an older term that are left end (`CutOff`). The answers to claims of
+    /// an older term must not come after it.
+    JoinTerm {
+        /// Until when its seats are valid.
+        until: Mono,
+    },
+    /// The term from before goes on with exactly these seats, as the database has them: after a restart of the daemon, or
+    /// after claims and returns whose outcome is not known. Leases beyond them end (`CutOff`).
+    ResumeTerm {
+        /// Until when its seats are valid.
+        until: Mono,
+        /// How many seats of each account it holds; none of those that are not listed.
+        seats: Vec<(AccountId, u32)>,
+    },
+    /// A heartbeat was accepted: the seats are valid until then. It does not bring back seats whose time has passed.
+    ExtendSeats {
+        /// Until when.
+        until: Mono,
+    },
+    /// The database is away: claims under way have failed, and none is made; seats stay valid to their time.
+    LoseConnection,
+    /// The term is over: leases on shared accounts end now (`CutOff`).
+    LoseSeats,
+    /// The answer to [`Effect::ClaimSeats`]: seats were claimed.
+    SeatsClaimed {
+        /// The account.
+        account: AccountId,
+        /// How many new ones.
+        seats: u32,
+        /// How many other hosts hold.
+        elsewhere: u32,
+        /// Fences that were drawn while the seats were locked.
+        fences: FenceBlock,
+    },
+    /// The answer to [`Effect::ClaimSeats`]: none was claimed.
+    SeatsDenied {
+        /// The account.
+        account: AccountId,
+        /// How many other hosts hold.
+        elsewhere: u32,
+        /// Why.
+        why: SeatDenial,
+    },
+    /// How many seats of these accounts other hosts hold now; the others are as before.
+    SeatsElsewhere(Vec<(AccountId, u32)>),
+    /// Another host waits for a seat of this account: give back what is free.
+    SeatWanted(AccountId),
+    /// The answer to [`Effect::ClaimFences`].
+    TakeFences(FenceBlock),
     /// Use these settings from now on.
     Configure(Box<PoolSettings>),
     /// Shut down: grant nothing more, and refuse every queued request.
@@ -191,6 +246,30 @@ pub enum Effect {
     DropLimit(AccountId, Option<(Scope, String)>),
     /// Save what is known of an account's windows.
     SaveUsage(AccountId),
+    /// Claim seats of a shared account. One of [`Command::SeatsClaimed`], [`Command::SeatsDenied`] and
+    /// [`Command::LoseConnection`] must follow soon: requests wait for it.
+    ClaimSeats {
+        /// The account.
+        account: AccountId,
+        /// How many more; fewer are useful too.
+        seats: u32,
+        /// How many seats all hosts together may have afterwards.
+        most: u32,
+        /// Whether fewer are of no use: for an exclusive lease, which needs all seats of the account.
+        whole: bool,
+    },
+    /// Give back seats of a shared account; the pool counts them as given back already.
+    GiveBackSeats {
+        /// The account.
+        account: AccountId,
+        /// How many.
+        seats: u32,
+    },
+    /// Draw new fences from the shared pool: [`Command::TakeFences`] answers.
+    ClaimFences {
+        /// Every new fence must be greater than this one: this host has used it.
+        above: Fence,
+    },
     /// Fences up to this one are about to be used: save it before they run out.
     ReserveFences(Fence),
     /// Refresh this account's credential: it was refused. [`Command::SetRenewing`] reports the result.
@@ -290,4 +369,6 @@ pub enum Event {
     UsageUpdated(AccountId),
     /// The queue has this many requests now.
     QueueChanged(usize),
+    /// The seat of a lease is valid until then only: the shared pool's database has not been reached for some time.
+    SeatsEnd(Fence, Mono),
 }

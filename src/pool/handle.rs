@@ -61,6 +61,18 @@ impl Pool {
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
+            Command::ShareAccount(..)
+            | Command::UnshareAccount(_)
+            | Command::JoinTerm { .. }
+            | Command::ResumeTerm { .. }
+            | Command::ExtendSeats { .. }
+            | Command::LoseConnection
+            | Command::LoseSeats
+            | Command::SeatsClaimed { .. }
+            | Command::SeatsDenied { .. }
+            | Command::SeatsElsewhere(_)
+            | Command::SeatWanted(_)
+            | Command::TakeFences(_) => Ok(Reply::Done),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
         }

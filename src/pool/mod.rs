@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `model` | plain values: ids, times, targets, requests, refusals, settings |
 //! | `account`, `limit`, `lease`, `queue`, `session` | the sub-states, each with its own indices |
+//! | `seats` | what this host may use of the accounts that several hosts share |
 //! | `timers` | one table of everything that time changes |
 //! | `select` | which account a request gets, and why |
 //! | `report` | what a reported outcome means |
@@ -21,6 +22,7 @@ mod model;
 mod queue;
 mod read;
 mod report;
+mod seats;
 mod select;
 mod session;
 mod snapshot;
@@ -49,6 +51,7 @@ pub use model::{
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;
+pub use seats::{FenceBlock, SeatCounts, SeatDenial, SeatLimits};
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};
 pub use select::forecast::{Forecast, Outlook};
 pub use session::SessionRecord;

@@ -8,6 +8,7 @@ use crate::pool::model::{
     WaiterId, Wall,
 };
 use crate::pool::queue::QueuedRequest;
+use crate::pool::seats::SeatCounts;
 use crate::pool::state::Pool;
 use crate::visible::shell_word;
 use std::sync::Arc;
@@ -118,6 +119,16 @@ impl Pool {
         let freed = self.timers.expiries().find(|(_, fence)| frees(*fence)).map(|(at, _)| at);
         let earliest = limited.chain(freed).min();
         self.timers.grace().max(earliest).map(|at| now.wall_of(at))
+    }
+
+    /// Until when this host's seats are valid, if it has a term.
+    pub fn seats_until(&self) -> Option<Mono> {
+        None
+    }
+
+    /// The seats of a shared account; `None` for an account of this host alone.
+    pub fn seats(&self, _account: AccountId) -> Option<SeatCounts> {
+        None
     }
 
     /// The next fence; every lease so far has a lower one.

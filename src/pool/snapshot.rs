@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub usage: Vec<(AccountId, Usage)>,
     /// Leases that are not bound to a connection.
     pub leases: Vec<Lease>,
+    /// The accounts in the shared pool: leases on them are served when the term is resumed.
+    pub shared: Vec<AccountId>,
 }
 
 /// How a run of the daemon begins.
@@ -58,6 +60,7 @@ impl Pool {
             sessions,
             usage: usage.collect(),
             leases,
+            shared: Vec::new(),
         }
     }
 

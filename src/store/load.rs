@@ -82,6 +82,7 @@ pub(super) fn load(
         sessions: tables.intact("session", "ORDER BY used_at", session)?,
         usage: tables.intact("usage", "ORDER BY account", usage)?,
         leases: tables.intact("lease", leases, lease)?,
+        shared: Vec::new(),
     };
     let sealed = tables.rows("credential", "", |row, is_intact| {
         let account = id(row, "account")?;

@@ -88,6 +88,9 @@ impl World {
                 }
                 Effect::Unwatch(process) => self.unwatched.push(process),
                 Effect::RefreshToken(_) | Effect::Emit(_) => {}
+                Effect::ClaimSeats { .. } | Effect::GiveBackSeats { .. } | Effect::ClaimFences { .. } => {
+                    panic!("{effect:?} without a shared pool");
+                }
             }
         }
         if let (Command::Report { outcome, .. }, Ok(Reply::Decision(decision))) = (command, reply) {
@@ -112,6 +115,7 @@ impl World {
             Ending::Expired => lease.expires.is_some_and(|at| at <= self.model.now.mono),
             Ending::Switched => command.moves() == Some(lease.fence),
             Ending::Revoked => *command == Command::RemoveAccount(lease.account),
+            Ending::CutOff => false,
         };
         assert!(rightly, "{lease:?} ended as {why:?} by {command:?}");
         if matches!(why, Ending::Released | Ending::ConnectionClosed) {

@@ -394,6 +394,7 @@ impl World {
             sessions: self.store.sessions.values().cloned().collect(),
             usage: snapshot.usage,
             leases: kept,
+            shared: Vec::new(),
         };
         let start = PoolStart { fence: self.store.mark, grace };
         let mut effects = Vec::new();

@@ -55,6 +55,7 @@ impl UnavailableAccount {
         match self.why {
             Ineligible::Limited => self.reason.is_some_and(by_provider),
             Ineligible::Busy
+            | Ineligible::NoSeat
             | Ineligible::Renewing
             | Ineligible::Reserved
             | Ineligible::NotInSet

@@ -26,7 +26,7 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
                 tracing::debug!(kind = "lease.granted", %account, fence, model, "lease #{fence} granted on {name}");
             }))
         }
-        Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) => None,
+        Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) | Event::SeatsEnd(..) => None,
         Event::Moved(moved) => switched(moved, now, pool),
         Event::Limited(limit) => Some(limited(limit, now, pool)),
         Event::Recovered(account, key) => {
@@ -42,7 +42,7 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
 /// The line for the end of a lease, if it is logged.
 pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Pool) -> Option<WriteLine> {
     let (account, fence, reason) = (lease.account, lease.fence.0, why.name());
-    if why == Ending::Revoked {
+    if why.is_revoked() {
         let name = name(account, pool);
         return Some(Box::new(move || {
             tracing::info!(kind = "lease.revoked", %account, fence, reason, "a lease on {name} was revoked");
@@ -194,6 +194,7 @@ fn obstacle_words(why: Ineligible) -> &'static str {
         Ineligible::LacksModel => "lacks the model",
         Ineligible::Reserved => "keeps the rest of its quota in reserve",
         Ineligible::Renewing => "waits for its token",
+        Ineligible::NoSeat => "has no seat for this host",
         Ineligible::Busy => "is in use",
     }
 }

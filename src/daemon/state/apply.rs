@@ -111,6 +111,8 @@ impl State {
                     // where it cannot be refreshed, the report said so to the pool
                     let _outcome = self.logins.want(id, RefreshReason::Refused, now);
                 }
+                // carried out by the shell of the shared pool
+                Effect::ClaimSeats { .. } | Effect::GiveBackSeats { .. } | Effect::ClaimFences { .. } => {}
                 Effect::Unwatch(process) => self.processes.unbind(process),
                 Effect::Emit(event) => self.emit(now, event),
             }

@@ -195,6 +195,8 @@ impl Events {
                 let windows = pool.account(account).map(|account| account.usage().windows.clone());
                 Some(RecordedEvent::UsageUpdated(account, windows.unwrap_or_default().into()))
             }
+            // the shell of the shared pool tells the holder
+            Event::SeatsEnd(..) => None,
             Event::QueueChanged(waiting) => Some(RecordedEvent::QueueChanged(waiting)),
         };
         if let Some(recorded) = recorded {
@@ -207,7 +209,7 @@ impl Events {
         if let Some(line) = log::lease_end_line(lease, why, pool) {
             later.push(line);
         }
-        if why == Ending::Revoked || !self.is_left_out(lease, ENDED) {
+        if why.is_revoked() || !self.is_left_out(lease, ENDED) {
             self.record(at, RecordedEvent::Ended(lease.clone(), why), pool);
         }
     }

@@ -41,7 +41,9 @@ fn first_free(state: &State, now: Now, name: &str) -> Option<FirstFree> {
     let target = state.catalog.target(name, None, None, state.pool.settings().quota.primary).ok()?;
     let accounts = state.pool.forecast(now, &LeaseRequest::of_agent(target, agent.copied()), None).accounts;
     // one that is busy or gets a new token serves again without the end of a limit
-    let serves = |why: Option<Ineligible>| matches!(why, None | Some(Ineligible::Busy | Ineligible::Renewing));
+    let serves = |why: Option<Ineligible>| {
+        matches!(why, None | Some(Ineligible::Busy | Ineligible::NoSeat | Ineligible::Renewing))
+    };
     if accounts.iter().any(|one| serves(one.why)) {
         return None;
     }

@@ -77,13 +77,23 @@ pub enum Ending {
     Switched,
     /// Its account was removed.
     Revoked,
+    /// The seat of its account in the shared pool is not this host's any more.
+    CutOff,
 }
 
 stable_names!(
     Ending:
     Released = "released", ConnectionClosed = "connection_closed", ProcessEnded = "process_ended", Expired = "expired",
-    Switched = "switched", Revoked = "revoked",
+    Switched = "switched", Revoked = "revoked", CutOff = "cut_off",
 );
+
+impl Ending {
+    /// Whether the lease was taken from its holder, who can get another account.
+    #[must_use]
+    pub fn is_revoked(self) -> bool {
+        matches!(self, Self::Revoked | Self::CutOff)
+    }
+}
 
 impl Lease {
     /// Whether it must survive the daemon, because it is not bound to a connection. That of a sub-agent does not: its

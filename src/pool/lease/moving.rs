@@ -230,6 +230,7 @@ impl Pool {
             Ineligible::LacksModel => {
                 (RefusalKind::NoCapacity, format!("the plan of {name} does not include the model"))
             }
+            Ineligible::NoSeat => (RefusalKind::NoCapacity, format!("this host has no seat of {name} now")),
             Ineligible::Busy => {
                 let most = self.settings.leases.ceiling(account.policy.capacity);
                 let held = account.leases;

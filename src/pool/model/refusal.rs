@@ -81,6 +81,8 @@ pub enum Ineligible {
     Reserved,
     /// Its token is being refreshed.
     Renewing,
+    /// It is in the shared pool, and this host has no valid seat of it and cannot claim one now.
+    NoSeat,
     /// It has as many leases as it may have.
     Busy,
 }
@@ -89,7 +91,7 @@ stable_names!(
     Ineligible:
     NotInSet = "not_in_set", Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
     NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", LacksModel = "lacks_model", Reserved = "reserved",
-    Renewing = "waiting_for_token", Busy = "busy",
+    Renewing = "waiting_for_token", NoSeat = "no_seat", Busy = "busy",
 );
 
 impl Refusal {

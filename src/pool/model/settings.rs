@@ -34,6 +34,8 @@ pub struct LeaseSettings {
     pub ttl: Duration,
     /// After an unclean restart, how long new grants wait for earlier holders to resume their leases.
     pub grace: Duration,
+    /// How long a free seat of a shared account is kept before it is given back.
+    pub linger: Duration,
     /// How many requests may be under way on an account; 0: any number.
     pub max_in_flight: u32,
     /// How many requests may be under way with one key of the gateway; 0: any number.
@@ -321,6 +323,7 @@ impl Default for LeaseSettings {
             max_per_account: 16,
             ttl: Duration::from_secs(600),
             grace: Duration::from_secs(2),
+            linger: Duration::from_secs(30),
             max_in_flight: 0,
             max_in_flight_per_key: 0,
         }

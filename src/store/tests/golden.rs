@@ -169,6 +169,7 @@ fn sample() -> Snapshot {
         sessions: vec![session("s", 1, 9)],
         usage: vec![(AccountId::from_bits(1), full_usage())],
         leases: vec![pooled_lease()],
+        shared: Vec::new(),
     }
 }
 

@@ -94,7 +94,7 @@ impl RecordedEvent {
     pub(super) fn is_of_request(&self) -> bool {
         match self {
             Self::Granted(lease) => ends_with_request(lease),
-            Self::Ended(lease, why) => *why != Ending::Revoked && ends_with_request(lease),
+            Self::Ended(lease, why) => !why.is_revoked() && ends_with_request(lease),
             _ => false,
         }
     }
@@ -150,7 +150,7 @@ fn add_lease(event: &mut EventInfo, lease: &Lease, key: &LeaseKey) {
 }
 
 fn ended_kind(why: Ending) -> &'static str {
-    if why == Ending::Revoked { "lease.revoked" } else { super::ENDED }
+    if why.is_revoked() { "lease.revoked" } else { super::ENDED }
 }
 
 /// A window at the time when it was read.

@@ -93,7 +93,7 @@ impl KeyHolders {
         let Some(first) = self.owners.remove(&fence) else { return Vec::new() };
         let Some(holder) = self.holders.get_mut(&first) else { return Vec::new() };
         let is_own = holder.held.first().is_some_and(|(_, held)| *held == Some(fence));
-        if is_own && why != Ending::Revoked {
+        if is_own && !why.is_revoked() {
             let rest = self.holders.remove(&first).map(|holder| holder.held).unwrap_or_default();
             let mut rest: Vec<Fence> =
                 rest.into_iter().filter_map(|(_, held)| held.filter(|held| *held != fence)).collect();
