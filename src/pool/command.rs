@@ -100,6 +100,8 @@ pub enum Command {
     SetLimit(AccountId, Limit),
     /// Clear an account's limits, because the user asks for it.
     ClearLimits(AccountId),
+    /// Clear one limit of an account, because another host has.
+    ClearLimit(AccountId, Scope, String),
     /// Replace everything known about an account's usage.
     SetUsage(AccountId, Usage),
     /// Update an account's usage in these windows.

@@ -58,6 +58,7 @@ impl Pool {
             Command::NoteRenewal(id) => self.note_renewal(now, id),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, RefusalOrigin::default(), effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
+            Command::ClearLimit(id, scope, key) => self.clear_limit(now, id, (scope, &key), effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),

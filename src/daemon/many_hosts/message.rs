@@ -1,7 +1,7 @@
 //! What the worker of the shared pool is asked to do.
 
 use crate::limits::Scope;
-use crate::pool::{AccountId, LimitRecord};
+use crate::pool::{AccountId, Fence, LimitRecord};
 
 /// A message to the worker of the shared pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +18,10 @@ pub(crate) enum PoolMessage {
         seats: u32,
     },
     /// The pool needs another block of fences.
-    ClaimFences,
+    ClaimFences {
+        /// All of them must be higher than this one.
+        above: Fence,
+    },
     /// A limit of a shared account was learnt here.
     Limit(LimitRecord),
     /// A limit of a shared account was cleared here before its time: all, or the one of this scope and key.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{Pending, State, Unsaved};
+use crate::daemon::many_hosts::message::{PoolMessage, SeatsWanted};
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
 use crate::{credential::refresh::RefreshReason, store::Write};
 
@@ -98,21 +99,38 @@ impl State {
                 Effect::Ended(lease, why) => self.lease_ended(now, lease, why, pending),
                 Effect::SaveAccount(id) => self.save_account(id, pending),
                 Effect::DeleteAccount(id) => self.delete_account(id, pending),
-                Effect::SaveLimit(record) => self.write(record.account, Write::SaveLimit(record), pending),
-                Effect::DropLimit(account, which) => self.write(account, Write::DropLimit(account, which), pending),
+                Effect::SaveLimit(record) => {
+                    self.share_limit(&record);
+                    self.write(record.account, Write::SaveLimit(record), pending);
+                }
+                Effect::DropLimit(account, which) => {
+                    self.share_limit_end(now, account, which.as_ref());
+                    self.write(account, Write::DropLimit(account, which), pending);
+                }
                 Effect::SaveSession(record) => self.write(record.account, Write::SaveSession(record), pending),
                 Effect::ReserveFences(fence) => *pending = self.shared.write(Write::ReserveFences(fence)).max(*pending),
                 Effect::SaveUsage(id) => {
                     if let Some(usage) = self.pool.account(id).map(|account| account.usage().kept()) {
                         self.write(id, Write::SaveUsage(id, usage), pending);
+                        self.share_usage(id);
                     }
                 }
                 Effect::RefreshToken(id) => {
                     // where it cannot be refreshed, the report said so to the pool
                     let _outcome = self.logins.want(id, RefreshReason::Refused, now);
                 }
-                // carried out by the shell of the shared pool
-                Effect::ClaimSeats { .. } | Effect::GiveBackSeats { .. } | Effect::ClaimFences { .. } => {}
+                // its worker answers each of them, also while the database is away
+                Effect::ClaimSeats { account, seats, most, whole } => {
+                    let wanted = SeatsWanted { account, seats, most, whole };
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::Claim(wanted));
+                }
+                Effect::GiveBackSeats { account, seats } => {
+                    self.note_given_back(account);
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::GiveBack { account, seats });
+                }
+                Effect::ClaimFences { above } => {
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::ClaimFences { above });
+                }
                 Effect::Unwatch(process) => self.processes.unbind(process),
                 Effect::Emit(event) => self.emit(now, event),
             }
@@ -146,6 +164,7 @@ impl State {
         if lease.is_durable() {
             self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
+        self.note_cut_off(now, why);
         self.logins.lease_ended(lease.fence);
         self.events.ended(now.wall, &lease, why, &self.pool, &mut self.log);
         self.shared.capacity_changed.notify_waiters();
@@ -157,6 +176,7 @@ impl State {
 
     fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.logins.account_changed(id);
+        self.share_account_change(id);
         if let Some(record) = self.pool.account(id).map(|account| account.record.clone()) {
             self.write(id, Write::SaveAccount { record: Box::new(record), credential: None }, pending);
         }
@@ -164,6 +184,7 @@ impl State {
 
     fn delete_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.credentials.remove(id);
+        self.shared_accounts.remove(id);
         self.shared.requests.forget_limit(id);
         self.events.account_removed(id);
         self.saved_uses.remove(&id);

@@ -16,6 +16,7 @@ mod mailbox;
 pub(crate) mod outbox;
 mod processes;
 mod requests;
+mod shared_accounts;
 mod waiters;
 
 use std::ops::Deref;
@@ -36,6 +37,7 @@ use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;
 use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
+use crate::shared_pool::Membership;
 use crate::store::Store;
 use crate::usage::BankedResets;
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
@@ -68,6 +70,7 @@ pub(crate) use processes::WatchedProcesses;
 pub use requests::report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use requests::served::{Served, ServedBy};
 pub(crate) use requests::session_accounts::{Asker, SessionAccounts};
+pub(crate) use shared_accounts::SharedAccounts;
 pub(crate) use waiters::{Waiter, Waiters};
 
 /// The first id of the gateway's connections; those of the socket never get this high.
@@ -176,6 +179,7 @@ pub struct State {
     pub(crate) stored_clients: Vec<StoredClient>,
     pub(crate) links: Links,
     pub(crate) usage_notes: UsageNotes,
+    pub(crate) shared_accounts: SharedAccounts,
     pub(crate) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(crate) processes: WatchedProcesses,
     pub(crate) key_holders: KeyHolders,
@@ -240,6 +244,9 @@ pub(crate) struct Restored {
     pub(crate) store: Store,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeys,
+    /// This host's membership in a shared pool.
+    pub(crate) membership: Option<Arc<Membership>>,
+    pub(crate) shared_accounts: SharedAccounts,
     /// A random number, for pseudo-random numbers under the lock.
     pub(crate) seed: u64,
 }
@@ -288,7 +295,7 @@ impl Daemon {
                 attest: AttestState::default(),
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
-                many_hosts: ManyHosts::default(),
+                many_hosts: ManyHosts::new(restored.membership),
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),
@@ -313,6 +320,7 @@ impl Daemon {
                 stored_clients: restored.stored_clients,
                 links: Links::new(links, formers, mailboxes.linked_logins),
                 usage_notes: UsageNotes::default(),
+                shared_accounts: restored.shared_accounts,
                 connections: FxHashMap::default(),
                 processes,
                 key_holders: KeyHolders::default(),

@@ -25,8 +25,12 @@ pub(crate) struct SharedAccounts {
 pub(crate) struct SharedAccountNote {
     /// Of which generation the stored credential is.
     pub(crate) generation: TokenGeneration,
-    /// The record as the pool has it, once it is known; as it was adopted here.
+    /// The record as the pool has it, once it is known.
     pub(crate) record: Option<AccountRecord>,
+    /// Its label here, if another account has its label in the pool.
+    pub(crate) label_here: Option<String>,
+    /// Its token was handed out in this term, and the database knows: which of its credentials, counted in this run.
+    handed_out: Option<(TermSeats, u64)>,
     /// The limits that the other hosts know of, and when they end on this host's clock.
     limits: Vec<(Scope, String, Wall)>,
 }
@@ -44,7 +48,13 @@ impl SharedAccounts {
 
     /// The account is shared from now on, or has a credential of another generation.
     pub(crate) fn insert(&mut self, id: AccountId, generation: TokenGeneration) {
-        let new = || SharedAccountNote { generation, record: None, limits: Vec::new() };
+        let new = || SharedAccountNote {
+            generation,
+            record: None,
+            label_here: None,
+            handed_out: None,
+            limits: Vec::new(),
+        };
         self.accounts.entry(id).or_insert_with(new).generation = generation;
     }
 
@@ -58,10 +68,17 @@ impl SharedAccounts {
         self.accounts.get(&id)
     }
 
-    /// The record of a shared account as the pool has it.
-    pub(crate) fn set_record(&mut self, id: AccountId, record: AccountRecord) {
+    /// The record of a shared account as the pool has it, and its label here if that is another one.
+    pub(crate) fn set_record(&mut self, id: AccountId, record: AccountRecord, label_here: Option<String>) {
         if let Some(note) = self.accounts.get_mut(&id) {
-            note.record = Some(record);
+            (note.record, note.label_here) = (Some(record), label_here);
+        }
+    }
+
+    /// The pool knows the login state of an account.
+    pub(crate) fn set_login_state(&mut self, id: AccountId, state: LoginState) {
+        if let Some(record) = self.accounts.get_mut(&id).and_then(|note| note.record.as_mut()) {
+            record.login_state = state;
         }
     }
 
@@ -163,9 +180,40 @@ impl State {
 
     /// Applies a command that other hosts caused: what it changes is not sent to them.
     pub(crate) fn apply_from_pool(&mut self, now: Now, command: Command) {
+        self.from_pool(|state| state.apply_internal(now, command));
+    }
+
+    /// Changes what other hosts have changed: it is not sent to them.
+    pub(crate) fn from_pool(&mut self, change: impl FnOnce(&mut Self)) {
         self.shared_accounts.is_from_pool = true;
-        self.apply_internal(now, command);
+        change(self);
         self.shared_accounts.is_from_pool = false;
+    }
+
+    /// Whether the database must be asked before the token of this account leaves the daemon: lessor cannot stop its use,
+    /// so the seats must stay taken as long as it lives. Asked once for each token and term.
+    pub(crate) fn must_mark_handed_out(&self, id: AccountId) -> bool {
+        let Some(note) = self.shared_accounts.accounts.get(&id) else { return false };
+        let known = note.handed_out.as_ref();
+        known.is_none_or(|(term, token)| {
+            Some(term) != self.shared_accounts.seats.as_ref() || term.is_cut() || *token != self.logins.generation(id)
+        })
+    }
+
+    /// The database knows that this token of an account is handed out, in the term with these seats.
+    pub(crate) fn note_handed_out(&mut self, id: AccountId, term: TermSeats, token: u64) {
+        if let Some(note) = self.shared_accounts.accounts.get_mut(&id) {
+            note.handed_out = Some((term, token));
+        }
+    }
+
+    /// Seats were given back, and with them their marks: another one of the account is marked again.
+    pub(super) fn note_given_back(&mut self, id: AccountId) {
+        if self.pool.seats(id).is_none_or(|seats| seats.held == 0)
+            && let Some(note) = self.shared_accounts.accounts.get_mut(&id)
+        {
+            note.handed_out = None;
+        }
     }
 
     /// A lease on a shared account has ended. When the time of the seats is over, the requests of all of them are cut.

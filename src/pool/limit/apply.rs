@@ -1,6 +1,6 @@
 //! Commands and events that set and end limits.
 
-use crate::limits::Reason;
+use crate::limits::{Reason, Scope};
 use crate::pool::account::failures::Failures;
 use crate::pool::account::usage::Usage;
 use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, NewLimit, RefusalOrigin, Reply};
@@ -53,6 +53,22 @@ impl Pool {
         }
         let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.clear());
         emit_ends(id, ends, effects);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn clear_limit(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        (scope, key): (Scope, &str),
+        effects: &mut Effects,
+    ) -> Handled {
+        let slot = self.accounts.slot_of(id)?;
+        let is_meant = |limit: &Limit| limit.is_of(scope, key);
+        if self.accounts[slot].limits.iter().any(is_meant) {
+            let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_where(is_meant));
+            emit_ends(id, ends, effects);
+        }
         Ok(Reply::Done)
     }
 

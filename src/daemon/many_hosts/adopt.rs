@@ -1,0 +1,202 @@
+//! Accounts of the pool: those that were added, changed or removed by other hosts, and their credentials. A credential is
+//! on disk, sealed with this host's own key, before it is used, so that a restart without the database has it.
+
+use std::sync::Arc;
+
+use super::decide::{AdoptDecision, change_to, decide};
+use crate::credential::Credential;
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, State, save};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginState, Now, SeatLimits};
+use crate::shared_pool::{Membership, PoolKeyError, SharedAccount};
+use crate::store::Write;
+
+/// So many accounts are saved in one transaction, and put in use under one lock.
+const AT_ONCE: usize = 64;
+
+/// What became of the accounts of the pool.
+#[derive(Debug, Default)]
+pub(super) struct Adopted {
+    /// Some were sealed with newer keys than this host has.
+    pub(super) needs_keys: bool,
+    /// Those that this host does not use, or not with their newest credential, and why.
+    pub(super) left_out: Vec<(AccountId, String)>,
+    /// Those that it uses.
+    pub(super) used: Vec<AccountId>,
+}
+
+/// An account on its way into use.
+struct Adopting {
+    account: SharedAccount,
+    decision: AdoptDecision,
+    credential: Option<Credential>,
+}
+
+/// Adopts accounts of the pool.
+pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, accounts: Vec<SharedAccount>) -> Adopted {
+    let mut adopted = Adopted::default();
+    let own_accounts = daemon.state().config.config.shared_pool.own_accounts.clone();
+    let mut accounts = accounts.into_iter().peekable();
+    while accounts.peek().is_some() {
+        // no other login is saved between the decision and the use
+        let _account_writes = daemon.account_writes.lock().await;
+        let mut some = Vec::new();
+        for account in accounts.by_ref().take(AT_ONCE) {
+            let decision = decide(&daemon.state(), &own_accounts, &account);
+            some.extend(open(membership, account, decision, &mut adopted));
+        }
+        let writes: Vec<Write> = some.iter().filter_map(write_of).collect();
+        if !writes.is_empty()
+            && let Err(error) = save(&daemon.store, Write::Together(writes)).await
+        {
+            // they are used all the same: the pool has them, and they are adopted again after a restart
+            tracing::error!("accounts of the shared pool could not be saved: {error}");
+        }
+        let state = &mut *daemon.state();
+        let now = clock::now();
+        for adopting in some {
+            adopted.used.push(adopting.account.record.id);
+            put_in_use(state, now, adopting);
+        }
+    }
+    adopted
+}
+
+/// Opens the credential, if the account needs it.
+fn open(
+    membership: &Membership,
+    account: SharedAccount,
+    decision: AdoptDecision,
+    adopted: &mut Adopted,
+) -> Option<Adopting> {
+    let id = account.record.id;
+    let needs_credential = match &decision {
+        AdoptDecision::LeaveOut(why) => {
+            adopted.left_out.push((id, why.clone()));
+            return None;
+        }
+        AdoptDecision::Add { .. } => true,
+        AdoptDecision::Change { takes_credential, .. } => *takes_credential,
+    };
+    if !needs_credential {
+        return Some(Adopting { account, decision, credential: None });
+    }
+    match membership.keys.open_access(&membership.pool, id, account.keys, &account.access) {
+        Ok(credential) => Some(Adopting { account, decision, credential: Some(credential) }),
+        Err(error) => {
+            adopted.needs_keys |= matches!(error, PoolKeyError::OtherGeneration { .. });
+            adopted.left_out.push((id, error.to_string()));
+            None
+        }
+    }
+}
+
+/// What is saved before the account is used.
+fn write_of(adopting: &Adopting) -> Option<Write> {
+    let (AdoptDecision::Add { record, .. } | AdoptDecision::Change { record, .. }) = &adopting.decision else {
+        return None;
+    };
+    let credential = adopting.credential.as_ref()?;
+    let record = AccountRecord { kind: credential.kind, ..(**record).clone() };
+    Some(Write::Together(vec![
+        Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) },
+        Write::SaveSharedAccount(adopting.account.record.id, Some(adopting.account.generation.0)),
+    ]))
+}
+
+fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
+    let Adopting { account, decision, credential } = adopting;
+    let SharedAccount { record: pooled, capacity, ceiling, generation, .. } = account;
+    let id = pooled.id;
+    let share = Command::ShareAccount(id, SeatLimits { capacity, ceiling });
+    let label_here = |record: &AccountRecord| record.label.clone().filter(|_| record.label != pooled.label);
+    match decision {
+        AdoptDecision::LeaveOut(_) => {}
+        AdoptDecision::Add { record, turns_off } => {
+            state.shared_accounts.insert(id, generation);
+            let label_here = label_here(&record);
+            let change = AccountChange {
+                enabled: Some((record.enabled, record.disabled_reason.clone())),
+                ..AccountChange::default()
+            };
+            state.from_pool(|state| {
+                if let Some(credential) = credential {
+                    state.keep_credential(id, credential);
+                }
+                // off at first: requests that wait must not get it before it is known to be shared
+                let added = AccountRecord { enabled: false, ..*record };
+                state.apply_internal(now, Command::AddAccount(Box::new(added)));
+                state.apply_internal(now, share);
+                state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
+            });
+            state.shared_accounts.set_record(id, pooled, label_here);
+            if let Some(own) = turns_off {
+                turn_off(state, now, own, id);
+            }
+            let name = state.account_name(id);
+            state.log.push(move || tracing::info!(account = %id, "{name} was added: the shared pool has it"));
+        }
+        AdoptDecision::Change { record, .. } => {
+            let is_new = state.shared_accounts.get(id).is_none();
+            let label_here = label_here(&record);
+            let has_changed = state.pool.account(id).is_some_and(|known| !is_like(&known.record, &record));
+            if credential.is_some() || is_new {
+                state.shared_accounts.insert(id, generation);
+            }
+            state.from_pool(|state| {
+                state.apply_internal(now, share);
+                if let Some(credential) = credential {
+                    replace(state, now, id, credential);
+                }
+                if has_changed {
+                    let change = change_to(&record);
+                    state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
+                }
+            });
+            state.shared_accounts.set_record(id, pooled, label_here);
+        }
+    }
+}
+
+/// Whether the record here is what the pool says; a token that has ended here is no difference.
+fn is_like(known: &AccountRecord, record: &AccountRecord) -> bool {
+    AccountRecord { last_used_at: known.last_used_at, kind: known.kind, ..record.clone() } == *known
+}
+
+/// Puts a credential in use that another host has refreshed or replaced; what waits for it goes on.
+fn replace(state: &mut State, now: Now, id: AccountId, credential: Credential) {
+    let is_login = credential.kind == CredentialKind::Oauth;
+    let works = state.pool.account(id).is_some_and(|known| known.record.login_state == LoginState::Ready);
+    if is_login && works && state.credentials.get(id).is_some() {
+        state.keep_refreshed(id, credential, None);
+    } else {
+        state.keep_credential(id, credential);
+    }
+    // the record does not change: this notifies subscribers
+    state.apply_internal(now, Command::ChangeAccount(id, Box::default()));
+    state.logins.attempt_ended(id);
+}
+
+/// Turns off an account of this host that the pool has, too.
+fn turn_off(state: &mut State, now: Now, own: AccountId, pooled: AccountId) {
+    let reason = format!("the shared pool has this login as {}", state.account_name(pooled));
+    let change = AccountChange { enabled: Some((false, Some(reason))), ..AccountChange::default() };
+    state.apply_internal(now, Command::ChangeAccount(own, Box::new(change)));
+    let (own_name, name) = (state.account_name(own), state.account_name(pooled));
+    state.log.push(move || {
+        tracing::warn!(
+            account = %own,
+            "{own_name} was turned off: it is the login of {name}, which the shared pool has; to use it here alone, list \
+             it in [pool] own_accounts"
+        );
+    });
+}
+
+/// Removes accounts that the pool does not have any more.
+pub(super) fn remove(state: &mut State, now: Now, accounts: &[AccountId]) {
+    for id in accounts.iter().copied().filter(|id| state.is_shared(*id)).collect::<Vec<_>>() {
+        let name = state.account_name(id);
+        state.apply_from_pool(now, Command::RemoveAccount(id));
+        state.log.push(move || tracing::info!(account = %id, "{name} was removed from the shared pool"));
+    }
+}

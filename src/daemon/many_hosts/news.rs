@@ -1,0 +1,86 @@
+//! What other hosts have changed: limits, usage and seats. Accounts are adopted before (`adopt.rs`).
+
+use super::adopt;
+use super::times::{limit_from_database, usage_from_database};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, State};
+use crate::pool::{AccountId, Command, Now};
+use crate::shared_pool::{PoolNews, SharedLimit, SharedUsage};
+
+/// So many changes are applied under one lock: others wait for it no longer than that takes.
+const AT_ONCE: usize = 256;
+
+/// Applies what the news say of limits, usage and seats.
+pub(super) fn apply(daemon: &Daemon, news: &PoolNews) {
+    let gone = gone_accounts(&daemon.state(), news);
+    if !gone.is_empty() {
+        adopt::remove(&mut daemon.state(), clock::now(), &gone);
+    }
+    for limits in news.limits.chunks(AT_ONCE) {
+        let state = &mut *daemon.state();
+        let now = clock::now();
+        limits.iter().for_each(|change| apply_limit(state, now, change));
+    }
+    for readings in news.usage.chunks(AT_ONCE) {
+        let state = &mut *daemon.state();
+        let now = clock::now();
+        readings.iter().for_each(|reading| apply_usage(state, now, reading));
+    }
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    if !news.elsewhere.is_empty() {
+        state.apply_from_pool(now, Command::SeatsElsewhere(news.elsewhere.clone()));
+    }
+    for account in &news.wanted {
+        state.apply_from_pool(now, Command::SeatWanted(*account));
+    }
+}
+
+/// The accounts that the pool does not have any more.
+fn gone_accounts(state: &State, news: &PoolNews) -> Vec<AccountId> {
+    let mut gone = news.removed.clone();
+    if news.full {
+        let known: std::collections::BTreeSet<AccountId> =
+            news.accounts.iter().map(|account| account.record.id).collect();
+        gone.extend(state.shared_accounts.ids().into_iter().filter(|id| !known.contains(id)));
+    }
+    gone.retain(|id| state.is_shared(*id));
+    gone.sort_unstable();
+    gone.dedup();
+    gone
+}
+
+fn apply_limit(state: &mut State, now: Now, change: &SharedLimit) {
+    let shared = state.shared().clone();
+    match change {
+        SharedLimit::Set(limit) if state.is_shared(limit.account) => {
+            let account = limit.account;
+            let limit = limit_from_database(&shared.many_hosts, limit.clone(), now);
+            state.apply_from_pool(now, Command::SetLimit(account, limit));
+        }
+        SharedLimit::Cleared { account, which, at } if state.is_shared(*account) => {
+            let cleared_at = shared.many_hosts.to_local(*at);
+            // of all limits, those that were set before; a limit that was learnt since stands
+            let limits = state.pool.account(*account).map(|account| account.limits().to_vec()).unwrap_or_default();
+            let is_meant = |scope, key: &str| which.as_ref().is_none_or(|(of, named)| *of == scope && named == key);
+            for limit in limits.into_iter().filter(|limit| is_meant(limit.scope, &limit.key)) {
+                if limit.since <= cleared_at {
+                    state.apply_from_pool(now, Command::ClearLimit(*account, limit.scope, limit.key));
+                }
+            }
+        }
+        SharedLimit::Set(_) | SharedLimit::Cleared { .. } => {}
+    }
+}
+
+fn apply_usage(state: &mut State, now: Now, reading: &SharedUsage) {
+    if !state.is_shared(reading.account) {
+        return;
+    }
+    let shared = state.shared().clone();
+    // what this host has read since stands
+    let usage = usage_from_database(&shared.many_hosts, &reading.usage);
+    state.apply_from_pool(now, Command::LearnUsage(reading.account, usage));
+    // the poller looks again when the account is to be read next
+    shared.mailboxes.usage.wake();
+}
