@@ -118,7 +118,10 @@ pub fn tls(reach: &ConnectOptions) -> Result<rustls::ClientConfig, HttpError> {
 }
 
 /// The content of a file that no other user can change: its certificates can stand for any server.
-fn read_certificates(path: &Path) -> Result<Vec<u8>, HttpError> {
+///
+/// # Errors
+/// When it cannot be read, or other users could change it.
+pub fn read_certificates(path: &Path) -> Result<Vec<u8>, HttpError> {
     let mut pem = Vec::new();
     let unreadable = |source| HttpError::Unreadable { path: path.to_owned(), source };
     let mut file = ownership::open(path).map_err(unreadable)?;

@@ -27,6 +27,7 @@
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | the upstreams as data: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed; OAuth; logins of other tools; **pure** in `refresh`: when to refresh a login |
+//! | [`shared_pool`] | the pool of several machines: accounts, seats and limits in PostgreSQL, as typed calls |
 //! | [`usage`] | queries providers for the usage of accounts, within a budget |
 //! | [`watch`] | detects that a file has changed, for every way in which editors write |
 //! | [`ownership`] | whether other users could change a file, or a directory or link on the way to it |
@@ -82,6 +83,8 @@ pub mod protocol;
 #[deny(clippy::disallowed_methods)]
 pub mod provider;
 pub mod service;
+#[deny(clippy::disallowed_methods)]
+pub mod shared_pool;
 #[deny(clippy::disallowed_methods)]
 pub mod simulate;
 pub mod store;
