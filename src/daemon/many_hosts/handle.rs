@@ -23,6 +23,8 @@ struct Parts {
     membership: Option<Arc<Membership>>,
     client: Option<Arc<PoolClient>>,
     term: Option<PoolTerm>,
+    /// The one of the last run of the daemon.
+    stored_term: Option<PoolTerm>,
     status: ManyHostsStatus,
     /// Ends the worker.
     end_worker: Option<EndWorker>,
@@ -47,9 +49,10 @@ impl fmt::Debug for ManyHosts {
 }
 
 impl ManyHosts {
-    /// With the membership that is stored.
-    pub(crate) fn new(membership: Option<Arc<Membership>>) -> Self {
-        let parts = Parts { membership, ..Parts::default() };
+    /// With the membership and the term that are stored.
+    pub(crate) fn new(membership: Option<Arc<Membership>>, term: Option<(i64, u64)>) -> Self {
+        let stored_term = term.map(|(id, life)| PoolTerm { id: TermId(id), life });
+        let parts = Parts { membership, stored_term, ..Parts::default() };
         Self { parts: Mutex::new(parts), ..Self::default() }
     }
 
@@ -104,6 +107,11 @@ impl ManyHosts {
     pub(super) fn set_term(&self, term: Option<PoolTerm>) {
         let parts = &mut *self.parts();
         (parts.term, parts.status.term) = (term, term.map(|term| term.id));
+    }
+
+    /// The term of the last run, to go on with; once.
+    pub(super) fn take_stored_term(&self) -> Option<PoolTerm> {
+        self.parts().stored_term.take()
     }
 
     pub(super) fn change_status(&self, change: impl FnOnce(&mut ManyHostsStatus)) {

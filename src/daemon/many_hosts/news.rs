@@ -1,5 +1,7 @@
 //! What other hosts have changed: limits, usage and seats. Accounts are adopted before (`adopt.rs`).
 
+use std::collections::BTreeSet;
+
 use super::adopt;
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
@@ -10,9 +12,9 @@ use crate::shared_pool::{PoolNews, SharedLimit, SharedUsage};
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
 
-/// Applies what the news say of limits, usage and seats.
-pub(super) fn apply(daemon: &Daemon, news: &PoolNews) {
-    let gone = gone_accounts(&daemon.state(), news);
+/// Applies what the news say of limits, usage and seats. `accounts` are those that they name.
+pub(super) fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
+    let gone = gone_accounts(&daemon.state(), news, accounts);
     if !gone.is_empty() {
         adopt::remove(&mut daemon.state(), clock::now(), &gone);
     }
@@ -37,11 +39,10 @@ pub(super) fn apply(daemon: &Daemon, news: &PoolNews) {
 }
 
 /// The accounts that the pool does not have any more.
-fn gone_accounts(state: &State, news: &PoolNews) -> Vec<AccountId> {
+fn gone_accounts(state: &State, news: &PoolNews, accounts: &[AccountId]) -> Vec<AccountId> {
     let mut gone = news.removed.clone();
     if news.full {
-        let known: std::collections::BTreeSet<AccountId> =
-            news.accounts.iter().map(|account| account.record.id).collect();
+        let known: BTreeSet<AccountId> = accounts.iter().copied().collect();
         gone.extend(state.shared_accounts.ids().into_iter().filter(|id| !known.contains(id)));
     }
     gone.retain(|id| state.is_shared(*id));

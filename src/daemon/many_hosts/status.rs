@@ -58,8 +58,26 @@ pub(crate) struct SeenHost {
     pub(crate) host: PoolHost,
     /// When its heartbeat was last seen to change, on this host's clock.
     pub(crate) seen: Option<Mono>,
+    /// The heartbeats of its terms then.
+    beats: Vec<(TermId, u64)>,
     /// Whether it is this host.
     pub(crate) is_own: bool,
+}
+
+impl SeenHost {
+    /// A host, of which no heartbeat was seen yet.
+    pub(super) fn new(host: PoolHost, is_own: bool) -> Self {
+        Self { host, seen: None, beats: Vec::new(), is_own }
+    }
+
+    /// Notes the heartbeats of all terms, as a reading had them at this time.
+    pub(super) fn note_beats(&mut self, beats: &[(TermId, u64)], at: Mono) {
+        let own: Vec<_> = beats.iter().copied().filter(|(term, _)| self.host.terms.contains(term)).collect();
+        if own.iter().any(|beat| !self.beats.contains(beat)) {
+            self.seen = Some(at);
+        }
+        self.beats = own;
+    }
 }
 
 impl ManyHostsStatus {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::daemon::os::{opened_process::OpenedProcess, process};
-use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, GatewayKeys, Restored, RunInfo, WatchedProcesses};
+use crate::credential::SecretBytes;
+use crate::daemon::state::{
+    ActiveConfig, Daemon, Fingerprints, GatewayKeys, Restored, RunInfo, SharedAccounts, WatchedProcesses,
+};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
+use crate::shared_pool::Membership;
 use crate::store::{OpenedStore, Write};
 
 /// The upper bits of a fence hold the time: fences stay monotonic even if the number on disk is outdated, because the disk
@@ -29,6 +33,9 @@ pub(in crate::daemon) fn restore(
         store.write(Write::DropLease(lease.fence), None);
     }
     saved.snapshot.leases = living;
+    saved.snapshot.shared = saved.shared_accounts.iter().map(|(id, _)| *id).collect();
+    let (membership, trouble) = membership_of(saved.membership);
+    saved.warnings.extend(trouble);
     let start =
         PoolStart { fence: first_fence(saved.fence, now), grace: info.may_resume || (!saved.clean && saved.same_boot) };
     let mut effects = Vec::new();
@@ -40,7 +47,11 @@ pub(in crate::daemon) fn restore(
     log_restored(&pool, saved.clean, start.grace);
     let bound = pool.leases().filter_map(|lease| bound_process(lease.bind));
     let (processes, gone, ended) = watch(bound, info.most_connections);
+    let limits = pool.snapshot(now).limits;
     let restored = Restored {
+        membership,
+        pool_term: saved.pool_term,
+        shared_accounts: SharedAccounts::restored(saved.shared_accounts, limits.into_iter()),
         pool,
         effects,
         config,
@@ -63,6 +74,15 @@ pub(in crate::daemon) fn restore(
     let daemon = Daemon::new(restored, info, processes);
     gone.into_iter().for_each(|process| daemon.process_ended(process));
     (daemon, ended)
+}
+
+/// This host's membership in a shared pool, or why it cannot be read.
+fn membership_of(saved: Option<SecretBytes>) -> (Option<Arc<Membership>>, Option<String>) {
+    match saved.map(|bytes| Membership::from_bytes(&bytes)) {
+        None => (None, None),
+        Some(Ok(membership)) => (Some(Arc::new(membership)), None),
+        Some(Err(why)) => (None, Some(why)),
+    }
 }
 
 fn log_restored(pool: &Pool, clean: bool, grace: bool) {

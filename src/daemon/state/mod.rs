@@ -246,6 +246,8 @@ pub(crate) struct Restored {
     pub(crate) gateway_keys: GatewayKeys,
     /// This host's membership in a shared pool.
     pub(crate) membership: Option<Arc<Membership>>,
+    /// The term in which it last held seats, and the life of the daemon in it.
+    pub(crate) pool_term: Option<(i64, u64)>,
     pub(crate) shared_accounts: SharedAccounts,
     /// A random number, for pseudo-random numbers under the lock.
     pub(crate) seed: u64,
@@ -295,7 +297,7 @@ impl Daemon {
                 attest: AttestState::default(),
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
-                many_hosts: ManyHosts::new(restored.membership),
+                many_hosts: ManyHosts::new(restored.membership, restored.pool_term),
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),

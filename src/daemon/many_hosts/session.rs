@@ -1,0 +1,489 @@
+//! A connection that is ready: heartbeats, news, and what the pool asks for, until it is lost or the term is over.
+//!
+//! At rest it sends one heartbeat every quarter of the ttl and reads the news every 5 s: less than two statements a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::claims::{ClaimEnd, CurrentTerm};
+use super::clock_offset::measured;
+use super::handle::PoolTerm;
+use super::message::PoolMessage;
+use super::outgoing::{LimitChange, NumberedChange, Outgoing};
+use super::pace::Pace;
+use super::status::SeenHost;
+use super::target::PoolTarget;
+use super::term::{self, BeginError, BegunTerm};
+use super::{adopt, news, sending};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, Mailbox};
+use crate::pool::{Mono, Now};
+use crate::shared_pool::{
+    BeatAnswer, NewsPosition, PoolClient, PoolInfo, PoolNews, PoolNotice, PoolNoticeKind, PoolNotices, SeatValidity,
+    SharedPoolError, SharedPoolErrorKind, SharedPoolSettings, SilentTerms, TermId,
+};
+
+/// How often the news are read at least: notices can be lost.
+const NEWS_EVERY: Duration = Duration::from_secs(5);
+/// Notices of seats within this time are one.
+const SEATS_TOGETHER: Duration = Duration::from_millis(20);
+/// A heartbeat without an answer for so long: the connection is dead, also if the system does not say so.
+const LONGEST_BEAT: Duration = Duration::from_secs(5);
+
+/// Why a session has ended.
+#[derive(Debug)]
+pub(super) enum SessionEnd {
+    /// The daemon ends.
+    Stop,
+    /// The membership or the configuration leads elsewhere.
+    Elsewhere,
+    /// The term is over: another one begins on the same connection.
+    TermOver,
+    /// The connection is lost, and why.
+    Lost(String),
+}
+
+/// What is kept from one session to the next.
+#[derive(Debug)]
+pub(super) struct SessionMemory {
+    pub(super) outgoing: Outgoing,
+    /// Up to where the news were read, and of which database.
+    position: Option<NewsPosition>,
+    incarnation: Option<i64>,
+    silent: Option<(SharedPoolSettings, SilentTerms)>,
+}
+
+impl SessionMemory {
+    pub(super) fn new() -> Self {
+        Self { outgoing: Outgoing::default(), position: None, incarnation: None, silent: None }
+    }
+
+    /// This host belongs to another pool, or to none.
+    pub(super) fn forget_pool(&mut self) {
+        *self = Self::new();
+    }
+}
+
+/// What a task has brought.
+enum TaskEnd {
+    Beat(Now, Result<Option<BeatAnswer>, SharedPoolError>),
+    News(Now, Now, Result<Box<PoolNews>, SharedPoolError>),
+    Applied(Result<AppliedNews, BeginError>),
+    Claim(Result<ClaimEnd, SharedPoolError>),
+    Limit(NumberedChange, Result<(), SharedPoolError>),
+    Info(Result<PoolInfo, SharedPoolError>),
+    Other(Result<(), SharedPoolError>),
+}
+
+/// News whose accounts are adopted.
+struct AppliedNews {
+    news: Box<PoolNews>,
+    adopted: adopt::Adopted,
+}
+
+pub(super) struct Session<'w> {
+    daemon: Arc<Daemon>,
+    mailbox: &'w Mailbox<PoolMessage>,
+    memory: &'w mut SessionMemory,
+    client: Arc<PoolClient>,
+    target: Arc<PoolTarget>,
+    term: PoolTerm,
+    current: CurrentTerm,
+    settings: SharedPoolSettings,
+    validity: SeatValidity,
+    beat: Pace,
+    news: Pace,
+    tasks: JoinSet<TaskEnd>,
+}
+
+impl<'w> Session<'w> {
+    pub(super) fn new(
+        (daemon, mailbox, memory): (Arc<Daemon>, &'w Mailbox<PoolMessage>, &'w mut SessionMemory),
+        (client, target): (Arc<PoolClient>, Arc<PoolTarget>),
+        begun: BegunTerm,
+    ) -> Option<Self> {
+        let BegunTerm { info, term, validity, beat_at } = begun;
+        let seats = daemon.state().shared_accounts.seats().cloned()?;
+        let current = CurrentTerm { daemon: daemon.clone(), client: client.clone(), term, seats };
+        if memory.incarnation.replace(info.incarnation) != Some(info.incarnation) {
+            // another database than before, or the first one: everything is read
+            memory.position = None;
+        }
+        daemon.many_hosts.set_term(Some(term));
+        let settings = info.settings;
+        let beat = Pace::begun(settings.ttl / 4, beat_at);
+        let news = Pace::new(NEWS_EVERY);
+        let tasks = JoinSet::new();
+        let mut session =
+            Self { daemon, mailbox, memory, client, target, term, current, settings, validity, beat, news, tasks };
+        session.use_settings(settings);
+        Some(session)
+    }
+
+    /// Serves until the session ends. `notices` are those of the connection.
+    pub(super) async fn serve(&mut self, notices: &mut PoolNotices) -> SessionEnd {
+        loop {
+            let sleep = self.start_due();
+            let end = tokio::select! {
+                biased;
+                Some(done) = self.tasks.join_next() => done.map_or(None, |done| self.finish(done)),
+                notice = notices.next() => match notice {
+                    Some(notice) => {
+                        self.noticed(notice);
+                        while let Some(notice) = notices.try_next() {
+                            self.noticed(notice);
+                        }
+                        None
+                    }
+                    None => Some(SessionEnd::Lost("the listening connection has ended".to_owned())),
+                },
+                mail = self.mailbox.next(sleep) => {
+                    if mail.stop {
+                        Some(SessionEnd::Stop)
+                    } else {
+                        mail.messages.into_iter().find_map(|message| self.received(message))
+                    }
+                }
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Starts what is due; returns how long to sleep.
+    fn start_due(&mut self) -> Duration {
+        let now = clock::now();
+        if self.beat.begin(now.mono) {
+            self.count(1);
+            let (client, term, patience) = (self.client.clone(), self.term, self.longest_beat());
+            self.tasks.spawn(async move {
+                let sent = clock::now();
+                match tokio::time::timeout(patience, term::beat(&client, term)).await {
+                    Ok(answer) => TaskEnd::Beat(sent, answer),
+                    Err(_) => TaskEnd::Beat(sent, Err(client.silent())),
+                }
+            });
+        }
+        if self.news.begin(now.mono) {
+            self.count(1);
+            let (client, since, term) = (self.client.clone(), self.memory.position, self.term.id);
+            self.tasks.spawn(async move {
+                let sent = clock::now();
+                let news = client.news(since, Some(term)).await;
+                TaskEnd::News(sent, clock::now(), news.map(Box::new))
+            });
+        }
+        self.send_learnt(now.mono);
+        let due = [self.beat.next(), self.news.next(), self.memory.outgoing.next_usage()];
+        due.into_iter().flatten().min().map_or(NEWS_EVERY, |at| at.since(now.mono)).max(Duration::from_millis(1))
+    }
+
+    fn longest_beat(&self) -> Duration {
+        LONGEST_BEAT.min(self.settings.ttl / 4).max(Duration::from_millis(200))
+    }
+
+    /// Sends what this host has learnt.
+    fn send_learnt(&mut self, now: Mono) {
+        for change in self.memory.outgoing.take_limits() {
+            self.count(1);
+            let (daemon, client) = (self.daemon.clone(), self.client.clone());
+            self.tasks.spawn(async move {
+                let sent = sending::limit(&daemon, &client, &change).await;
+                TaskEnd::Limit(change, sent)
+            });
+        }
+        for account in self.memory.outgoing.take_usage(now) {
+            self.count(1);
+            let sending = sending::usage(self.daemon.clone(), self.client.clone(), account);
+            self.tasks.spawn(async move { TaskEnd::Other(sending.await) });
+        }
+        for account in self.memory.outgoing.take_accounts() {
+            self.count(1);
+            let is_admin = self.target.membership.admin;
+            let sending = sending::account(self.daemon.clone(), self.client.clone(), account, is_admin);
+            self.tasks.spawn(async move { TaskEnd::Other(sending.await) });
+        }
+    }
+
+    /// What the pool, or another part of the daemon, asks for.
+    fn received(&mut self, message: PoolMessage) -> Option<SessionEnd> {
+        match message {
+            PoolMessage::Rejoin => match PoolTarget::of(&self.daemon) {
+                Ok(target) if self.target.is_as(&target) => {
+                    self.target = Arc::new(target);
+                    // what [pool] own_accounts lists may have changed
+                    self.memory.position = None;
+                    self.news.ask(clock::now().mono);
+                }
+                _ => return Some(SessionEnd::Elsewhere),
+            },
+            PoolMessage::Claim(wanted) => {
+                self.count(1);
+                let claim = self.current.clone().claim(wanted);
+                self.tasks.spawn(async move { TaskEnd::Claim(claim.await) });
+            }
+            PoolMessage::GiveBack { account, seats } => {
+                self.count(1);
+                let giving = self.current.clone().give_back(account, seats);
+                self.tasks.spawn(async move { TaskEnd::Other(giving.await) });
+            }
+            PoolMessage::ClaimFences { above } => {
+                self.count(1);
+                let claim = self.current.clone().claim_fences(above);
+                self.tasks.spawn(async move { TaskEnd::Other(claim.await) });
+            }
+            PoolMessage::Limit(limit) => self.memory.outgoing.limit(LimitChange::Set(limit)),
+            PoolMessage::ClearLimit(account, which) => {
+                self.memory.outgoing.limit(LimitChange::Cleared(account, which));
+            }
+            PoolMessage::Usage(account) => self.memory.outgoing.usage(account),
+            PoolMessage::Account(account) => self.memory.outgoing.account(account),
+            PoolMessage::ReadNews => self.news.ask(clock::now().mono),
+        }
+        None
+    }
+
+    /// The database says that there may be news.
+    fn noticed(&mut self, notice: PoolNotice) {
+        let now = clock::now().mono;
+        self.news.ask(match notice.kind {
+            // many may come together, and none of them is waited for as long
+            PoolNoticeKind::Freed => now.after(SEATS_TOGETHER),
+            PoolNoticeKind::Wanted
+            | PoolNoticeKind::Limit
+            | PoolNoticeKind::Account
+            | PoolNoticeKind::Host
+            | PoolNoticeKind::Pool
+            | PoolNoticeKind::Any => now,
+        });
+    }
+
+    fn finish(&mut self, done: TaskEnd) -> Option<SessionEnd> {
+        match done {
+            TaskEnd::Beat(sent, answer) => {
+                self.beat.end();
+                match answer {
+                    Ok(Some(answer)) => self.beat_accepted(sent, answer),
+                    Ok(None) => Some(self.term_is_over()),
+                    Err(error) => Some(SessionEnd::Lost(error.to_string())),
+                }
+            }
+            TaskEnd::News(sent, received, news) => match news {
+                Ok(news) => {
+                    self.look_for_silent_terms(&news, sent.mono, received.mono);
+                    let (daemon, client) = (self.daemon.clone(), self.client.clone());
+                    self.tasks.spawn(async move { TaskEnd::Applied(apply(&daemon, &client, news).await) });
+                    None
+                }
+                Err(error) => {
+                    self.news.end();
+                    self.failed(&error)
+                }
+            },
+            TaskEnd::Applied(applied) => {
+                self.news.end();
+                match applied {
+                    Ok(applied) => self.news_applied(applied),
+                    Err(BeginError::Database(error)) => return self.failed(&error),
+                    Err(error @ BeginError::Unfit(_)) => return Some(SessionEnd::Lost(error.to_string())),
+                }
+                None
+            }
+            TaskEnd::Claim(Ok(ClaimEnd::Answered)) => None,
+            TaskEnd::Claim(Ok(ClaimEnd::TermOver)) => Some(self.term_is_over()),
+            TaskEnd::Limit(_, Ok(())) => None,
+            TaskEnd::Limit(change, Err(error)) => {
+                // what the database refuses would be refused again
+                if error.is_temporary() {
+                    self.memory.outgoing.limit_failed(change);
+                }
+                self.failed(&error)
+            }
+            TaskEnd::Info(Ok(info)) => {
+                self.use_settings(info.settings);
+                None
+            }
+            TaskEnd::Other(Ok(())) => None,
+            TaskEnd::Claim(Err(error)) | TaskEnd::Info(Err(error)) | TaskEnd::Other(Err(error)) => self.failed(&error),
+        }
+    }
+
+    /// A call has failed: that ends the session if no other call can succeed.
+    fn failed(&mut self, error: &SharedPoolError) -> Option<SessionEnd> {
+        use SharedPoolErrorKind as Kind;
+        if self.client.is_closed() {
+            return Some(SessionEnd::Lost(error.to_string()));
+        }
+        match error.kind() {
+            Kind::TermOver => Some(self.term_is_over()),
+            Kind::Evicted | Kind::NotMember | Kind::Auth | Kind::NoPool | Kind::SchemaNewer | Kind::SchemaOlder => {
+                Some(SessionEnd::Lost(error.to_string()))
+            }
+            Kind::KeysReplaced => {
+                self.memory.position = None;
+                self.news.ask(clock::now().mono);
+                None
+            }
+            _ => {
+                tracing::debug!("a call to the shared pool has failed: {error}");
+                None
+            }
+        }
+    }
+
+    fn beat_accepted(&mut self, sent: Now, answer: BeatAnswer) -> Option<SessionEnd> {
+        let received = clock::now();
+        if let Some(offset) = measured(sent, received, answer.db_time, Some(0)) {
+            self.daemon.many_hosts.set_clock_offset(offset);
+        }
+        if self.memory.incarnation.replace(answer.incarnation) != Some(answer.incarnation) {
+            tracing::warn!("the database of the shared pool is another one than before: everything is read again");
+            self.forget_database();
+        }
+        let until = self.validity.accepted(sent.mono);
+        let holds = {
+            let state = &mut *self.daemon.state();
+            state.extend_seats(clock::now(), until)
+        };
+        if !holds {
+            return Some(SessionEnd::TermOver);
+        }
+        self.daemon.many_hosts.change_status(|status| status.seats_until = Some(until));
+        None
+    }
+
+    fn forget_database(&mut self) {
+        self.memory.position = None;
+        if let Some((_, silent)) = &mut self.memory.silent {
+            silent.forget();
+        }
+        self.news.ask(clock::now().mono);
+    }
+
+    /// Another host has ended the term, or this one was evicted.
+    fn term_is_over(&self) -> SessionEnd {
+        self.daemon.state().lose_seats(clock::now());
+        tracing::warn!(
+            term = self.term.id.0,
+            "the seats of this host in the shared pool were taken over by others: its leases there have ended"
+        );
+        SessionEnd::TermOver
+    }
+
+    /// Ends the terms of hosts whose heartbeat stands still for longer than their seats can be valid.
+    fn look_for_silent_terms(&mut self, news: &PoolNews, sent: Mono, received: Mono) {
+        let Some((_, silent)) = &mut self.memory.silent else { return };
+        let found = silent.look(&news.beats, Some(self.term.id), sent, received);
+        self.note_beats(news, received);
+        for (term, beat) in found {
+            self.count(1);
+            let (client, name) = (self.client.clone(), self.host_of(term));
+            self.tasks.spawn(async move {
+                TaskEnd::Other(client.end_silent_term(term, beat).await.map(|has_ended| {
+                    if has_ended {
+                        tracing::info!(
+                            term = term.0,
+                            "{name} of the shared pool is silent: its seats are free for other hosts"
+                        );
+                    }
+                }))
+            });
+        }
+    }
+
+    fn host_of(&self, term: TermId) -> String {
+        let status = self.daemon.many_hosts.status();
+        let host = status.hosts.iter().find(|seen| seen.host.terms.contains(&term));
+        host.map_or_else(|| "a host".to_owned(), |seen| format!("the host {}", seen.host.name))
+    }
+
+    /// Notes which hosts are alive, for `status`.
+    fn note_beats(&self, news: &PoolNews, received: Mono) {
+        let own = self.target.membership.host;
+        self.daemon.many_hosts.change_status(|status| {
+            if news.full {
+                let is_listed = |seen: &SeenHost| news.hosts.iter().any(|host| host.id == seen.host.id);
+                status.hosts.retain(is_listed);
+            }
+            for host in &news.hosts {
+                match status.hosts.iter_mut().find(|seen| seen.host.id == host.id) {
+                    Some(seen) => seen.host = host.clone(),
+                    None => status.hosts.push(SeenHost::new(host.clone(), host.id == own)),
+                }
+            }
+            status.hosts.sort_unstable_by(|a, b| a.host.name.cmp(&b.host.name));
+            for seen in &mut status.hosts {
+                seen.note_beats(&news.beats, received);
+            }
+        });
+    }
+
+    fn news_applied(&mut self, applied: AppliedNews) {
+        let AppliedNews { news, adopted } = applied;
+        self.daemon.many_hosts.change_status(|status| {
+            if news.full {
+                status.left_out.clear();
+            }
+            let is_new = |id| adopted.used.contains(&id) || adopted.left_out.iter().any(|(new, _)| *new == id);
+            status.left_out.retain(|(id, _)| !is_new(*id) && !news.removed.contains(id));
+            status.left_out.extend(adopted.left_out);
+        });
+        if adopted.needs_keys {
+            // the keys are read before the accounts: they were replaced between the two
+            self.memory.position = None;
+            self.news.ask(clock::now().mono.after(Duration::from_millis(500)));
+        } else if self.memory.incarnation == Some(news.incarnation) {
+            self.memory.position = Some(news.position);
+        } else {
+            self.memory.incarnation = Some(news.incarnation);
+            self.forget_database();
+        }
+        if news.settings_changed {
+            self.count(1);
+            let client = self.client.clone();
+            self.tasks.spawn(async move { TaskEnd::Info(client.pool_info().await) });
+        }
+    }
+
+    /// Uses these settings. Of several, the longest patience with others counts, and the shortest validity of own seats: the
+    /// other hosts may not know of a change yet.
+    fn use_settings(&mut self, settings: SharedPoolSettings) {
+        let known = self.memory.silent.as_ref().map(|(known, _)| *known);
+        let patience = |of: SharedPoolSettings| of.ttl.saturating_add(of.margin);
+        if known.is_none_or(|known| patience(known) < patience(settings)) {
+            self.memory.silent = Some((settings, SilentTerms::new(settings.ttl, settings.margin)));
+        }
+        let lasts = |of: SharedPoolSettings| of.ttl.saturating_sub(of.margin);
+        if lasts(settings) < lasts(self.settings) {
+            self.validity = SeatValidity::new(settings.ttl, settings.margin);
+            self.beat = Pace::new(settings.ttl / 4);
+        }
+        if lasts(settings) <= lasts(self.settings) {
+            self.settings = settings;
+        }
+    }
+
+    fn count(&self, statements: u64) {
+        self.daemon.many_hosts.change_status(|status| status.statements += statements);
+    }
+}
+
+/// Adopts the accounts of the news, and applies the rest.
+async fn apply(daemon: &Arc<Daemon>, client: &PoolClient, mut news: Box<PoolNews>) -> Result<AppliedNews, BeginError> {
+    let has_old_keys =
+        daemon.many_hosts.membership().is_some_and(|membership| membership.keys.generation() < news.keys);
+    if has_old_keys {
+        term::renew_membership(daemon, client).await?;
+    }
+    let accounts = std::mem::take(&mut news.accounts);
+    let ids: Vec<_> = accounts.iter().map(|account| account.record.id).collect();
+    let mut adopted = adopt::Adopted::default();
+    if let Some(membership) = daemon.many_hosts.membership().filter(|_| !accounts.is_empty()) {
+        adopted = adopt::adopt(daemon, &membership, accounts).await;
+    }
+    news::apply(daemon, &news, &ids);
+    Ok(AppliedNews { news, adopted })
+}
