@@ -1,6 +1,7 @@
 //! The invariants, checked by the tests after every step.
 
-use crate::pool::model::{AccountId, Now, WaiterId};
+use crate::pool::lease::Lease;
+use crate::pool::model::{AccountId, Fence, Now, WaiterId};
 use crate::pool::select::choose::Choice;
 use crate::pool::select::workspace::Workspace;
 use crate::pool::state::Pool;
@@ -17,9 +18,10 @@ impl Pool {
             index.check(&self.accounts, &self.settings, now)?;
         }
         self.leases.check(now)?;
+        self.check_seats(now)?;
         self.check_leases_of_accounts()?;
         let leases = self.leases.iter().map(|lease| (lease.fence, lease.expires));
-        let waiters = self.queue.in_order().map(|(id, waiter)| (id, waiter.deadline));
+        let waiters = self.queue.in_order().map(|(id, waiter)| (id, waiter.ends()));
         must(self.timers.are(leases, waiters), || {
             "timers without a lease or a queued request, or none for one".into()
         })?;
@@ -43,10 +45,37 @@ impl Pool {
             must(account.leases == leases, || format!("{id} counts {} leases, has {leases}", account.leases))?;
             must(account.exclusive == exclusive, || format!("{id} is wrong about being exclusive"))?;
             must(!exclusive || leases + subagents == 1, || format!("{id} is exclusive and has {leases} leases"))?;
-            let most = self.settings.leases.ceiling(account.policy.capacity).min(ceiling);
+            let most = account.ceiling(&self.settings.leases).min(ceiling);
             must(leases <= most.max(account.tolerated), || format!("{id} has {leases} leases, may have {most} (I1)"))?;
         }
         must(counted.is_empty(), || format!("leases on accounts that do not exist: {counted:?}"))
+    }
+
+    /// The seats: no lease without one, none beyond the term, and fences that only this host has.
+    fn check_seats(&self, now: Now) -> Result<(), String> {
+        must(!self.term.has_passed(now.mono), || "the seats are held beyond their time".into())?;
+        let mut waiting: FxHashMap<AccountId, u32> = FxHashMap::default();
+        for claim in self.queue.in_order().filter_map(|(_, waiter)| waiter.claim) {
+            *waiting.entry(claim.account).or_default() += 1;
+        }
+        let standing = self.term.standing(now.mono, self.leases.has_block());
+        for account in self.accounts.iter() {
+            let id = account.record.id;
+            let waiting = waiting.remove(&id).unwrap_or_default();
+            let Some(seats) = &account.seats else { continue };
+            must(self.term.is_used(), || format!("{id} is shared without a pool"))?;
+            must(seats.waiting() == waiting, || format!("{waiting} requests wait for {id}, not {}", seats.waiting()))?;
+            must(waiting == 0 || seats.is_claiming(), || format!("{waiting} requests wait for {id}, and no claim"))?;
+            must(seats.standing() == standing, || format!("{id} does not know the standing {standing:?}"))?;
+            let may_differ = self.term.may_resume();
+            seats.check(account.lease_counts(), may_differ).map_err(|why| format!("{id}: {why}"))?;
+            let last = self.leases.block().map_or(Fence(0), |block| block.to);
+            let is_foreign =
+                |lease: &&Lease| lease.account == id && lease.fence > last && !self.leases.is_from_before(lease.fence);
+            let foreign = self.leases.iter().find(is_foreign).map(|lease| lease.fence);
+            must(foreign.is_none(), || format!("{foreign:?} on {id} is not a fence of this host"))?;
+        }
+        Ok(())
     }
 
     fn check_queue(&mut self, now: Now) -> Result<(), String> {
@@ -60,6 +89,10 @@ impl Pool {
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
             let Some(waiter) = self.queue.get(id) else { continue };
+            must(waiter.ends() > now.mono, || format!("{id:?} is queued beyond its time"))?;
+            if waiter.claim.is_some() {
+                continue;
+            }
             let choice = self.choose_with(now, &waiter.ask, waiter.since, &mut Workspace::default());
             let fits = matches!(choice, Choice::Wait { .. }) && !choice.too_late(waiter.deadline);
             must(fits, || format!("{:?} is queued although {choice:?}", waiter.ask))?;

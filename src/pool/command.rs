@@ -134,7 +134,8 @@ pub enum Command {
     LoseConnection,
     /// The term is over: leases on shared accounts end now (`CutOff`).
     LoseSeats,
-    /// The answer to [`Effect::ClaimSeats`]: seats were claimed.
+    /// The answer to [`Effect::ClaimSeats`]: seats were claimed. It is refused, and they are not used, if the claim is not
+    /// under way any more: then [`Command::ResumeTerm`] says what the host holds.
     SeatsClaimed {
         /// The account.
         account: AccountId,

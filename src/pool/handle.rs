@@ -17,9 +17,12 @@ impl Pool {
     pub fn handle(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
         let queued_before = self.queue.len();
         self.pass_time(now, effects);
+        self.give_back_unneeded(now, effects);
         self.serve_queue(now, effects);
         let reply = self.carry_out(now, command, effects);
+        self.give_back_unneeded(now, effects);
         self.serve_queue(now, effects);
+        self.claim_seats(now, effects);
         self.unwatch(effects);
         if self.queue.len() != queued_before {
             effects.push(Effect::Emit(Event::QueueChanged(self.queue.len())));
@@ -29,13 +32,14 @@ impl Pool {
 
     /// When the pool must be called next, if nothing happens before.
     pub fn next_wakeup(&self, now: Now) -> Option<Mono> {
-        self.timers.next(now, !self.queue.is_empty())
+        let next = self.timers.next(now, !self.queue.is_empty());
+        next.into_iter().chain(self.term.next_change()).min()
     }
 
     fn carry_out(&mut self, now: Now, command: Command, effects: &mut Effects) -> Handled {
         match command {
             Command::Acquire(request) => self.acquire(now, request, effects),
-            Command::Cancel(waiter) => self.cancel(waiter),
+            Command::Cancel(waiter) => self.cancel(now, waiter),
             Command::ExtendLease(fence) => self.extend_lease(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
             Command::Resume { ticket, connection, holder } => self.resume(now, *ticket, connection, holder, effects),
@@ -62,19 +66,21 @@ impl Pool {
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
-            Command::ShareAccount(..)
-            | Command::UnshareAccount(_)
-            | Command::JoinTerm { .. }
-            | Command::ResumeTerm { .. }
-            | Command::ExtendSeats { .. }
-            | Command::LoseConnection
-            | Command::LoseSeats
-            | Command::SeatsClaimed { .. }
-            | Command::SeatsDenied { .. }
-            | Command::SeatsElsewhere(_)
-            | Command::SeatWanted(_)
-            | Command::TakeFences(_) => Ok(Reply::Done),
-            Command::Drain => self.drain(effects),
+            Command::ShareAccount(id, limits) => self.share_account(now, id, limits, effects),
+            Command::UnshareAccount(id) => self.unshare_account(now, id),
+            Command::JoinTerm { until } => self.join_term(now, until, effects),
+            Command::ResumeTerm { until, seats } => self.resume_term(now, until, &seats, effects),
+            Command::ExtendSeats { until } => self.extend_seats(now, until),
+            Command::LoseConnection => self.lose_connection(now),
+            Command::LoseSeats => self.lose_seats(now, effects),
+            Command::SeatsClaimed { account, seats, elsewhere, fences } => {
+                self.seats_claimed(now, account, (seats, elsewhere), fences, effects)
+            }
+            Command::SeatsDenied { account, elsewhere, why } => self.seats_denied(now, account, elsewhere, why),
+            Command::SeatsElsewhere(seats) => self.seats_elsewhere(now, &seats),
+            Command::SeatWanted(id) => self.seat_wanted(now, id),
+            Command::TakeFences(fences) => self.take_fences(now, fences, effects),
+            Command::Drain => self.drain(now, effects),
             Command::Tick => Ok(Reply::Done),
         }
     }
@@ -96,6 +102,7 @@ impl Pool {
         if self.timers.has_due_limits(now) {
             self.end_limits(now, effects);
         }
+        self.pass_term(now, effects);
         while let Some(account) = self.timers.due_reset(now) {
             self.accounts.pass_reset(account, now, &mut self.timers);
         }

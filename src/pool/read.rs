@@ -123,12 +123,12 @@ impl Pool {
 
     /// Until when this host's seats are valid, if it has a term.
     pub fn seats_until(&self) -> Option<Mono> {
-        None
+        self.term.until()
     }
 
     /// The seats of a shared account; `None` for an account of this host alone.
-    pub fn seats(&self, _account: AccountId) -> Option<SeatCounts> {
-        None
+    pub fn seats(&self, account: AccountId) -> Option<SeatCounts> {
+        self.account(account)?.seats()
     }
 
     /// The next fence; every lease so far has a lower one.

@@ -60,7 +60,7 @@ impl Pool {
             sessions,
             usage: usage.collect(),
             leases,
-            shared: Vec::new(),
+            shared: self.shared_accounts(),
         }
     }
 
@@ -105,6 +105,7 @@ impl Pool {
                 pool.sessions.restore(now, record);
             }
         }
+        pool.restore_shared(now, &snapshot.shared);
         let mut leases = snapshot.leases;
         leases.sort_unstable_by_key(|lease| std::cmp::Reverse(lease.fence));
         for lease in leases {

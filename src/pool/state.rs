@@ -6,6 +6,7 @@ use crate::pool::lease::table::Leases;
 use crate::pool::model::PoolSettings;
 use crate::pool::queue::{Queue, QueueDirty};
 use crate::pool::report::request_fault::RequestFaults;
+use crate::pool::seats::term::Term;
 use crate::pool::select::workspace::Workspace;
 use crate::pool::session::Sessions;
 use crate::pool::timers::Timers;
@@ -57,6 +58,8 @@ pub struct Pool {
     pub(crate) queue: Queue,
     pub(crate) sessions: Sessions,
     pub(crate) timers: Timers,
+    /// For how long this host's seats of shared accounts are valid.
+    pub(crate) term: Term,
     pub(crate) request_faults: RequestFaults,
     pub(crate) refusals: Refusals,
     pub(crate) released: Released,

@@ -15,6 +15,7 @@ pub struct Timers {
     limits: BTreeSet<(Mono, AccountId)>,
     wall_limits: BTreeSet<(Wall, AccountId)>,
     resets: BTreeSet<(Wall, AccountId)>,
+    seats: BTreeSet<(Mono, AccountId)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,6 +26,8 @@ pub struct AccountTimers {
     pub wall_limit: Option<Wall>,
     /// The next reset of a window, where a reserve makes requests wait for it.
     pub reset: Option<Wall>,
+    /// The next change of a shared account's seats.
+    pub seats: Option<Mono>,
 }
 
 impl Timers {
@@ -63,11 +66,22 @@ impl Timers {
         replace(&mut self.limits, account, before.limit, timers.limit);
         replace(&mut self.wall_limits, account, before.wall_limit, timers.wall_limit);
         replace(&mut self.resets, account, before.reset, timers.reset);
+        replace(&mut self.seats, account, before.seats, timers.seats);
         if timers == AccountTimers::default() {
             self.accounts.remove(&account);
         } else {
             self.accounts.insert(account, timers);
         }
+    }
+
+    /// Sets only the time of an account's seats.
+    pub fn set_seats(&mut self, account: AccountId, at: Option<Mono>) {
+        self.set_account(account, AccountTimers { seats: at, ..self.account(account) });
+    }
+
+    /// An account whose seats time changes now.
+    pub fn due_seats(&self, now: Now) -> Option<AccountId> {
+        self.seats.first().filter(|(at, _)| *at <= now.mono).map(|(_, account)| *account)
     }
 
     /// Leases that expire, soonest first.
@@ -114,6 +128,7 @@ impl Timers {
         self.leases.first().into_iter().for_each(|(at, _)| note(*at));
         self.waiters.first().into_iter().for_each(|(at, _)| note(*at));
         self.limits.first().into_iter().for_each(|(at, _)| note(*at));
+        self.seats.first().into_iter().for_each(|(at, _)| note(*at));
         self.wall_limits.first().into_iter().for_each(|(at, _)| note(now.mono_of(*at)));
         self.resets.first().into_iter().filter(|_| queued).for_each(|(at, _)| note(now.mono_of(*at)));
         next
@@ -169,7 +184,8 @@ mod tests {
     #[test]
     fn a_wall_timer_follows_the_clock_and_an_account_s_timers_are_replaced_as_one() {
         let (mut timers, account) = (Timers::default(), AccountId::from_bits(1));
-        let limits = AccountTimers { limit: Some(Mono(90)), wall_limit: Some(Wall(1_000_020)), reset: None };
+        let limits =
+            AccountTimers { limit: Some(Mono(90)), wall_limit: Some(Wall(1_000_020)), ..AccountTimers::default() };
         timers.set_account(account, limits);
         assert_eq!(timers.due_limits(at(19)).next(), None);
         assert_eq!(timers.due_limits(at(20)).next(), Some(account));

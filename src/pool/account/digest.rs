@@ -1,8 +1,10 @@
 //! Digests: what selection reads of every account, packed side by side in memory. A scan reads the small
 //! [`SelectionKey`] of each account, and the [`StrategyInputs`] only of the leading ones.
 
-use crate::pool::account::Account;
+use crate::pool::account::{Account, LeaseCounts};
+use crate::pool::lease::LeaseKind;
 use crate::pool::model::{LeaseRequest, LeaseSettings, Overflow, Past};
+use crate::pool::seats::account::AccountSeats;
 use std::sync::Arc;
 
 /// What the strategies read of an account. Times are milliseconds since boot as floats, which need no conversion.
@@ -27,8 +29,35 @@ pub struct SelectionKey {
     leases: u32,
     subagents: u32,
     capacity: u32,
+    /// What the shared pool allows.
+    most: u32,
     tag: Tag,
+    /// The kinds of leases for which this host can have no seat.
+    no_seat: NoSeat,
 }
+
+/// The kinds of leases for which a host can have no seat of an account; none for an account of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct NoSeat(u8);
+
+impl NoSeat {
+    fn bit(kind: LeaseKind) -> u8 {
+        match kind {
+            LeaseKind::Shared => 1,
+            LeaseKind::Exclusive => 2,
+            LeaseKind::OfSubagent => 4,
+        }
+    }
+
+    fn of(seats: &AccountSeats, counts: LeaseCounts) -> Self {
+        let kinds = [LeaseKind::Shared, LeaseKind::Exclusive, LeaseKind::OfSubagent];
+        let lacking = kinds.into_iter().filter(|kind| seats.obstacle(*kind, counts).is_some());
+        Self(lacking.map(Self::bit).sum())
+    }
+}
+
+// a scan reads the key of every account
+const _: () = assert!(size_of::<SelectionKey>() <= 48);
 
 /// The address of the shared list of allowed agents, only ever compared, 0 for all agents; and in the bits that no
 /// address uses, flags of the account.
@@ -65,7 +94,7 @@ impl Rank {
     }
 
     fn of(account: &Account) -> Self {
-        let (leases, capacity) = (u64::from(account.leases), u64::from(account.policy.capacity.max(1)));
+        let (leases, capacity) = (u64::from(account.used()), u64::from(account.policy.capacity.max(1)));
         let load = Self::load_of(leases << 32 | u64::from(account.subagents).min(Self::MOST_SUBAGENTS) << 8, capacity);
         let priority = account.policy.priority.wrapping_sub(i32::MIN).cast_unsigned();
         let fallback_only = if account.policy.fallback_only { Self::FALLBACK_ONLY } else { 0 };
@@ -135,14 +164,20 @@ impl SelectionKey {
         let flag = |holds: bool, bit: usize| if holds { bit } else { 0 };
         let is_unmeasured =
             account.usage.windows.is_empty() && account.overage.is_empty() && account.policy.reserve < 1.0;
+        let has_term = account.seats.as_ref().is_none_or(|seats| seats.is_valid());
         let agents = account.policy.allowed_agents.as_ref().map_or(0, |agents| Arc::as_ptr(agents).addr());
         Self {
             rank: Rank::of(account),
-            leases: account.leases,
+            leases: account.used(),
             subagents: account.subagents,
             capacity: account.policy.capacity,
+            most: account.seats.as_ref().and_then(|seats| seats.limits()).map_or(u32::MAX, |limits| limits.ceiling),
+            no_seat: match &account.seats {
+                None => NoSeat::default(),
+                Some(seats) => NoSeat::of(seats, account.lease_counts()),
+            },
             tag: Tag(agents & !Tag::FLAGS
-                | flag(account.can_serve() && !account.exclusive, Tag::READY)
+                | flag(account.can_serve() && !account.exclusive && has_term, Tag::READY)
                 | flag(account.limits.is_empty(), Tag::UNLIMITED)
                 | flag(is_unmeasured, Tag::UNMEASURED)),
         }
@@ -183,12 +218,19 @@ impl SelectionKey {
         self.rank.with_load(Rank::load_of(all << 32, u64::from(self.capacity.max(1))))
     }
 
+    /// Whether this host can have no seat for a request, of an account in the shared pool.
+    #[inline]
+    pub fn lacks_seat(self, ask: &LeaseRequest) -> bool {
+        self.no_seat != NoSeat::default() && self.no_seat.0 & NoSeat::bit(ask.kind()) != 0
+    }
+
     /// Whether it has room for a request, but for an account that is its parent's.
     #[inline]
     pub fn has_room(self, leases: &LeaseSettings, ask: &LeaseRequest) -> bool {
         if ask.subagent.is_some() {
             return leases.overflow == Overflow::Share || self.leases < self.capacity;
         }
-        self.leases < leases.ceiling(self.capacity) && (!ask.exclusive || self.leases + self.subagents == 0)
+        self.leases < leases.ceiling(self.capacity).min(self.most)
+            && (!ask.exclusive || self.leases + self.subagents == 0)
     }
 }

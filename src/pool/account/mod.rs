@@ -9,12 +9,15 @@ pub(crate) mod record;
 pub(crate) mod table;
 pub(crate) mod usage;
 
+use crate::pool::lease::LeaseKind;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
-    AttestPolicy, Attestation, Fence, HealthSettings, Holder, LoginState, Mono, Now, Past, PoolSettings, Quota,
-    Refusal, RefusalKind, TokenSettings, Wall,
+    AttestPolicy, Attestation, Fence, HealthSettings, Holder, Ineligible, LeaseSettings, LoginState, Mono, Now, Past,
+    PoolSettings, Quota, Refusal, RefusalKind, TokenSettings, Wall,
 };
+use crate::pool::seats::SeatCounts;
+use crate::pool::seats::account::AccountSeats;
 use failures::Failures;
 use health::{Bucket, Health};
 use record::{AccountRecord, EffectivePolicy};
@@ -48,6 +51,8 @@ pub struct Account {
     /// Whether leases from before this run may be resumed: until a new one is granted.
     pub(crate) resumable: bool,
     pub(crate) failures: Failures,
+    /// Only of an account in the shared pool.
+    pub(crate) seats: Option<Box<AccountSeats>>,
 }
 
 /// An account whose token is being refreshed.
@@ -94,8 +99,43 @@ impl Account {
             newest_fence: None,
             resumable: true,
             failures: Failures::default(),
+            seats: None,
             record,
         }
+    }
+
+    /// The load of an account: its leases and, if it is shared, the seats of other hosts and those that are being claimed.
+    pub(crate) fn used(&self) -> u32 {
+        match &self.seats {
+            None => self.leases,
+            Some(seats) => self.leases.saturating_add(seats.load_beside()),
+        }
+    }
+
+    /// How many leases it may have, on all hosts together.
+    pub(crate) fn ceiling(&self, settings: &LeaseSettings) -> u32 {
+        let own = settings.ceiling(self.policy.capacity);
+        self.seats.as_ref().and_then(|seats| seats.limits()).map_or(own, |limits| own.min(limits.ceiling))
+    }
+
+    /// Whether this host holds a seat for another lease of this kind: always, unless the account is shared.
+    pub(crate) fn has_seat(&self, kind: LeaseKind) -> bool {
+        self.seats.as_ref().is_none_or(|seats| seats.has_seat(kind, self.lease_counts()))
+    }
+
+    /// Why this host can have no seat for another lease of this kind.
+    pub(crate) fn seat_obstacle(&self, kind: LeaseKind) -> Option<Ineligible> {
+        self.seats.as_ref().and_then(|seats| seats.obstacle(kind, self.lease_counts()))
+    }
+
+    /// Whether the seats of its leases are valid.
+    pub(crate) fn keeps_seats(&self) -> bool {
+        self.seats.as_ref().is_none_or(|seats| seats.is_valid() && seats.counts().held > 0)
+    }
+
+    /// The seats, if it is in the shared pool.
+    pub fn seats(&self) -> Option<SeatCounts> {
+        self.seats.as_ref().map(|seats| seats.counts())
     }
 
     /// How many leases of sub-agents it has.

@@ -13,10 +13,12 @@ use crate::pool::model::{
     AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,
 };
 use crate::pool::queue::QueueDirty;
+use crate::pool::seats::account::AccountSeats;
 use crate::pool::timers::{AccountTimers, Timers};
 use rustc_hash::FxHashMap;
 use std::ops::Index;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most families of one provider whose current account is kept; beyond it all start again from the first account.
 const MOST_FAMILIES: usize = 1024;
@@ -35,6 +37,10 @@ pub struct Accounts {
     provider_numbers: FxHashMap<Arc<str>, usize>,
     /// Whether the settings reserve quota of every account: then requests wait for windows to reset.
     has_reserves: bool,
+    /// How long a free seat is kept.
+    linger: Duration,
+    /// Shared accounts whose leases or seats have changed: claims and returns follow.
+    seats_changed: Vec<AccountId>,
     dirty: QueueDirty,
     changes: ChangeLog,
 }
@@ -189,6 +195,9 @@ impl Accounts {
             if limit.is_some() != set.limit.is_some() || wall_limit != set.wall_limit {
                 return Err(format!("the timers of {id} are stale"));
             }
+            if set.seats != account.seats.as_ref().and_then(|seats| seats.next_change(self.linger)) {
+                return Err(format!("the timer of the seats of {id} is stale"));
+            }
         }
         Ok(())
     }
@@ -209,6 +218,7 @@ impl Accounts {
         self.list.push(account);
         self.index(slot);
         self.has_reserves = !settings.quota.protect.is_empty();
+        self.linger = settings.leases.linger;
         self.changes.note_all();
         self.dirty.mark_all();
         slot
@@ -235,6 +245,7 @@ impl Accounts {
             self.apply_policy(slot, settings);
         }
         self.has_reserves = !settings.quota.protect.is_empty();
+        self.linger = settings.leases.linger;
         self.reset_timers(now, timers);
         self.dirty.mark_all();
     }
@@ -352,8 +363,14 @@ impl Accounts {
                 account.tolerated = account.tolerated.min(account.leases);
             }
         }
+        if let Some(seats) = &mut account.seats
+            && kind == LeaseKind::Exclusive
+        {
+            seats.note_surplus();
+        }
         // the strategies read nothing that has changed
         self.digest_key(slot);
+        self.note_seat_use(slot, now, timers);
         let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
         if was_probe {
             // without a probe under way it is known how long other limits last
@@ -380,6 +397,76 @@ impl Accounts {
         let account = &mut self.list[slot];
         (account.leases, account.subagents, account.exclusive) = (counts.leases, counts.subagents, counts.exclusive);
         self.digest(slot);
+    }
+
+    /// Shares an account, or not any more.
+    pub fn set_seats(
+        &mut self,
+        slot: usize,
+        seats: Option<AccountSeats>,
+        settings: &PoolSettings,
+        now: Now,
+        timers: &mut Timers,
+    ) {
+        self.list[slot].seats = seats.map(Box::new);
+        self.apply_policy(slot, settings);
+        self.set_timers(slot, now, timers);
+        self.dirty.mark_all();
+    }
+
+    /// The limits of a shared account have changed.
+    pub fn follow_limits(&mut self, slot: usize, settings: &PoolSettings) {
+        self.apply_policy(slot, settings);
+        self.dirty.mark_all();
+    }
+
+    /// Changes the seats of a shared account; `None` for another one.
+    pub fn change_seats<R>(
+        &mut self,
+        slot: usize,
+        now: Now,
+        timers: &mut Timers,
+        change: impl FnOnce(&mut AccountSeats, LeaseCounts) -> R,
+    ) -> Option<R> {
+        let account = &mut self.list[slot];
+        let counts = account.lease_counts();
+        let seats = account.seats.as_mut()?;
+        let result = change(seats, counts);
+        seats.note_use(counts, now.mono);
+        timers.set_seats(account.record.id, seats.next_change(self.linger));
+        self.seats_changed.push(account.record.id);
+        self.digest_key(slot);
+        Some(result)
+    }
+
+    /// The leases of an account have changed: if it is shared, it may need more seats, or fewer.
+    #[inline]
+    pub fn note_seat_use(&mut self, slot: usize, now: Now, timers: &mut Timers) {
+        if self.list[slot].seats.is_some() {
+            self.change_seats(slot, now, timers, |_, _| ());
+        }
+    }
+
+    /// For a trial selection: one request less, or more, waits for a seat.
+    pub fn count_waiting(&mut self, slot: usize, kind: LeaseKind, comes: bool) {
+        if let Some(seats) = &mut self.list[slot].seats {
+            seats.count_waiting(kind, comes);
+            self.seats_changed.push(self.list[slot].record.id);
+            self.digest_key(slot);
+        }
+    }
+
+    /// Shared accounts whose leases or seats have changed since [`Self::take_seats_changed`].
+    pub fn seats_changed(&self) -> &[AccountId] {
+        &self.seats_changed
+    }
+
+    pub fn take_seats_changed(&mut self) -> Vec<AccountId> {
+        std::mem::take(&mut self.seats_changed)
+    }
+
+    pub fn linger(&self) -> Duration {
+        self.linger
     }
 
     pub fn add_health(&mut self, slot: usize, points: f64, settings: &HealthSettings, now: Mono) {
@@ -491,13 +578,17 @@ impl Accounts {
         let (limit, wall_limit) = account.limits.next_change(now.mono);
         let resets = account.usage.windows.iter().filter_map(|window| window.resets_at).filter(|at| *at > now.wall);
         let reset = if self.has_reserve(slot) { resets.min() } else { None };
-        timers.set_account(account.record.id, AccountTimers { limit, wall_limit, reset });
+        let seats = account.seats.as_ref().and_then(|seats| seats.next_change(self.linger));
+        timers.set_account(account.record.id, AccountTimers { limit, wall_limit, reset, seats });
     }
 
     fn apply_policy(&mut self, slot: usize, settings: &PoolSettings) {
         let policy = self.policy_of(&self.list[slot].record, slot, settings);
         let account = &mut self.list[slot];
         account.policy = policy;
+        if let Some(limits) = account.seats.as_ref().and_then(|seats| seats.limits()) {
+            account.policy.capacity = account.policy.capacity.min(limits.capacity.max(1));
+        }
         // leases beyond a lowered ceiling stay
         account.tolerated = account.leases;
         self.digest(slot);

@@ -4,7 +4,7 @@ use super::InFlight;
 use crate::pool::lease::reacquire;
 use crate::pool::limit::Limit;
 use crate::pool::model::{
-    AccountId, ApartFromParent, Fence, Ineligible, LeaseRequest, Mono, Now, RequestNeeds, SubagentPlacement, Target,
+    AccountId, ApartFromParent, Fence, LeaseRequest, Mono, Now, RequestNeeds, SubagentPlacement, Target,
 };
 use crate::pool::select::choose::Choice;
 use crate::pool::select::workspace::Workspace;
@@ -57,7 +57,7 @@ impl Pool {
         let is_open = |slot: &usize| {
             let is_held = held == Some(self.accounts[*slot].record.id);
             pinned.is_none_or(|pinned| pinned == Some(*slot))
-                && self.ineligible(*slot, ask, now).is_none_or(|(why, _)| is_held && why == Ineligible::Busy)
+                && self.ineligible(*slot, ask, now).is_none_or(|(why, _)| is_held && self.is_by_leases(*slot, why))
         };
         let open = slots.iter().copied().filter(is_open).map(|slot| self.accounts[slot].record.id);
         let mut open: Vec<AccountId> = open.collect();
@@ -79,7 +79,7 @@ impl Pool {
         let Some(lease) = self.leases.get(fence).map(|lease| lease.used_for(needs)) else { return false };
         let ask = LeaseRequest { exclude: needs.exclude.clone(), ..reacquire(&lease, None) };
         let slot = self.accounts.slot(lease.account);
-        slot.is_some_and(|slot| self.ineligible(slot, &ask, now).is_none_or(|(why, _)| why == Ineligible::Busy))
+        slot.is_some_and(|slot| self.ineligible(slot, &ask, now).is_none_or(|(why, _)| self.is_by_leases(slot, why)))
     }
 
     /// The account that a session is bound to.

@@ -38,6 +38,7 @@ impl Pool {
         } else {
             match self.choose(now, &request, now.mono) {
                 Choice::Grant(chosen) => Ok(Reply::Held(self.grant(now, request, chosen, effects))),
+                Choice::Claim { chosen, .. } => self.wait_for_seat(now, request, chosen),
                 Choice::Refuse(refusal) => {
                     self.refusals.note(now.wall, &request, &refusal);
                     Err(*refusal)
@@ -72,12 +73,11 @@ impl Pool {
         if by.is_order() {
             self.advance_family(now, &request, slot);
         }
-        let kind = match &*request {
-            LeaseRequest { subagent: Some(_), .. } => LeaseKind::OfSubagent,
-            LeaseRequest { exclusive: true, .. } => LeaseKind::Exclusive,
-            LeaseRequest { exclusive: false, .. } => LeaseKind::Shared,
-        };
-        self.accounts.take_lease(slot, fence, kind, &self.settings.selection.tokens, now);
+        self.accounts.take_lease(slot, fence, request.kind(), &self.settings.selection.tokens, now);
+        let is_shared = self.accounts[slot].seats.is_some();
+        if self.term.is_used() {
+            self.note_grant(now, slot);
+        }
         if let Some(session) = request.session.as_deref() {
             self.bind_session(now, &request, session, slot, effects);
         }
@@ -106,6 +106,9 @@ impl Pool {
         });
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
+        if is_shared && self.term.has_warned() {
+            effects.extend(self.term.until().map(|until| Effect::Emit(Event::SeatsEnd(fence, until))));
+        }
         fence
     }
 
@@ -147,11 +150,14 @@ impl Pool {
         }
         let slot = self.accounts.slot(ticket.account).ok_or_else(Refusal::stale)?;
         let account = &self.accounts[slot];
+        let kind = if ticket.exclusive { LeaseKind::Exclusive } else { LeaseKind::Shared };
         // once a new lease was granted on the account, a lower fence must never be used on it again
         let resumable = account.resumable
             && account.record.provider == *ticket.target.provider
             && self.leases.may_resume(fence)
-            && self.has_room_for_another(account, ticket.exclusive);
+            && self.has_room_for_another(account, ticket.exclusive)
+            && account.keeps_seats()
+            && account.has_seat(kind);
         if !resumable {
             return Err(Refusal::stale());
         }
@@ -161,8 +167,8 @@ impl Pool {
             Some([only]) => Some(only.as_str().into()),
             _ => None,
         };
-        let kind = if ticket.exclusive { LeaseKind::Exclusive } else { LeaseKind::Shared };
         self.accounts.count_lease(slot, kind, now);
+        self.accounts.note_seat_use(slot, now, &mut self.timers);
         let lease = Arc::new(Lease {
             fence,
             account: ticket.account,
@@ -221,7 +227,7 @@ impl Pool {
 
     pub(crate) fn connection_closed(&mut self, now: Now, connection: ConnectionId, effects: &mut Effects) -> Handled {
         for waiter in self.queue.of_connection(connection) {
-            self.queue.remove(waiter, &mut self.timers);
+            self.unqueue(now, waiter);
         }
         for fence in self.leases.forget_connection(connection).into_iter().rev() {
             self.end_lease(now, fence, Ending::ConnectionClosed, effects);
@@ -232,7 +238,7 @@ impl Pool {
     pub(crate) fn process_ended(&mut self, now: Now, process: Process, effects: &mut Effects) -> Handled {
         for waiter in self.queue.of_process(process) {
             let refusal = Refusal::new(RefusalKind::BadRequest, "the process to bind the lease to has ended");
-            self.answer(waiter, Err(refusal), effects);
+            self.answer(now, waiter, Err(refusal), effects);
         }
         for fence in self.leases.of_process(process).to_vec().into_iter().rev() {
             self.end_lease(now, fence, Ending::ProcessEnded, effects);
@@ -378,6 +384,7 @@ impl Pool {
             None => return false,
         };
         account.can_serve()
+            && account.keeps_seats()
             && account.admits(ask.agent.as_deref(), &ask.holder)
             && !ask.exclude.contains(&account.record.id)
             && self.membership(&ask.set).has(account)

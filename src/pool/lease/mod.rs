@@ -111,6 +111,16 @@ impl Lease {
     }
 }
 
+impl LeaseRequest {
+    pub(crate) fn kind(&self) -> LeaseKind {
+        match self {
+            Self { subagent: Some(_), .. } => LeaseKind::OfSubagent,
+            Self { exclusive: true, .. } => LeaseKind::Exclusive,
+            Self { exclusive: false, .. } => LeaseKind::Shared,
+        }
+    }
+}
+
 /// Why an account was chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ChosenBy {

@@ -4,6 +4,7 @@ use crate::pool::command::{Effect, Effects, Handled, MoveCause, MoveTime, Reply}
 use crate::pool::lease::table::PendingMove;
 use crate::pool::lease::{ChosenBy, Lease, reacquire};
 use crate::pool::model::{AccountId, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, spoken};
+use crate::pool::seats::SEAT_HINT;
 use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::state::Pool;
 
@@ -13,6 +14,8 @@ struct Destination {
     slot: usize,
     /// It uses the account's other quota pool.
     other: bool,
+    /// This host holds a seat for it; else one is claimed, and the lease moves when its holder calls next.
+    has_seat: bool,
 }
 
 impl Pool {
@@ -32,9 +35,12 @@ impl Pool {
         self.check_stays(&lease, when)?;
         let destination = self.destination(now, &lease, to, &exclude)?;
         let account = self.accounts[destination.slot].record.id;
+        if !destination.has_seat {
+            self.ask_for_seat(now, destination.slot);
+        }
         match when {
-            MoveTime::AtOnce => Ok(Reply::Held(self.follow(now, &lease, destination, effects))),
-            MoveTime::NextCall => {
+            MoveTime::AtOnce if destination.has_seat => Ok(Reply::Held(self.follow(now, &lease, destination, effects))),
+            MoveTime::AtOnce | MoveTime::NextCall => {
                 self.leases.set_pending_move(fence, PendingMove { to: account, is_named: to.is_some(), exclude });
                 Ok(Reply::Done)
             }
@@ -68,11 +74,16 @@ impl Pool {
         if found.is_err() && !is_named {
             found = self.destination(now, &lease, None, &exclude);
         }
-        Some(self.follow(now, &lease, found.ok()?, effects))
+        let found = found.ok()?;
+        if !found.has_seat {
+            self.ask_for_seat(now, found.slot);
+            return None;
+        }
+        Some(self.follow(now, &lease, found, effects))
     }
 
     fn follow(&mut self, now: Now, lease: &Lease, to: Destination, effects: &mut Effects) -> Fence {
-        let Destination { ask, slot, other } = to;
+        let Destination { ask, slot, other, .. } = to;
         let account = self.accounts[slot].record.id;
         let name = lease.pinned.then(|| account.to_string().into());
         let ask = LeaseRequest { account: name, exclude: vec![], ..ask };
@@ -144,10 +155,14 @@ impl Pool {
         exclude.dedup();
         let account = to.map(|to| to.to_string().into());
         let ask = LeaseRequest { account, exclude, ..reacquire(lease, None) };
-        let choice = self.choose_without(now, lease, &ask);
+        let choice = self.choose_at_once(now, lease, &ask);
+        let has_seat = matches!(choice, Choice::Grant(_));
         match choice {
             // an account whose plan lacks the model is chosen only where every other one lacks it too
-            Choice::Grant(Chosen { slot, other, .. }) if self.ineligible(slot, &ask, now).is_none() => {
+            Choice::Grant(Chosen { slot, other, .. })
+            | Choice::Claim { chosen: Chosen { slot, other, .. }, is_full: false }
+                if self.ineligible(slot, &ask, now).is_none() =>
+            {
                 let quotas = ask.target.quotas(&self.settings.quota);
                 // the account that it leaves counts as well
                 let next = LeaseRequest { exclude: stated, ..reacquire(lease, None) };
@@ -157,7 +172,7 @@ impl Pool {
                 if !lease.pinned && self.keeps_reserve(slot, &reacquire(lease, None), now) {
                     return Err(self.keeps_its_rest(slot));
                 }
-                Ok(Destination { ask, slot, other })
+                Ok(Destination { ask, slot, other, has_seat })
             }
             choice => Err(match named {
                 Some(slot) => self.cannot_move_to(now, slot, &ask),
@@ -230,10 +245,13 @@ impl Pool {
             Ineligible::LacksModel => {
                 (RefusalKind::NoCapacity, format!("the plan of {name} does not include the model"))
             }
-            Ineligible::NoSeat => (RefusalKind::NoCapacity, format!("this host has no seat of {name} now")),
+            Ineligible::NoSeat => {
+                let why = self.seat_trouble(now).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+                (RefusalKind::NoCapacity, format!("this host has no seat of {name} in the shared pool{why}"))
+            }
             Ineligible::Busy => {
-                let most = self.settings.leases.ceiling(account.policy.capacity);
-                let held = account.leases;
+                let most = account.ceiling(&self.settings.leases);
+                let held = account.used();
                 let message = if account.exclusive {
                     format!("{name} has an exclusive lease")
                 } else if ask.exclusive && held < most {
@@ -246,6 +264,7 @@ impl Pool {
         };
         let hint = match why {
             Ineligible::Disabled => Some(format!("enable it: lessor account enable {reference}")),
+            Ineligible::NoSeat => Some(SEAT_HINT.to_owned()),
             Ineligible::NotAllowed => Some(format!("allow every agent: lessor account set {reference} use=any")),
             _ => None,
         };
@@ -269,7 +288,7 @@ impl Pool {
         let refusal = match choice {
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
             Choice::Refuse(refusal) => *refusal,
-            Choice::Grant(_) => self.refusal(now, ask, RefusalKind::NoCapacity),
+            Choice::Grant(_) | Choice::Claim { .. } => self.refusal(now, ask, RefusalKind::NoCapacity),
         };
         let soon = refusal.retry_at.map(|at| format!("; the first can in {}", spoken(at.since(now.wall))));
         let message = format!("no other {provider} account can serve this lease now{}", soon.unwrap_or_default());

@@ -4,6 +4,7 @@ use crate::limits::Reason;
 use crate::pool::lease::Lease;
 use crate::pool::lease::comparison::Comparison;
 use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process, Target};
+use crate::pool::seats::FenceBlock;
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
@@ -40,6 +41,9 @@ pub struct Leases {
     /// Fences below this one were granted before this run.
     first: Fence,
     reserved: Fence,
+    /// The fences that the shared pool has given this host, and whether it was asked for more.
+    block: Option<FenceBlock>,
+    is_block_asked: bool,
     /// Fences from before this run whose leases have ended in it: they cannot be resumed.
     retired_fences: FxHashSet<Fence>,
 }
@@ -109,6 +113,8 @@ impl Leases {
             next: first,
             first,
             reserved: Fence(0),
+            block: None,
+            is_block_asked: false,
             retired_fences: FxHashSet::default(),
         }
     }
@@ -221,6 +227,44 @@ impl Leases {
         self.next = Fence(fence.0 + 1);
         let is_low = fence.0 + FENCE_BLOCK / 2 >= self.reserved.0;
         (fence, is_low.then(|| self.reserve_fences()))
+    }
+
+    /// Goes on with fences that the shared pool has given, for all leases; what is left of an earlier block is not used
+    /// any more. Returns the end of a new reservation when one is necessary.
+    pub fn take_block(&mut self, block: FenceBlock) -> Option<Fence> {
+        if self.block.is_some_and(|before| block.from <= before.from) {
+            return None;
+        }
+        (self.block, self.is_block_asked) = (Some(block), false);
+        self.next = self.next.max(block.from);
+        let is_low = self.next.0.saturating_add(FENCE_BLOCK / 2) >= self.reserved.0;
+        is_low.then(|| self.reserve_fences())
+    }
+
+    /// Whether the next fence is from the shared pool. Leases on accounts of this host alone go on without.
+    pub fn has_block(&self) -> bool {
+        self.block.is_some_and(|block| block.from <= self.next && self.next <= block.to)
+    }
+
+    /// Whether the last fence was the last of its block.
+    pub fn has_used_up_block(&self) -> bool {
+        self.block.is_some_and(|block| block.to.0.checked_add(1) == Some(self.next.0))
+    }
+
+    /// The fences that the shared pool has given.
+    pub fn block(&self) -> Option<FenceBlock> {
+        self.block
+    }
+
+    /// The last fence that was used, if new ones are to be asked for: once, when half of the block is used.
+    pub fn ask_for_block(&mut self) -> Option<Fence> {
+        let is_low = self.block.is_none_or(|FenceBlock { from, to }| self.next.0 > from.0 + (to.0 - from.0) / 2);
+        (is_low && !std::mem::replace(&mut self.is_block_asked, true)).then(|| Fence(self.next.0.saturating_sub(1)))
+    }
+
+    /// The shared pool has not answered, or will not.
+    pub fn forget_asking(&mut self) {
+        self.is_block_asked = false;
     }
 
     /// Reserves the next block of fences; returns its end.

@@ -108,7 +108,7 @@ impl Pool {
         }
         for slot in due {
             let account = &self.accounts[slot];
-            let (id, most) = (account.record.id, self.settings.leases.ceiling(account.policy.capacity));
+            let (id, most) = (account.record.id, account.ceiling(&self.settings.leases));
             let leases = &self.leases;
             let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
                 // an account that may have so few leases needs no ramp

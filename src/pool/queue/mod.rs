@@ -4,7 +4,7 @@ pub(crate) mod serve;
 
 use crate::pool::command::MoveCause;
 use crate::pool::lease::Lease;
-use crate::pool::model::{Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
+use crate::pool::model::{AccountId, Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
 use crate::pool::timers::Timers;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -25,6 +25,28 @@ pub struct QueuedRequest {
     pub deadline: Mono,
     /// The lease that ended for it, and why: what serves it is a move of that lease.
     pub(crate) moves: Option<Box<(Lease, MoveCause)>>,
+    /// The account of which a seat is claimed for it.
+    pub(crate) claim: Option<SeatWait>,
+    /// How many claims were made for it.
+    pub(crate) claims: u8,
+}
+
+/// A queued request waits for a seat of this account, until the time at which the claim has failed at the latest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SeatWait {
+    pub(crate) account: AccountId,
+    pub(crate) until: Mono,
+}
+
+impl QueuedRequest {
+    pub(crate) fn new(ask: Box<LeaseRequest>, since: Mono, deadline: Mono) -> Self {
+        Self { ask, since, deadline, moves: None, claim: None, claims: 0 }
+    }
+
+    /// When it is given up: not while a claim for it is under way.
+    pub(crate) fn ends(&self) -> Mono {
+        self.claim.map_or(self.deadline, |claim| claim.until.max(self.deadline))
+    }
 }
 
 pub(crate) type QueuePosition = (Reverse<i8>, WaiterId);
@@ -47,7 +69,7 @@ impl Queue {
         let id = WaiterId(self.next);
         self.next += 1;
         let position = (Reverse(waiter.ask.priority), id);
-        timers.set_waiter(id, waiter.deadline);
+        timers.set_waiter(id, waiter.ends());
         self.count_process(waiter.ask.bind, true);
         self.subagents += usize::from(waiter.ask.subagent.is_some());
         self.positions.insert(id, position);
@@ -57,7 +79,7 @@ impl Queue {
 
     pub(crate) fn remove(&mut self, id: WaiterId, timers: &mut Timers) -> Option<QueuedRequest> {
         let waiter = self.waiting.remove(&self.positions.remove(&id)?)?;
-        timers.clear_waiter(id, waiter.deadline);
+        timers.clear_waiter(id, waiter.ends());
         self.count_process(waiter.ask.bind, false);
         self.subagents -= usize::from(waiter.ask.subagent.is_some());
         Some(waiter)
@@ -79,6 +101,16 @@ impl Queue {
         if let Some(waiter) = waiter {
             waiter.moves = Some(Box::new((lease, cause)));
         }
+    }
+
+    /// Notes which claim a request waits for.
+    pub(crate) fn set_claim(&mut self, id: WaiterId, claim: Option<SeatWait>, timers: &mut Timers) {
+        let waiter = self.positions.get(&id).and_then(|position| self.waiting.get_mut(position));
+        let Some(waiter) = waiter else { return };
+        timers.clear_waiter(id, waiter.ends());
+        waiter.claims = waiter.claims.saturating_add(u8::from(claim.is_some()));
+        waiter.claim = claim;
+        timers.set_waiter(id, waiter.ends());
     }
 
     pub(crate) fn waits_for(&self, process: Process) -> bool {
@@ -210,7 +242,7 @@ mod tests {
         let bind = Bind::Process(Process { pid, start: 1 });
         let ask = LeaseRequest { priority, bind, ..LeaseRequest::new("p", "f", ConnectionId(u64::from(pid))) };
         let ask = Box::new(ask);
-        QueuedRequest { ask, since: Mono(0), deadline: Mono(u64::from(pid) * 10), moves: None }
+        QueuedRequest::new(ask, Mono(0), Mono(u64::from(pid) * 10))
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use crate::pool::command::{Effect, Effects, Handled, Reply};
 use crate::pool::model::{Fence, LeaseRequest, Mode, Mono, Now, Refusal, RefusalKind, WaiterId};
-use crate::pool::queue::{Changes, MOST_WAITERS, QueuePosition, QueuedRequest};
-use crate::pool::select::choose::Choice;
+use crate::pool::queue::{Changes, MOST_WAITERS, QueuePosition, QueuedRequest, SeatWait};
+use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::state::Pool;
 
 /// Most different unserved requests that a round compares with; beyond it, it selects for each request.
 const MOST_COMPARED: usize = 8;
+/// Most claims for a request that does not wait for anything else.
+const MOST_CLAIMS: u8 = 4;
 
 impl Pool {
     /// Queues a request, or refuses it at once if waiting cannot help.
@@ -15,7 +17,7 @@ impl Pool {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
-            Choice::Grant(_) | Choice::Refuse(_) => RefusalKind::NoCapacity,
+            Choice::Grant(_) | Choice::Claim { .. } | Choice::Refuse(_) => RefusalKind::NoCapacity,
         };
         if deadline <= now.mono || choice.too_late(deadline) {
             let mut refusal = self.refusal(now, &ask, kind);
@@ -23,16 +25,35 @@ impl Pool {
             self.refusals.note(now.wall, &ask, &refusal);
             return Err(refusal);
         }
+        self.enqueue(now, ask, deadline).map(Reply::Queued)
+    }
+
+    /// Queues a request until a seat of its account is claimed, also one that does not wait for anything else.
+    pub(crate) fn wait_for_seat(&mut self, now: Now, ask: Box<LeaseRequest>, chosen: Chosen) -> Handled {
+        let deadline = now.mono.after(self.patience(&ask));
+        let id = self.enqueue(now, ask, deadline)?;
+        self.await_seat(now, id, chosen.slot);
+        Ok(Reply::Queued(id))
+    }
+
+    fn enqueue(&mut self, now: Now, ask: Box<LeaseRequest>, deadline: Mono) -> Result<WaiterId, Refusal> {
         if self.queue.len() >= MOST_WAITERS {
             return Err(Refusal::new(RefusalKind::Overloaded, "too many requests are already waiting"));
         }
-        Ok(Reply::Queued(
-            self.queue.push(QueuedRequest { ask, since: now.mono, deadline, moves: None }, &mut self.timers),
-        ))
+        Ok(self.queue.push(QueuedRequest::new(ask, now.mono, deadline), &mut self.timers))
     }
 
-    pub(crate) fn cancel(&mut self, waiter: WaiterId) -> Handled {
-        self.queue.remove(waiter, &mut self.timers);
+    /// Removes a request from the queue.
+    pub(crate) fn unqueue(&mut self, now: Now, id: WaiterId) -> Option<QueuedRequest> {
+        let waiter = self.queue.remove(id, &mut self.timers)?;
+        if let Some(claim) = waiter.claim {
+            self.end_seat_wait(now, claim.account, waiter.ask.kind());
+        }
+        Some(waiter)
+    }
+
+    pub(crate) fn cancel(&mut self, now: Now, waiter: WaiterId) -> Handled {
+        self.unqueue(now, waiter);
         Ok(Reply::Done)
     }
 
@@ -57,7 +78,10 @@ impl Pool {
         self.sessions.take_moved();
         // last, so that a request that can be served in its last moment is served
         while let Some(overdue) = self.timers.due_waiter(now) {
-            self.give_up(now, overdue, RefusalKind::WaitTimeout, effects);
+            // a request that does not wait was queued for a claim only
+            let has_waited = self.queue.get(overdue).is_some_and(|waiter| waiter.deadline > waiter.since);
+            let kind = if has_waited { RefusalKind::WaitTimeout } else { RefusalKind::NoCapacity };
+            self.give_up(now, overdue, kind, effects);
         }
     }
 
@@ -77,6 +101,10 @@ impl Pool {
             let Some((position, waiter)) = self.queue.after(last) else { break };
             last = Some(position);
             let (id, deadline) = (position.1, waiter.deadline);
+            if waiter.claim.is_some() {
+                self.serve_claimant(now, id, effects);
+                continue;
+            }
             if let Some(freed) = freed {
                 open.clear();
                 open.extend(freed.iter().filter(|slot| self.serves(**slot, &waiter.ask, now)));
@@ -99,21 +127,9 @@ impl Pool {
             };
             let known = alike.is_some();
             match choice {
-                Choice::Grant(chosen) => {
-                    let Some(QueuedRequest { ask, moves, .. }) = self.queue.remove(id, &mut self.timers) else {
-                        continue;
-                    };
-                    let request = ask.request_id.clone();
-                    let fence = self.grant(now, ask, chosen, effects);
-                    if let Some((before, cause)) = moves.map(|moves| *moves) {
-                        self.emit_move(&before, fence, cause, effects);
-                    }
-                    if let Some(request) = request {
-                        self.remember_answer(now, &request, &Reply::Held(fence));
-                    }
-                    effects.push(Effect::Answer { waiter: id, result: Ok(fence) });
-                }
-                Choice::Refuse(refusal) => self.answer(id, Err(*refusal), effects),
+                Choice::Grant(chosen) => self.grant_queued(now, id, chosen, effects),
+                Choice::Claim { chosen, .. } => self.await_seat(now, id, chosen.slot),
+                Choice::Refuse(refusal) => self.answer(now, id, Err(*refusal), effects),
                 Choice::Wait { kind, earliest } => {
                     // a request whose time is over is refused as such below
                     if deadline > now.mono && earliest.is_some_and(|earliest| earliest > deadline) {
@@ -126,21 +142,78 @@ impl Pool {
         }
     }
 
+    fn grant_queued(&mut self, now: Now, id: WaiterId, chosen: Chosen, effects: &mut Effects) {
+        let Some(QueuedRequest { ask, moves, .. }) = self.unqueue(now, id) else { return };
+        let request = ask.request_id.clone();
+        let fence = self.grant(now, ask, chosen, effects);
+        if let Some((before, cause)) = moves.map(|moves| *moves) {
+            self.emit_move(&before, fence, cause, effects);
+        }
+        if let Some(request) = request {
+            self.remember_answer(now, &request, &Reply::Held(fence));
+        }
+        effects.push(Effect::Answer { waiter: id, result: Ok(fence) });
+    }
+
+    /// Considers a request for which a seat was or is being claimed.
+    fn serve_claimant(&mut self, now: Now, id: WaiterId, effects: &mut Effects) {
+        let Some(waiter) = self.queue.get(id) else { return };
+        let Some(SeatWait { account, .. }) = waiter.claim else { return };
+        let (ask, since, deadline, claims) = (waiter.ask.clone(), waiter.since, waiter.deadline, waiter.claims);
+        let slot = self.accounts.slot(account);
+        let is_under_way =
+            slot.and_then(|slot| self.accounts[slot].seats.as_ref()).is_some_and(|seats| seats.is_claiming());
+        // selected as if it did not wait: it is no load for itself
+        if let Some(slot) = slot {
+            self.accounts.count_waiting(slot, ask.kind(), false);
+        }
+        let mut choice = self.choose(now, &ask, since);
+        if matches!(choice, Choice::Claim { .. }) {
+            // a seat that is here is better than another claim
+            let with_seats = self.only_with_seats(&ask, None);
+            if let granted @ Choice::Grant(_) = self.choose(now, &with_seats, since) {
+                choice = granted;
+            }
+        }
+        if is_under_way && !matches!(choice, Choice::Grant(_)) {
+            if let Some(slot) = slot {
+                self.accounts.count_waiting(slot, ask.kind(), true);
+            }
+            return;
+        }
+        self.queue.set_claim(id, None, &mut self.timers);
+        match choice {
+            Choice::Grant(chosen) => self.grant_queued(now, id, chosen, effects),
+            Choice::Claim { chosen, .. } if deadline > now.mono || claims < MOST_CLAIMS => {
+                self.await_seat(now, id, chosen.slot);
+            }
+            Choice::Refuse(refusal) => {
+                self.refusals.note(now.wall, &ask, &refusal);
+                self.answer(now, id, Err(*refusal), effects);
+            }
+            Choice::Wait { kind, earliest: Some(earliest) } if deadline > now.mono && earliest > deadline => {
+                self.give_up(now, id, kind, effects);
+            }
+            // it waits in turn, or its time is over
+            Choice::Claim { .. } | Choice::Wait { .. } => {}
+        }
+    }
+
     fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
         self.accounts[slot].record.provider == *ask.target.provider && self.ineligible(slot, ask, now).is_none()
     }
 
-    pub(crate) fn drain(&mut self, effects: &mut Effects) -> Handled {
+    pub(crate) fn drain(&mut self, now: Now, effects: &mut Effects) -> Handled {
         self.draining = true;
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
-            self.answer(id, Err(Refusal::shutting_down()), effects);
+            self.answer(now, id, Err(Refusal::shutting_down()), effects);
         }
         Ok(Reply::Done)
     }
 
-    pub(crate) fn answer(&mut self, waiter: WaiterId, result: Result<Fence, Refusal>, effects: &mut Effects) {
-        if self.queue.remove(waiter, &mut self.timers).is_some() {
+    pub(crate) fn answer(&mut self, now: Now, waiter: WaiterId, result: Result<Fence, Refusal>, effects: &mut Effects) {
+        if self.unqueue(now, waiter).is_some() {
             effects.push(Effect::Answer { waiter, result });
         }
     }
@@ -164,6 +237,6 @@ impl Pool {
         let ask = waiting.ask.clone();
         let refusal = self.refusal(now, &ask, kind);
         self.refusals.note(now.wall, &ask, &refusal);
-        self.answer(waiter, Err(refusal), effects);
+        self.answer(now, waiter, Err(refusal), effects);
     }
 }

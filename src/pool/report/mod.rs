@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// When a holder without another account retries while its token is refreshed.
 pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(2);
+/// When a holder tries again for which a seat is being claimed.
+pub(crate) const SEAT_RETRY: Duration = Duration::from_millis(100);
 /// An account that names a lasting state of itself, or a model that its plan lacks, is not asked again for so long.
 pub(crate) const LASTING: Duration = Duration::from_secs(6 * 3600);
 /// The first wait after a refusal without any explanation: the request may be at fault.

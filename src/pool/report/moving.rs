@@ -8,8 +8,8 @@ use crate::pool::limit::apply::emit_ends;
 use crate::pool::model::{
     AccountId, Action, Decision, Fallback, Fence, Ineligible, LeaseRequest, Now, RefusalDetails, RefusalKind,
 };
-use crate::pool::report::REFRESH_RETRY;
 use crate::pool::report::request_fault::{RequestRefusal, RequestRefusals};
+use crate::pool::report::{REFRESH_RETRY, SEAT_RETRY};
 use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::state::Pool;
@@ -74,7 +74,7 @@ impl Pool {
         // after a restart nothing is granted before earlier holders had time to resume their leases
         let choice = match self.timers.grace() {
             Some(until) => Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) },
-            None => self.choose_without(now, lease, &ask),
+            None => self.choose_at_once(now, lease, &ask),
         };
         if let Choice::Grant(chosen) = choice
             && !self.draining
@@ -91,11 +91,18 @@ impl Pool {
             // its own account will be free first, or none will
             return Decision::new(Action::Retry, REFRESH_RETRY);
         }
+        if let Choice::Claim { chosen, is_full: false } = choice
+            && !self.draining
+        {
+            // the seat is there in a moment: the holder tries again then
+            self.ask_for_seat(now, chosen.slot);
+            return Decision::new(Action::Wait, SEAT_RETRY);
+        }
         let after = match (choice, own) {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
             // the others are busy: no request is sent before its own account's limit has ended
             (_, Some((_, own))) if !self.draining => own,
-            (Choice::Wait { .. }, _) => SHORTEST_HINT,
+            (Choice::Wait { .. } | Choice::Claim { .. }, _) => SHORTEST_HINT,
             (Choice::Grant(_) | Choice::Refuse(_), _) => return Decision::new(Action::Stop, Duration::ZERO),
         };
         let later = match own {
@@ -165,7 +172,7 @@ impl Pool {
         let slot = self.accounts.slot(lease.account)?;
         match self.ineligible(slot, &reacquire(lease, lease.pinned_account()), now)? {
             // it is this lease that takes the room
-            (Ineligible::Busy, _) => None,
+            (why, _) if self.is_by_leases(slot, why) => None,
             (why, until) => Some(MoveCause::Unavailable(why, until.map(|until| until.wall(now)))),
         }
     }
@@ -215,6 +222,20 @@ impl Pool {
         self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.set_probes(probes));
         self.accounts.set_lease_counts(slot, before);
         choice
+    }
+
+    /// The same for a lease that must move at once, if it moves: to an account of which this host holds a seat, rather
+    /// than to a better one whose seat it would have to claim first.
+    pub(crate) fn choose_at_once(&mut self, now: Now, lease: &Lease, ask: &LeaseRequest) -> Choice {
+        let choice = self.choose_without(now, lease, ask);
+        if !matches!(choice, Choice::Claim { .. }) {
+            return choice;
+        }
+        let with_seats = self.only_with_seats(ask, Some(lease.account));
+        match self.choose_without(now, lease, &with_seats) {
+            granted @ Choice::Grant(_) => granted,
+            _ => choice,
+        }
     }
 
     /// A holder waits for the end of its account's limits; returns how much later than that end it should return.

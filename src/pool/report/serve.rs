@@ -19,7 +19,8 @@ impl Pool {
         let slot = self.accounts.slot_of(lease.account)?;
         let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, lease.pinned_account()) };
         let goes_on = match self.ineligible(slot, &ask, now) {
-            None | Some((Ineligible::Busy, _)) => true,
+            None => true,
+            Some((why, _)) if self.is_by_leases(slot, why) => true,
             // it may be the probe itself
             Some((Ineligible::Limited, _)) => self.probes(slot, fence),
             // where every account lacks the model, any of them may be asked
@@ -64,7 +65,12 @@ impl Pool {
         if !in_turn && !self.is_left_for_another(now, &ask, quotas, slot) {
             return None;
         }
-        match self.choose_without(now, lease, &ask) {
+        match self.choose_at_once(now, lease, &ask) {
+            // it stays where it is until the seat is there
+            Choice::Claim { chosen, is_full: false } if chosen.slot != slot => {
+                self.ask_for_seat(now, chosen.slot);
+                None
+            }
             Choice::Grant(chosen) if chosen.slot != slot => {
                 let cause = match (in_turn, is_fallback) {
                     (true, _) => MoveCause::Turn,
@@ -92,6 +98,7 @@ impl Pool {
         match self.choose_with(now, ask, now.mono, &mut Workspace::default()) {
             Choice::Refuse(refusal) => *refusal,
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
+            Choice::Claim { .. } => self.refusal(now, ask, RefusalKind::NoCapacity),
             Choice::Grant(_) => self.refusal(now, ask, RefusalKind::WaitTimeout),
         }
     }

@@ -39,11 +39,15 @@ impl Pool {
         let mut seen = failed.accounts;
         seen.sort_unstable();
         let ask = LeaseRequest { exclude: seen, ..reacquire(lease, lease.pinned_account()) };
-        match self.choose_without(now, lease, &ask) {
+        match self.choose_at_once(now, lease, &ask) {
             Choice::Grant(chosen) => {
                 let fence = self.switch(now, lease, ask, chosen, MoveCause::Refused(details.reason), effects);
                 self.leases.set_moved_from(fence, lease.account, details.reason);
                 Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) }
+            }
+            Choice::Claim { chosen, .. } => {
+                self.ask_for_seat(now, chosen.slot);
+                retry
             }
             Choice::Wait { .. } | Choice::Refuse(_) => retry,
         }

@@ -2,7 +2,16 @@
 //! in the shared pool; a host may have as many leases on the account at once as it holds seats of it, for as long as its
 //! *term* is valid.
 
+pub(crate) mod account;
+mod claims;
+mod commands;
+pub(crate) mod term;
+
 use crate::pool::model::Fence;
+
+/// What the user can do about seats that this host does not get.
+pub(crate) const SEAT_HINT: &str =
+    "run `lessor pool status` to see whether this host reaches the shared pool's database";
 
 /// What the shared pool allows for an account on all hosts together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

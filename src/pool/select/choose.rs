@@ -17,6 +17,12 @@ pub(super) const MOST_COMPARED: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Choice {
     Grant(Chosen),
+    /// This account, of which this host must claim a seat first.
+    Claim {
+        chosen: Chosen,
+        /// Other hosts hold all seats, as far as is known: the claim tells them that one is wanted.
+        is_full: bool,
+    },
     /// No account now; the earliest time at which another try can succeed, where that is known.
     Wait {
         kind: RefusalKind,
@@ -132,7 +138,13 @@ impl Pool {
             }
             _ => self.choose_on(&search, quotas, workspace),
         };
-        choice.unwrap_or_else(|| self.blocked(now, ask, pinned.as_ref().map_or(provider.slots(), std::slice::from_ref)))
+        let slots = pinned.as_ref().map_or(provider.slots(), std::slice::from_ref);
+        match choice.unwrap_or_else(|| self.blocked(now, ask, slots)) {
+            Choice::Grant(chosen) if !self.accounts[chosen.slot].has_seat(ask.kind()) => {
+                Choice::Claim { chosen, is_full: false }
+            }
+            choice => choice,
+        }
     }
 
     /// The account that is asked although its plan lacks the model, because every other one that could serve lacks it as
@@ -148,6 +160,7 @@ impl Pool {
                 && account.renewing.is_none()
                 && !is_limited()
                 && self.has_room(account, ask)
+                && account.seat_obstacle(ask.kind()).is_none()
         };
         slots.iter().copied().filter(lacks).min_by_key(|slot| self.accounts.key(*slot).rank)
     }
@@ -158,7 +171,7 @@ impl Pool {
             return Choice::Refuse(Box::new(refusal));
         }
         let mut earliest: Option<Mono> = None;
-        let (mut busy, mut open_ended) = (false, false);
+        let (mut busy, mut open_ended, mut seatless) = (false, false, false);
         for &slot in slots {
             match self.ineligible(slot, ask, now) {
                 // a lease may end at any moment: when another account can serve changes nothing
@@ -166,6 +179,8 @@ impl Pool {
                     busy = true;
                     break;
                 }
+                // a lease may end here too, and the database may answer again
+                Some((Ineligible::NoSeat, _)) => seatless = true,
                 // no time helps
                 Some((Ineligible::Reserved, _)) if self.is_kept_back(slot, ask) => {}
                 Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until))) => {
@@ -176,7 +191,10 @@ impl Pool {
                 _ => {}
             }
         }
-        if busy && self.settings.leases.overflow == Overflow::Fail {
+        if busy && let Some(slot) = self.wanted_seat(now, ask, slots) {
+            return Choice::Claim { chosen: Chosen::new(slot, ChosenBy::Strategy), is_full: true };
+        }
+        if (busy || seatless) && self.settings.leases.overflow == Overflow::Fail {
             return Choice::Refuse(Box::new(self.refusal(now, ask, RefusalKind::NoCapacity)));
         }
         if busy {
@@ -185,6 +203,9 @@ impl Pool {
         if open_ended {
             // a probe, a usage reading or a token may arrive at any moment
             return Choice::Wait { kind: RefusalKind::AllLimited, earliest: None };
+        }
+        if seatless {
+            return Choice::Wait { kind: RefusalKind::NoCapacity, earliest: None };
         }
         if earliest.is_some() {
             return Choice::Wait { kind: RefusalKind::AllLimited, earliest };
@@ -334,7 +355,7 @@ impl Pool {
             None if self.is_left_for_another(now, ask, quotas, slot) => None,
             None => {
                 let subagents = if ask.subagent.is_some() { account.subagents } else { 0 };
-                let has_room = account.leases + subagents < account.policy.capacity;
+                let has_room = account.used() + subagents < account.policy.capacity;
                 (by == ChosenBy::Session || has_room).then_some(Favorite::Take(slot, by))
             }
             Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {

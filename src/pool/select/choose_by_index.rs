@@ -41,6 +41,7 @@ impl Pool {
         let mut may_serve = |place: &&Place| {
             let (slot, key) = (place.slot, self.accounts.key(place.slot));
             key.has_room(leases, ask)
+                && !key.lacks_seat(ask)
                 && (!set.is_restricted() || set.has(&self.accounts[slot]))
                 && self.is_open(slot, key, ask, quotas, now, &mut agents)
         };

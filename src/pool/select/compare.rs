@@ -181,8 +181,8 @@ impl Pool {
         }
         let loads = slots.map(|slot| self.accounts.key(slot).rank_for(ask).load());
         if loads[0] != loads[1] {
-            let leases = slots.map(|slot| (self.accounts[slot].leases, self.accounts[slot].policy.capacity));
-            let subagents = slots.map(|slot| (self.accounts[slot].leases, self.accounts[slot].subagents));
+            let leases = slots.map(|slot| (self.accounts[slot].used(), self.accounts[slot].policy.capacity));
+            let subagents = slots.map(|slot| (self.accounts[slot].used(), self.accounts[slot].subagents));
             let is_equal =
                 u64::from(leases[0].0) * u64::from(leases[1].1) == u64::from(leases[1].0) * u64::from(leases[0].1);
             let counts_all = ask.subagent.is_some() && subagents.iter().any(|(_, subagents)| *subagents > 0);

@@ -7,6 +7,7 @@ use crate::pool::model::{
     AccountId, CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, Overflow,
     QuotaChoice, QuotaChoices, Refusal, RefusalKind, Wall, spoken,
 };
+use crate::pool::seats::SEAT_HINT;
 use crate::pool::state::Pool;
 
 /// Why an account cannot serve, and until when, where that is known.
@@ -36,6 +37,9 @@ impl Pool {
         if let Some(why) = out_of_service(account) {
             return Some((why, None));
         }
+        if account.seats.as_ref().is_some_and(|seats| !seats.is_valid()) {
+            return Some((Ineligible::NoSeat, None));
+        }
         if !account.admits(ask.agent.as_deref(), &ask.holder) {
             return Some((Ineligible::NotAllowed, None));
         }
@@ -50,7 +54,15 @@ impl Pool {
         if closed.is_some() {
             return closed;
         }
-        (!self.has_room(account, ask)).then_some((Ineligible::Busy, None))
+        if !self.has_room(account, ask) {
+            return Some((Ineligible::Busy, None));
+        }
+        account.seat_obstacle(ask.kind()).map(|why| (why, None))
+    }
+
+    /// Whether what is in the way of a new lease leaves the account to those that have one: they take the room.
+    pub(crate) fn is_by_leases(&self, slot: usize, why: Ineligible) -> bool {
+        why == Ineligible::Busy || why == Ineligible::NoSeat && self.accounts[slot].keeps_seats()
     }
 
     /// Whether the account has room for this request. A sub-agent takes none, but another agent keeps it away where
@@ -59,14 +71,15 @@ impl Pool {
         let Some(subagent) = &ask.subagent else { return self.has_room_for_another(account, ask.exclusive) };
         !account.exclusive
             && (self.settings.leases.overflow == Overflow::Share
-                || account.leases < account.policy.capacity
+                || account.used() < account.policy.capacity
                 || subagent.parent == Some(account.record.id))
     }
 
     /// Whether the account has room for a lease of an agent.
     pub(crate) fn has_room_for_another(&self, account: &Account, exclusive: bool) -> bool {
-        let most = self.settings.leases.ceiling(account.policy.capacity);
-        !account.exclusive && account.leases < most && (!exclusive || account.leases + account.subagents == 0)
+        let used = account.used();
+        let most = account.ceiling(&self.settings.leases);
+        !account.exclusive && used < most && (!exclusive || used + account.subagents == 0)
     }
 
     /// Why a request gets no lease now, account by account.
@@ -124,6 +137,11 @@ impl Pool {
                 ),
                 None,
             ),
+            RefusalKind::NoCapacity
+                if !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::NoSeat) =>
+            {
+                (format!("this host has no seat of any {provider} account{of_set}{restriction}"), None)
+            }
             RefusalKind::NoCapacity => {
                 (format!("every {provider} account{of_set} is in use or limited{soon}{restriction}"), None)
             }
@@ -146,6 +164,12 @@ impl Pool {
                 Some("run `lessor account enable A` to enable one"),
             ),
         };
+        let is_seatless = accounts.iter().any(|one| one.why == Ineligible::NoSeat);
+        let is_for_now = matches!(kind, RefusalKind::NoCapacity | RefusalKind::WaitTimeout | RefusalKind::AllLimited);
+        if let Some(trouble) = self.seat_trouble(now).filter(|_| is_seatless && is_for_now) {
+            let hint = Some(SEAT_HINT.to_owned());
+            return Refusal { kind, message: format!("{message}: {trouble}"), retry_at, accounts, hint };
+        }
         let hint = hint.map(str::to_owned).or_else(|| self.refusal_hint(kind, &accounts, kept_back, ask));
         Refusal { kind, message, retry_at, accounts, hint }
     }

@@ -54,7 +54,7 @@ pub struct CandidateAccount {
     pub exclusion: Option<Exclusion>,
     /// The quota pool that would serve.
     pub pool: Option<Arc<str>>,
-    /// Live leases.
+    /// Live leases; of an account in the shared pool, those of all hosts.
     pub leases: u32,
     /// How many it takes before it is shared.
     pub capacity: u32,
@@ -125,10 +125,11 @@ impl Pool {
         ask.exclude.sort_unstable();
         let mut comparison = None;
         let verdict = match self.choose_with(now, &ask, now.mono, &mut Workspace::default()) {
-            Choice::Grant(chosen) => {
+            Choice::Grant(chosen) | Choice::Claim { chosen, is_full: false } => {
                 comparison = Some(self.comparison(now, &ask, chosen, &mut Workspace::default()));
                 SelectionResult::Grant(self.accounts[chosen.slot].record.id, chosen.by)
             }
+            Choice::Claim { .. } => SelectionResult::Wait(RefusalKind::NoCapacity, None),
             Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
             Choice::Refuse(refusal) => SelectionResult::Refuse(refusal),
         };
@@ -190,7 +191,7 @@ impl Pool {
             rank: None,
             exclusion: self.exclusion(now, ask, slot, quotas),
             pool,
-            leases: account.leases,
+            leases: account.used(),
             capacity: account.policy.capacity,
             priority: account.policy.priority,
             tier: account.record.tier,
@@ -232,6 +233,7 @@ impl Pool {
                 })
             }
             Ineligible::Renewing => Some("its token is being refreshed".to_owned()),
+            Ineligible::NoSeat => self.seat_trouble(now),
             _ => None,
         };
         let stands = |limit: &&Limit| {

@@ -1,6 +1,7 @@
 //! Forecasts: how many leases can be granted now, and when more can.
 
 use crate::pool::account::Account;
+use crate::pool::lease::LeaseKind;
 use crate::pool::model::{AccountId, Deadline, Ineligible, LeaseRequest, Mono, Now, Wall};
 use crate::pool::select::eligibility::{closed_on, out_of_service};
 use crate::pool::state::Pool;
@@ -50,7 +51,7 @@ impl Pool {
             let frees = frees.get(&account.record.id).map(|at| now.wall_of(*at));
             let outlook = self.outlook(now, slot, ask, frees);
             let most = self.room(account);
-            let fresh = account.policy.capacity.saturating_sub(account.leases);
+            let fresh = account.policy.capacity.saturating_sub(account.used());
             forecast.grantable = forecast.grantable.saturating_add(outlook.room);
             forecast.unshared = forecast.unshared.saturating_add(outlook.room.min(fresh));
             returns.extend(outlook.until.filter(|_| outlook.room == 0).map(|at| (at, most.max(1))));
@@ -98,13 +99,15 @@ impl Pool {
         let blocking = account.limits.iter().filter(|limit| limit.blocks(quota.quota));
         let admitted = blocking.map(|limit| limit.admits(now)).min().unwrap_or(u32::MAX);
         match self.room(account).min(admitted) {
-            0 => out(Ineligible::Busy, frees),
+            0 => out(account.seat_obstacle(LeaseKind::Shared).unwrap_or(Ineligible::Busy), frees),
             room => Outlook { account: id, room, why: None, until: None },
         }
     }
 
     fn room(&self, account: &Account) -> u32 {
-        let most = self.settings.leases.ceiling(account.policy.capacity);
-        if account.exclusive { 0 } else { most.saturating_sub(account.leases) }
+        if account.exclusive || account.seat_obstacle(LeaseKind::Shared).is_some() {
+            return 0;
+        }
+        account.ceiling(&self.settings.leases).saturating_sub(account.used())
     }
 }

@@ -98,6 +98,7 @@ impl Pool {
             let has_room = key.has_room(leases, ask);
             if !key.is_ready()
                 || !has_room && parent != Some(slot)
+                || key.lacks_seat(ask)
                 || set.is_restricted() && !set.has(&self.accounts[slot])
                 || !self.is_open(slot, key, ask, quotas, now, &mut agents)
             {
