@@ -1,15 +1,15 @@
 //! Applies a new configuration; leases, limits, sessions and logins stay as they are.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::config::{ConfigErrors, LoadedConfig};
-use crate::daemon::history;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, catalog, key_location};
+use crate::daemon::{history, many_hosts};
 use crate::pool::{AccountId, Command};
 
 /// Applies the configuration that was read, or keeps the current one and reports why the file is rejected.
-pub(super) fn apply(daemon: &Daemon, read: Result<LoadedConfig, ConfigErrors>) {
+pub(super) fn apply(daemon: &Arc<Daemon>, read: Result<LoadedConfig, ConfigErrors>) {
     match read {
         Ok(loaded) => replace(daemon, loaded),
         Err(errors) => {
@@ -21,7 +21,7 @@ pub(super) fn apply(daemon: &Daemon, read: Result<LoadedConfig, ConfigErrors>) {
     }
 }
 
-fn replace(daemon: &Daemon, loaded: LoadedConfig) {
+fn replace(daemon: &Arc<Daemon>, loaded: LoadedConfig) {
     daemon.run.log_level.set(loaded.config.daemon.log);
     let (state_name, notes) = {
         let state = &mut *daemon.state();
@@ -47,6 +47,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
     daemon.reconfigured.notify_one();
     daemon.config_version.send_modify(|version| *version += 1);
     daemon.mailboxes.usage.wake();
+    many_hosts::update(daemon);
     move_key(daemon);
 }
 

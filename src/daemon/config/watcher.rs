@@ -68,7 +68,7 @@ impl ConfigWatcher {
 
     fn handle(
         &self,
-        daemon: &Daemon,
+        daemon: &Arc<Daemon>,
         message: ConfigMessage,
         file: &mut Debounce<FileText>,
         watcher: &mut Option<Watcher>,
@@ -96,7 +96,7 @@ impl ConfigWatcher {
     }
 
     /// Reads the file now; returns whether it has changed.
-    fn read_now(&self, daemon: &Daemon, file: &mut Debounce<FileText>, watcher: &mut Option<Watcher>) -> bool {
+    fn read_now(&self, daemon: &Arc<Daemon>, file: &mut Debounce<FileText>, watcher: &mut Option<Watcher>) -> bool {
         self.watch(watcher, file);
         let (text, _) = self.read(file.accepted());
         let changed = file.on_forced_read(since_boot(), text);

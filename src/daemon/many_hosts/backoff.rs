@@ -51,10 +51,12 @@ mod tests {
     fn pauses_grow_and_are_short_while_requests_wait() {
         let mut backoff = ConnectBackoff::default();
         assert_eq!(backoff.next(true), Mono(0), "the first try is at once");
-        let pauses: Vec<u64> = (1..=12).map(|_| {
-            backoff.failed(Mono(1000), 1.0);
-            backoff.next(true).0 - 1000
-        }).collect();
+        let pauses: Vec<u64> = (1..=12)
+            .map(|_| {
+                backoff.failed(Mono(1000), 1.0);
+                backoff.next(true).0 - 1000
+            })
+            .collect();
         assert_eq!(pauses[..6], [250, 500, 1000, 2000, 4000, 5000]);
         assert!(pauses.iter().all(|pause| *pause <= 5000));
         assert_eq!(backoff.next(false), Mono(31_000));

@@ -50,10 +50,13 @@ impl CurrentTerm {
         };
         match answer {
             Ok(SeatClaim::Claimed { seats, elsewhere, fences }) => {
-                let fences = block(fences);
-                self.apply(|state, now| {
-                    state.apply_from_pool(now, Command::SeatsClaimed { account, seats, elsewhere, fences });
-                });
+                let claimed = Command::SeatsClaimed { account, seats, elsewhere, fences: block(fences) };
+                let mut is_used = true;
+                self.apply(|state, now| is_used = state.apply(now, claimed).no_answer().is_ok());
+                if !is_used {
+                    // the pool has given it up
+                    client.give_back_seats(term.id, term.life, account, seats).await?;
+                }
                 Ok(ClaimEnd::Answered)
             }
             Ok(SeatClaim::Full { elsewhere }) => {

@@ -34,9 +34,7 @@ pub(super) fn decide(state: &State, own_accounts: &[String], account: &SharedAcc
     let record = Box::new(record_here(state, &account.record));
     if let Some(known) = state.pool.account(id) {
         return match state.shared_accounts.get(id) {
-            Some(note) => {
-                AdoptDecision::Change { record, takes_credential: account.generation > note.generation }
-            }
+            Some(note) => AdoptDecision::Change { record, takes_credential: account.generation > note.generation },
             None if is_listed(&known.record) => {
                 AdoptDecision::LeaveOut("[pool] own_accounts lists it as this host's own".to_owned())
             }

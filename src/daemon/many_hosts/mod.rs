@@ -1,21 +1,82 @@
 //! The pool that this host shares with others: a worker connects the pure pool with PostgreSQL.
 //!
-//! The handle ([`handle::ManyHosts`]) is in the daemon's shared part; it needs no lock of the state. The worker runs only
-//! while `[pool] url` is set and this host has joined.
+//! The handle ([`handle::ManyHosts`]) is in the daemon's shared part, and needs no lock of the state. The worker runs only
+//! once `[pool] url` is set and this host has joined; without both there is no thread and nothing is allocated.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `worker`, `backoff` | connects, and answers the pool while the database is away |
+//! | `target`, `term` | which database, as which host; the term there |
+//! | `session`, `pace` | heartbeats, news, silent hosts, on a connection |
+//! | `claims` | seats and fences that the pool asks for |
+//! | `outgoing`, `sending` | what was learnt here |
+//! | `news`, `decide`, `adopt`, `times`, `clock_offset` | what other hosts have changed |
+//! | `handle`, `message`, `status`, `seats` | what the rest of the daemon sees |
 
+mod adopt;
+mod backoff;
+mod claims;
+mod clock_offset;
+mod decide;
 pub(in crate::daemon) mod handle;
 pub(in crate::daemon) mod message;
+mod news;
+mod outgoing;
+mod pace;
 pub(in crate::daemon) mod seats;
+mod sending;
+mod session;
 pub(in crate::daemon) mod status;
+mod target;
+mod term;
+mod times;
+mod worker;
 
 use std::sync::Arc;
 
 use self::message::PoolMessage;
+use self::target::PoolTarget;
+use self::worker::PoolWorker;
 use crate::daemon::state::Daemon;
+use crate::daemon::worker::{WaitsFor, Worker};
 use crate::shared_pool::Membership;
+
+/// Starts the worker if there is a pool to connect with, or has it look again if it runs. To be called at the start and
+/// after each change of the configuration.
+pub(in crate::daemon) fn update(daemon: &Arc<Daemon>) {
+    if daemon.many_hosts.is_on() {
+        return daemon.mailboxes.many_hosts.send(PoolMessage::Rejoin);
+    }
+    match PoolTarget::of(daemon) {
+        Ok(_) => start(daemon),
+        Err(link) => daemon.many_hosts.change_status(|status| status.link = link),
+    }
+}
 
 /// This host has joined a pool, or left it (`None`), which is in the store already. Takes effect without a restart.
 pub(in crate::daemon) fn rejoin(daemon: &Arc<Daemon>, membership: Option<Arc<Membership>>) {
     daemon.many_hosts.set_membership(membership);
-    daemon.mailboxes.many_hosts.send(PoolMessage::Rejoin);
+    update(daemon);
+}
+
+/// Ends the worker, if it runs: the term of this host ends, unless the next run goes on with it.
+pub(in crate::daemon) fn end(daemon: &Daemon) {
+    if let Some(end) = daemon.many_hosts.take_worker() {
+        end();
+    }
+}
+
+fn start(daemon: &Arc<Daemon>) {
+    // a random number that is not random is compared all the same, with those of other runs
+    let life = getrandom::u64().unwrap_or_else(|_| crate::daemon::os::clock::now().wall.0);
+    let started = Worker::start(
+        ("many-hosts", WaitsFor::Network),
+        daemon,
+        &daemon.mailboxes.many_hosts,
+        move |daemon, mailbox| PoolWorker::new(daemon, mailbox, life).run(),
+    );
+    match started {
+        Ok(worker) => daemon.many_hosts.set_worker(Some(Box::new(|| worker.end()))),
+        Err(error) => tracing::error!("the shared pool is not used: its thread does not start: {error}"),
+    }
 }

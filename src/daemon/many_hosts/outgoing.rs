@@ -97,8 +97,7 @@ impl Outgoing {
     pub(super) fn take_limits(&mut self) -> Vec<NumberedChange> {
         let cleared = std::mem::take(&mut self.cleared).into_iter();
         let cleared = cleared.map(|(account, number)| (number, LimitChange::Cleared(account, None)));
-        let mut changes: Vec<NumberedChange> =
-            cleared.chain(std::mem::take(&mut self.limits).into_values()).collect();
+        let mut changes: Vec<NumberedChange> = cleared.chain(std::mem::take(&mut self.limits).into_values()).collect();
         changes.sort_unstable_by_key(|(number, _)| *number);
         changes
     }

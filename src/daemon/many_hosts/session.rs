@@ -19,7 +19,7 @@ use super::term::{self, BeginError, BegunTerm};
 use super::{adopt, news, sending};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
-use crate::pool::{Mono, Now};
+use crate::pool::{AccountId, Mono, Now};
 use crate::shared_pool::{
     BeatAnswer, NewsPosition, PoolClient, PoolInfo, PoolNews, PoolNotice, PoolNoticeKind, PoolNotices, SeatValidity,
     SharedPoolError, SharedPoolErrorKind, SharedPoolSettings, SilentTerms, TermId,
@@ -68,7 +68,8 @@ impl SessionMemory {
 
 /// What a task has brought.
 enum TaskEnd {
-    Beat(Now, Result<Option<BeatAnswer>, SharedPoolError>),
+    /// Without an answer in time: none.
+    Beat(Now, Option<Result<Option<BeatAnswer>, SharedPoolError>>),
     News(Now, Now, Result<Box<PoolNews>, SharedPoolError>),
     Applied(Result<AppliedNews, BeginError>),
     Claim(Result<ClaimEnd, SharedPoolError>),
@@ -161,10 +162,7 @@ impl<'w> Session<'w> {
             let (client, term, patience) = (self.client.clone(), self.term, self.longest_beat());
             self.tasks.spawn(async move {
                 let sent = clock::now();
-                match tokio::time::timeout(patience, term::beat(&client, term)).await {
-                    Ok(answer) => TaskEnd::Beat(sent, answer),
-                    Err(_) => TaskEnd::Beat(sent, Err(client.silent())),
-                }
+                TaskEnd::Beat(sent, tokio::time::timeout(patience, term::beat(&client, term)).await.ok())
             });
         }
         if self.news.begin(now.mono) {
@@ -249,11 +247,15 @@ impl<'w> Session<'w> {
     /// The database says that there may be news.
     fn noticed(&mut self, notice: PoolNotice) {
         let now = clock::now().mono;
+        let concerns =
+            |is_so: fn(&Daemon, AccountId) -> bool| notice.account.is_none_or(|account| is_so(&self.daemon, account));
         self.news.ask(match notice.kind {
-            // many may come together, and none of them is waited for as long
-            PoolNoticeKind::Freed => now.after(SEATS_TOGETHER),
-            PoolNoticeKind::Wanted
-            | PoolNoticeKind::Limit
+            // what is of no use at once is read with the next news
+            PoolNoticeKind::Freed if !concerns(|daemon, _| daemon.state().pool.waiters().next().is_some()) => return,
+            PoolNoticeKind::Wanted if !concerns(holds_seats) => return,
+            // many may come together
+            PoolNoticeKind::Freed | PoolNoticeKind::Wanted => now.after(SEATS_TOGETHER),
+            PoolNoticeKind::Limit
             | PoolNoticeKind::Account
             | PoolNoticeKind::Host
             | PoolNoticeKind::Pool
@@ -266,9 +268,10 @@ impl<'w> Session<'w> {
             TaskEnd::Beat(sent, answer) => {
                 self.beat.end();
                 match answer {
-                    Ok(Some(answer)) => self.beat_accepted(sent, answer),
-                    Ok(None) => Some(self.term_is_over()),
-                    Err(error) => Some(SessionEnd::Lost(error.to_string())),
+                    Some(Ok(Some(answer))) => self.beat_accepted(sent, answer),
+                    Some(Ok(None)) => Some(self.term_is_over()),
+                    Some(Err(error)) => Some(SessionEnd::Lost(error.to_string())),
+                    None => Some(SessionEnd::Lost("its database does not answer".to_owned())),
                 }
             }
             TaskEnd::News(sent, received, news) => match news {
@@ -469,6 +472,10 @@ impl<'w> Session<'w> {
     fn count(&self, statements: u64) {
         self.daemon.many_hosts.change_status(|status| status.statements += statements);
     }
+}
+
+fn holds_seats(daemon: &Daemon, account: AccountId) -> bool {
+    daemon.state().pool.seats(account).is_some_and(|seats| seats.held > 0)
 }
 
 /// Adopts the accounts of the news, and applies the rest.

@@ -1,7 +1,7 @@
 //! How the shared pool looks from this host, for `status` and for errors.
 
 use crate::pool::{AccountId, Mono, Wall};
-use crate::shared_pool::{PoolHost, TermId};
+use crate::shared_pool::{PoolHost, SharedPoolSettings, TermId};
 
 /// Whether the database can be reached, and what is known of the pool.
 #[derive(Clone, Debug, Default)]
@@ -12,8 +12,8 @@ pub(crate) struct ManyHostsStatus {
     pub(crate) term: Option<TermId>,
     /// Until when its seats are valid.
     pub(crate) seats_until: Option<Mono>,
-    /// Nothing is claimed before this time: the database has failed over.
-    pub(crate) claims_from: Option<Mono>,
+    /// The settings of the pool, once they are known.
+    pub(crate) settings: Option<SharedPoolSettings>,
     /// The hosts of the pool, as the last news had them.
     pub(crate) hosts: Vec<SeenHost>,
     /// Accounts of the pool that this host does not use, and why not.

@@ -46,7 +46,8 @@ impl PoolTarget {
 /// The URL of the configuration with the user of the membership: that role is this host in the pool, and the password that
 /// is stored is its own. Hosts can have the same file.
 fn with_user_of(url: &str, known: &str) -> String {
-    let user_of = |rest: &str| rest.split(['/', '?']).next().and_then(|place| place.rsplit_once('@')).map(|(user, _)| user.len());
+    let user_of =
+        |rest: &str| rest.split(['/', '?']).next().and_then(|place| place.rsplit_once('@')).map(|(user, _)| user.len());
     let (Some((scheme, rest)), Some((_, known))) = (url.split_once("://"), known.split_once("://")) else {
         return url.to_owned();
     };

@@ -81,7 +81,9 @@ async fn resume(
     let term = PoolTerm { id: before.id, life };
     let Some(seats) = client.resume_term(before.id, before.life, life).await? else {
         daemon.state().lose_seats(clock::now());
-        tracing::warn!("the seats of this host in the shared pool were taken over by others: its leases there have ended");
+        tracing::warn!(
+            "the seats of this host in the shared pool were taken over by others: its leases there have ended"
+        );
         return Ok(None);
     };
     if before.life != life {

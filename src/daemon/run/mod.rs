@@ -28,7 +28,9 @@ use crate::daemon::state::{
     ActiveConfig, ConfigMessage, Daemon, LinkedLoginsMessage, RunInfo, UsageRequest, key_location,
 };
 use crate::daemon::worker::Worker;
-use crate::daemon::{history, linked_logins, notification, notification::policy::NoticeEvent, refresh, usage};
+use crate::daemon::{
+    history, linked_logins, many_hosts, notification, notification::policy::NoticeEvent, refresh, usage,
+};
 use crate::pool::Process;
 use crate::store::{AcceptedStore, Store, StoreError, StorePaths};
 
@@ -323,6 +325,8 @@ impl Run<'_> {
             linked_logins.end();
             refresh.end();
         }
+        // after the refreshes: their answers are for all hosts
+        many_hosts::end(&daemon);
         daemon.history.end();
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
@@ -343,6 +347,7 @@ struct Workers {
 
 impl Workers {
     fn start(daemon: &Arc<Daemon>, watcher: ConfigWatcher, usage_file: PathBuf) -> io::Result<Self> {
+        many_hosts::update(daemon);
         Ok(Self {
             config: watcher.start(daemon)?,
             linked_logins: linked_logins::start(daemon)?,

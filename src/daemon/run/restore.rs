@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::daemon::os::{opened_process::OpenedProcess, process};
 use crate::credential::SecretBytes;
+use crate::daemon::os::{opened_process::OpenedProcess, process};
 use crate::daemon::state::{
     ActiveConfig, Daemon, Fingerprints, GatewayKeys, Restored, RunInfo, SharedAccounts, WatchedProcesses,
 };

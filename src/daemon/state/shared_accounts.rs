@@ -48,13 +48,8 @@ impl SharedAccounts {
 
     /// The account is shared from now on, or has a credential of another generation.
     pub(crate) fn insert(&mut self, id: AccountId, generation: TokenGeneration) {
-        let new = || SharedAccountNote {
-            generation,
-            record: None,
-            label_here: None,
-            handed_out: None,
-            limits: Vec::new(),
-        };
+        let new =
+            || SharedAccountNote { generation, record: None, label_here: None, handed_out: None, limits: Vec::new() };
         self.accounts.entry(id).or_insert_with(new).generation = generation;
     }
 
