@@ -8,8 +8,10 @@ use super::account_set::{account_set, check_only};
 use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
 use super::session::{Session, bad, fence_of, find_account, open_lease, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
-use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
-use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
+use crate::daemon::{many_hosts::handing_out, os::clock, os::opened_process::OpenedProcess, view};
+use crate::pool::{
+    AccountId, Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket,
+};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
@@ -286,6 +288,9 @@ pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &Cred
     let state = &mut *daemon.state();
     let found = state.credential_for(fence, need).map_err(|problem| view::credential_problem(state, problem))?;
     match found {
+        CredentialState::Usable(id) if state.must_mark_handed_out(id) => {
+            reply.later(daemon, marked_credential(daemon.clone(), (fence, id)))
+        }
         CredentialState::Usable(id) => {
             let account = state.pool.account(id).ok_or_else(lease_ended)?;
             // it was on disk before it was used
@@ -297,12 +302,30 @@ pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &Cred
 
 async fn fresh_credential(daemon: Arc<Daemon>, fence: Fence, need: CredentialUse) -> AnswerResult {
     let read = |state: &State, id, _: &_| {
+        if state.must_mark_handed_out(id) {
+            return Ok(Err(id));
+        }
         let account = state.pool.account(id).ok_or_else(lease_ended)?;
-        view::credential(state, account).map(view::owned_credential)
+        view::credential(state, account).map(view::owned_credential).map(Ok)
     };
     match daemon.fresh_credential(fence, need, read).await {
-        Ok(credential) => credential.map(Answer::Credential),
+        Ok(Ok(Ok(credential))) => Ok(Answer::Credential(credential)),
+        Ok(Ok(Err(unmarked))) => marked_credential(daemon, (fence, unmarked)).await,
+        Ok(Err(error)) => Err(error),
         Err(problem) => Err(view::credential_problem(&daemon.state(), problem)),
+    }
+}
+
+/// The credential of a lease on an account that other hosts use, too, once these know that it is handed out.
+async fn marked_credential(daemon: Arc<Daemon>, (fence, id): (Fence, AccountId)) -> AnswerResult {
+    handing_out::mark(&daemon, id).await?;
+    let state = &mut *daemon.state();
+    match state.current_credential(fence, CredentialUse::HandOut) {
+        Ok(CredentialState::Usable(id) | CredentialState::BeingRefreshed(id)) => {
+            let account = state.pool.account(id).ok_or_else(lease_ended)?;
+            view::credential(state, account).map(view::owned_credential).map(Answer::Credential)
+        }
+        Err(problem) => Err(view::credential_problem(state, problem)),
     }
 }
 

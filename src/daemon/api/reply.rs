@@ -195,10 +195,16 @@ impl<'a> CallReply<'a> {
         granted: Unsaved<Fence>,
         (kind, wants_credential): (LeaseReply, bool),
     ) -> CallResult {
-        if wants_credential && state.waits_for_token(*granted.peek(), now) {
+        let fence = *granted.peek();
+        if wants_credential && (state.waits_for_token(fence, now) || state.must_mark_lease(fence)) {
             self.responder.outbox.begin_wait();
             let responders = vec![LeaseResponder { to: self.responder.clone(), wants_credential }];
-            PendingLease { granted, kind, responders }.wait_for_token(state);
+            let pending = PendingLease { granted, kind, responders };
+            if state.waits_for_token(fence, now) {
+                pending.wait_for_token(state);
+            } else {
+                pending.wait_for_mark(state);
+            }
             return Ok(Replied(()));
         }
         let (fence, pending) = kind.depends_on(state, granted).into_parts();

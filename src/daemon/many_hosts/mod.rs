@@ -11,6 +11,8 @@
 //! | `claims` | seats and fences that the pool asks for |
 //! | `outgoing`, `sending` | what was learnt here |
 //! | `news`, `decide`, `adopt`, `times`, `clock_offset` | what other hosts have changed |
+//! | `duties` | what one host does for all |
+//! | `handing_out` | what the database must know before a token leaves the daemon |
 //! | `handle`, `message`, `status`, `seats` | what the rest of the daemon sees |
 
 mod adopt;
@@ -18,6 +20,8 @@ mod backoff;
 mod claims;
 mod clock_offset;
 mod decide;
+pub(in crate::daemon) mod duties;
+pub(in crate::daemon) mod handing_out;
 pub(in crate::daemon) mod handle;
 pub(in crate::daemon) mod message;
 mod news;

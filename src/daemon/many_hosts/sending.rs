@@ -80,8 +80,3 @@ fn difference(daemon: &Daemon, id: AccountId) -> AccountDifference {
         record: (record != *pooled).then(|| Box::new(record)),
     }
 }
-
-/// The end of an access token, as the database is to know it; `None` for a key, which has no end.
-pub(super) fn token_end(daemon: &Daemon, expires_at: Option<Wall>) -> Option<Wall> {
-    expires_at.map(|at| daemon.many_hosts.to_database(at))
-}

@@ -7,7 +7,7 @@ use super::State;
 use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::many_hosts::seats::TermSeats;
 use crate::limits::Scope;
-use crate::pool::{AccountId, AccountRecord, Command, Ending, LimitRecord, LoginState, Mono, Now, Wall};
+use crate::pool::{AccountId, AccountRecord, Command, Ending, Fence, LimitRecord, LoginState, Mono, Now, Wall};
 use crate::shared_pool::TokenGeneration;
 
 /// All that the state knows of them. Empty without a shared pool.
@@ -82,11 +82,6 @@ impl SharedAccounts {
         let mut ids: Vec<AccountId> = self.accounts.keys().copied().collect();
         ids.sort_unstable();
         ids
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.accounts.is_empty()
     }
 
     /// The seats of the term.
@@ -193,6 +188,11 @@ impl State {
         known.is_none_or(|(term, token)| {
             Some(term) != self.shared_accounts.seats.as_ref() || term.is_cut() || *token != self.logins.generation(id)
         })
+    }
+
+    /// The same for the account of a lease.
+    pub(crate) fn must_mark_lease(&self, fence: Fence) -> bool {
+        self.pool.lease(fence).is_some_and(|lease| self.must_mark_handed_out(lease.account))
     }
 
     /// The database knows that this token of an account is handed out, in the term with these seats.
@@ -307,6 +307,6 @@ mod tests {
     fn an_own_account_has_no_notes() {
         let mut shared = SharedAccounts::default();
         shared.note_limit(&limit("claude", 1000));
-        assert!(shared.is_empty() && !shared.forget_limits(AccountId::from_bits(1), None, Wall(1)));
+        assert!(shared.ids().is_empty() && !shared.forget_limits(AccountId::from_bits(1), None, Wall(1)));
     }
 }

@@ -10,11 +10,13 @@ use tokio::task::JoinSet;
 use super::account_query::{AccountQuery, TokenPrint, valid_token};
 use super::file::{self, SavedUsage};
 use super::resets;
+use crate::daemon::many_hosts::duties;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox, PollOutcome, UsageRequest, set_login_state};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::http::{self, ConnectOptions};
 use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window};
+use crate::shared_pool::DutyKind;
 use crate::usage::{self, PollLimits, UsageReading, UsageResult};
 
 /// The most queries at a time.
@@ -31,8 +33,8 @@ pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Work
     })
 }
 
-/// An answered query.
-type Polled = (AccountId, TokenPrint, UsageResult);
+/// An answered query; without a result, another host of the shared pool asks.
+type Polled = (AccountId, TokenPrint, Option<UsageResult>);
 
 /// The worker's state.
 struct Poller {
@@ -121,7 +123,7 @@ impl Poller {
                 // the next answer ends the sleep
                 return Some(LONGEST_SLEEP);
             }
-            self.start(&daemon, *account, now);
+            self.start(&daemon, *account, now, true);
         }
         let next = due.into_iter().map(|(at, _)| at).find(|at| *at > now.wall);
         Some(next.map_or(LONGEST_SLEEP, |at| at.since(now.wall)).min(LONGEST_SLEEP))
@@ -145,7 +147,7 @@ impl Poller {
         };
         let _call_ended = if opens > now.wall {
             answer.send(PollOutcome::NotBefore(opens))
-        } else if self.start(&daemon, account, now) {
+        } else if self.start(&daemon, account, now, false) {
             self.waiting.entry(account).or_default().push(answer);
             Ok(())
         } else {
@@ -162,8 +164,9 @@ impl Poller {
         }
     }
 
-    /// Starts a query; `false` if it is not possible now.
-    fn start(&mut self, daemon: &Daemon, account: AccountId, now: Now) -> bool {
+    /// Starts a query; `false` if it is not possible now. One that nothing has asked for is made by one host of a shared
+    /// pool (`is_regular`): the others get the reading from it.
+    fn start(&mut self, daemon: &Arc<Daemon>, account: AccountId, now: Now, is_regular: bool) -> bool {
         self.check_token(daemon, account, now);
         let Some(query) = AccountQuery::of(&daemon.state(), account, now) else { return false };
         let client = match self.client(&query.reach, now) {
@@ -179,10 +182,14 @@ impl Poller {
         // saved first, so that a query counts even if the daemon crashes
         self.save();
         self.in_flight.insert(account);
+        let daemon = daemon.clone();
         self.queries.spawn(async move {
+            if is_regular && !duties::is_ours(&daemon, account, DutyKind::Usage).await {
+                return (account, query.print, None);
+            }
             let question = query.question(wants_plan, now);
             let result = usage::query(&client, &question, query.token.expose()).await;
-            (account, query.print, result)
+            (account, query.print, Some(result))
         });
         true
     }
@@ -198,8 +205,9 @@ impl Poller {
         Ok(client)
     }
 
-    fn finish(&mut self, account: AccountId, print: TokenPrint, result: UsageResult) {
+    fn finish(&mut self, account: AccountId, print: TokenPrint, result: Option<UsageResult>) {
         self.in_flight.remove(&account);
+        let Some(result) = result else { return self.answer_waiting(account) };
         let Some(daemon) = self.daemon.upgrade() else { return };
         let now = clock::now();
         let kept = self.kept.entry(account).or_default();
@@ -226,6 +234,13 @@ impl Poller {
         self.save();
         for answer in self.waiting.remove(&account).unwrap_or_default() {
             let _call_ended = answer.send(PollOutcome::Asked(outcome.clone()));
+        }
+    }
+
+    /// Another host asks: calls that have waited for this query begin another one.
+    fn answer_waiting(&mut self, account: AccountId) {
+        for answer in self.waiting.remove(&account).unwrap_or_default() {
+            self.poll_now(UsageRequest { account, has_changed: true, answer });
         }
     }
 

@@ -15,6 +15,11 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
         ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("the credential of {} is missing", account.record.id))
             .hint("add the account again")
     };
+    if state.must_mark_handed_out(account.record.id) {
+        // all secrets leave through here; the caller marks it before, see `many_hosts::handing_out`
+        let message = format!("the shared pool does not know yet that {} is handed out", account.record.id);
+        return Err(ErrorInfo::new(ErrorKind::CredentialUnavailable, message).hint("try again"));
+    }
     let Credential { kind, access, expires_at, resource, .. } =
         state.credentials.get(account.record.id).ok_or_else(missing)?;
     let (header, scheme) = provider::credential_header(&account.record.provider, *kind);

@@ -12,7 +12,12 @@ use crate::provider::vendor_account_id;
 /// `account.export`
 pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
     let exported_at = clock::now().wall.0;
-    let accounts = of_each_account(daemon, |state, now, account| Some(exported(state, now, account, secrets)));
+    // the secrets of a shared pool are not this host's own, unless it is one of its admins
+    let is_admin = daemon.many_hosts.membership().is_some_and(|membership| membership.admin);
+    let accounts = of_each_account(daemon, |state, now, account| {
+        let is_left_out = secrets && !is_admin && state.is_shared(account.record.id);
+        (!is_left_out).then(|| exported(state, now, account, secrets))
+    });
     reply.answer(&Answer::Exported(ExportInfo { lessor_export: EXPORT_VERSION, exported_at, accounts }))
 }
 

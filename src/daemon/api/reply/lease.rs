@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Responder, lease_ended, send_when_saved};
 use crate::daemon::state::{CredentialState, CredentialUse, Pending, ReportOutcome, State, Unsaved, Waiter};
-use crate::daemon::{os::clock, view};
+use crate::daemon::{many_hosts::handing_out, os::clock, view};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply};
 use crate::protocol::{ErrorInfo, ErrorKind};
 
@@ -109,18 +109,25 @@ pub(super) struct PendingLease {
 impl PendingLease {
     /// Answers those that need no credential; the others, too, unless the token has to be refreshed first.
     fn hand_out(mut self, state: &mut State, now: Now) {
-        if state.waits_for_token(*self.granted.peek(), now) {
+        let fence = *self.granted.peek();
+        let waits_for_token = state.waits_for_token(fence, now);
+        if waits_for_token || state.must_mark_lease(fence) {
             let now_or_later = self.responders.into_iter().partition(|responder| responder.wants_credential);
             let (later, at_once): (Vec<_>, Vec<_>) = now_or_later;
             let (fence, pending) = self.kind.depends_on(state, self.granted).into_parts();
             answer_all(state, now, (fence, pending), &self.kind, &at_once);
             if !later.is_empty() {
                 let granted = Unsaved::pending(fence, pending);
-                Self { granted, kind: self.kind, responders: later }.wait_for_token(state);
+                let pending = Self { granted, kind: self.kind, responders: later };
+                if waits_for_token {
+                    pending.wait_for_token(state);
+                } else {
+                    pending.wait_for_mark(state);
+                }
             }
             return;
         }
-        state.note_handed(*self.granted.peek());
+        state.note_handed(fence);
         let granted = self.kind.depends_on(state, self.granted).into_parts();
         answer_all(state, now, granted, &self.kind, &std::mem::take(&mut self.responders));
     }
@@ -140,6 +147,39 @@ impl PendingLease {
             }
             self.after_refresh(&mut daemon.state());
         });
+    }
+
+    /// Waits until the other hosts of a shared pool know that the token is handed out; then the lease is, too.
+    pub(super) fn wait_for_mark(self, state: &mut State) {
+        let account = state.pool.lease(*self.granted.peek()).map(|lease| lease.account);
+        let (Some(daemon), Some(account)) = (state.shared().daemon(), account) else { return };
+        state.shared().runtime.spawn(async move {
+            let marked = handing_out::mark(&daemon, account).await;
+            self.after_mark(&mut daemon.state(), marked);
+        });
+    }
+
+    fn after_mark(mut self, state: &mut State, marked: Result<(), ErrorInfo>) {
+        let now = clock::now();
+        let fence = *self.granted.peek();
+        if state.pool.lease(fence).is_none() {
+            return refuse_all(state, &self.responders, self.granted.map(|_| lease_ended()));
+        }
+        let Err(error) = marked else { return self.hand_out(state, now) };
+        if let LeaseReply::Granted { .. } = self.kind {
+            // without the credential its holder cannot use it
+            state.apply_internal(now, Command::Release(fence));
+            return refuse_all(state, &self.responders, self.granted.map(|_| error));
+        }
+        // it keeps its lease without a credential; `lease.credential` says what is the matter
+        self.responders.iter_mut().for_each(|responder| responder.wants_credential = false);
+        self.hand_out_without(state, now);
+    }
+
+    /// Answers all of them without the credential.
+    fn hand_out_without(self, state: &mut State, now: Now) {
+        let granted = self.kind.depends_on(state, self.granted).into_parts();
+        answer_all(state, now, granted, &self.kind, &self.responders);
     }
 
     fn after_refresh(mut self, state: &mut State) {
