@@ -26,7 +26,15 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
                 tracing::debug!(kind = "lease.granted", %account, fence, model, "lease #{fence} granted on {name}");
             }))
         }
-        Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) | Event::SeatsEnd(..) => None,
+        Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) => None,
+        Event::SeatsEnd(fence, until) => {
+            let lease = pool.lease(*fence)?;
+            let (fence, account, name) = (fence.0, lease.account, name(lease.account, pool));
+            let until = until.0;
+            Some(Box::new(move || {
+                tracing::warn!(kind = "lease.revoked", %account, fence, until, "the seat of a lease on {name} is about to end");
+            }))
+        }
         Event::Moved(moved) => switched(moved, now, pool),
         Event::Limited(limit) => Some(limited(limit, now, pool)),
         Event::Recovered(account, key) => {

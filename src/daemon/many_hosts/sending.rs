@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::outgoing::{LimitChange, NumberedChange};
 use super::times::{limit_for_database, usage_for_database};
 use crate::daemon::state::Daemon;
-use crate::pool::{AccountId, AccountRecord, LoginState, Wall};
+use crate::pool::{AccountId, AccountRecord, LoginState};
 use crate::shared_pool::{PoolClient, SharedPoolError, TokenGeneration};
 
 /// Sends one change of the limits.

@@ -1,5 +1,7 @@
 //! How the shared pool looks from this host, for `status` and for errors.
 
+use std::time::Duration;
+
 use crate::pool::{AccountId, Mono, Wall};
 use crate::shared_pool::{PoolHost, SharedPoolSettings, TermId};
 
@@ -81,6 +83,12 @@ impl SeenHost {
 }
 
 impl ManyHostsStatus {
+    /// Whether a host that refreshes logins was seen within `patience`.
+    pub(crate) fn has_refresher(&self, now: Mono, patience: Duration) -> bool {
+        let is_online = |seen: &SeenHost| seen.is_own || seen.seen.is_some_and(|at| now.since(at) < patience);
+        self.hosts.iter().any(|seen| seen.host.refresher && seen.host.ended_at.is_none() && is_online(seen))
+    }
+
     /// Whether the database can be reached now.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.link, PoolLink::Connected(_))

@@ -195,8 +195,9 @@ impl Events {
                 let windows = pool.account(account).map(|account| account.usage().windows.clone());
                 Some(RecordedEvent::UsageUpdated(account, windows.unwrap_or_default().into()))
             }
-            // the shell of the shared pool tells the holder
-            Event::SeatsEnd(..) => None,
+            Event::SeatsEnd(fence, until) => {
+                lease(fence).cloned().map(|lease| RecordedEvent::SeatEnds(lease, now.wall_of(until)))
+            }
             Event::QueueChanged(waiting) => Some(RecordedEvent::QueueChanged(waiting)),
         };
         if let Some(recorded) = recorded {

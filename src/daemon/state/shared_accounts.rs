@@ -77,11 +77,21 @@ impl SharedAccounts {
         }
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
     /// Their ids, in order.
     pub(crate) fn ids(&self) -> Vec<AccountId> {
         let mut ids: Vec<AccountId> = self.accounts.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// Whether this host has a term whose seats were not cut.
+    pub(crate) fn has_seats(&self) -> bool {
+        self.seats.as_ref().is_some_and(|seats| !seats.is_cut())
     }
 
     /// The seats of the term.

@@ -25,6 +25,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),
     }
     warnings.extend(daemon.store.key_problem());
+    warnings.extend(warnings::summed_up(warnings::of_many_hosts(daemon, state, now)));
     warnings.extend(daemon.history.trouble());
     warnings.extend(daemon.notice_troubles.warnings());
     warnings.extend(warnings::summed_up(state.config.notes()));

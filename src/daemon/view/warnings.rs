@@ -6,13 +6,51 @@ use rustc_hash::FxBuildHasher;
 
 use super::remedy::{self, refused_client_remedy};
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
-use crate::daemon::state::{GatewayShortage, State};
+use crate::daemon::many_hosts::status::{PoolAway, PoolLink};
+use crate::daemon::state::{GatewayShortage, Shared, State};
 use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
 use crate::{config::Config, store::StoreHealth};
 
 /// The keyring with the key of all secrets is locked.
 pub(crate) fn of_keyring(why: &str) -> String {
     format!("{why}: no account can serve until the key is available; {KEYRING_HINT}")
+}
+
+/// The pool that this host shares with others.
+pub(crate) fn of_many_hosts(daemon: &Shared, state: &State, now: Now) -> Vec<String> {
+    let status = daemon.many_hosts.status();
+    let mut warnings = Vec::new();
+    match &status.link {
+        PoolLink::Unset | PoolLink::Connecting | PoolLink::Connected(_) => {}
+        PoolLink::NotJoined => warnings.push(
+            "[pool] url is set, but this host has not joined the pool: lessor pool join --token-stdin".to_owned(),
+        ),
+        PoolLink::NoUrl => warnings.push(
+            "this host has joined a shared pool, and [pool] url is not set: the pool's accounts are not leased; set the              url, or leave the pool: lessor pool leave"
+                .to_owned(),
+        ),
+        PoolLink::Away(PoolAway { since, why, next }) => {
+            let (since, next) = (spoken(now.wall.since(*since)), spoken(next.since(now.mono)));
+            let seats = match status.seats_until.filter(|until| *until > now.mono && state.shared_accounts.has_seats()) {
+                Some(until) => format!("leases on its accounts end in {}", spoken(until.since(now.mono))),
+                None => "its accounts are not leased".to_owned(),
+            };
+            warnings.push(format!(
+                "the shared pool cannot be reached for {since} now ({why}): {seats}; lessor tries again in {next}"
+            ));
+        }
+    }
+    let patience = status.settings.map_or(Duration::MAX, |settings| settings.ttl.saturating_add(settings.margin));
+    if status.is_connected() && !status.hosts.is_empty() && !status.has_refresher(now.mono, patience) {
+        warnings.push(
+            "no host that refreshes the shared pool's logins is online: they end with their access tokens; start one, or              let a host do it: lessor pool hosts"
+                .to_owned(),
+        );
+    }
+    for (id, why) in status.left_out {
+        warnings.push(format!("the account {id} of the shared pool is not used here: {why}"));
+    }
+    warnings
 }
 
 /// What to do about a locked keyring.

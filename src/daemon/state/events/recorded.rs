@@ -15,6 +15,8 @@ use crate::usage;
 pub(super) enum RecordedEvent {
     Granted(Arc<Lease>),
     Ended(Arc<Lease>, Ending),
+    /// A lease whose seat in the shared pool ends then.
+    SeatEnds(Arc<Lease>, Wall),
     /// A lease, as it is on its new account.
     Moved(Arc<Lease>, Box<LeaseMove>),
     Limited(Box<NewLimit>),
@@ -38,6 +40,10 @@ impl RecordedEvent {
         match self {
             Self::Granted(_) => {}
             Self::Ended(_, why) => event.reason = Some(why.name().to_owned()),
+            Self::SeatEnds(_, until) => {
+                event.reason = Some(Ending::CutOff.name().to_owned());
+                event.until = Some(until.0);
+            }
             Self::Moved(_, moved) => add_move(&mut event, moved, pool),
             Self::Limited(limit) => add_limit(&mut event, limit),
             Self::Recovered(_, key) => event.key = Some(key.to_string()),
@@ -63,7 +69,9 @@ impl RecordedEvent {
             event.account = Some(AccountLabel::of(pool, account));
         }
         let lease = match self {
-            Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(&**lease),
+            Self::Granted(lease) | Self::Ended(lease, _) | Self::SeatEnds(lease, _) | Self::Moved(lease, _) => {
+                Some(&**lease)
+            }
             _ => None,
         };
         if let Some(lease) = lease {
@@ -76,6 +84,7 @@ impl RecordedEvent {
         match self {
             Self::Granted(_) => super::GRANTED,
             Self::Ended(_, why) => ended_kind(*why),
+            Self::SeatEnds(..) => ended_kind(Ending::CutOff),
             Self::Moved(..) => "lease.moved",
             Self::Limited(_) => "account.limited",
             Self::Recovered(..) => "account.ready",
@@ -93,7 +102,7 @@ impl RecordedEvent {
     /// Whether it is the usual beginning or end of a lease for one request of the gateway: the request itself says so.
     pub(super) fn is_of_request(&self) -> bool {
         match self {
-            Self::Granted(lease) => ends_with_request(lease),
+            Self::Granted(lease) | Self::SeatEnds(lease, _) => ends_with_request(lease),
             Self::Ended(lease, why) => !why.is_revoked() && ends_with_request(lease),
             _ => false,
         }
@@ -109,7 +118,9 @@ impl RecordedEvent {
 
     fn account(&self) -> Option<AccountId> {
         match self {
-            Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(lease.account),
+            Self::Granted(lease) | Self::Ended(lease, _) | Self::SeatEnds(lease, _) | Self::Moved(lease, _) => {
+                Some(lease.account)
+            }
             Self::Recovered(account, _)
             | Self::AccountChanged(account, _)
             | Self::ResetUsed(account, _)
