@@ -13,15 +13,18 @@ use lessor::protocol::{
     DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
     ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
     ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList,
-    HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams,
-    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
-    LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams,
-    ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo,
-    ReloadInfo, RemoveSecretParams, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo,
-    RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SetSecretParams,
-    StoredClientInfo, SubscribeParams, TokenSums, UsageInfo, UsedResetInfo, VerdictInfo, VerifyAccountParams,
-    encode_call,
+    HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, HostSeatsInfo,
+    ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef,
+    LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams,
+    MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo,
+    QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums,
+    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
+    SetSecretParams, StoredClientInfo, SubscribeParams, TokenSums, UsageInfo, UsedResetInfo, VerdictInfo,
+    VerifyAccountParams, encode_call,
 };
+
+#[path = "golden/pool.rs"]
+mod pool;
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
@@ -32,7 +35,7 @@ fn lease_ref() -> LeaseRef {
 }
 
 fn calls() -> Vec<Call> {
-    vec![
+    let mut calls = vec![
         Call::Hello(HelloParams { client: "golden 1".into(), protocol: (1, 1) }),
         Call::Acquire(Box::new(AcquireParams {
             provider: "anthropic".into(),
@@ -229,7 +232,9 @@ fn calls() -> Vec<Call> {
             }],
             read_at: Some(1_780_000_000_000),
         })),
-    ]
+    ];
+    calls.extend(pool::calls());
+    calls
 }
 
 fn lease() -> LeaseInfo<'static> {
@@ -337,6 +342,8 @@ fn account() -> AccountInfo {
         fallback_only: true,
         in_flight_cap: Some(8),
         subagents: 5,
+        sharing: text("pool"),
+        elsewhere: vec![HostSeatsInfo { host: "build-2".into(), seats: 2 }],
     }
 }
 
@@ -421,6 +428,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         agent: text("claude"),
         directory: text("/home/me/project"),
         subagent: text("a1"),
+        host: text("build-1"),
     };
     let status = DaemonStatus {
         version: "0.1.0".into(),
@@ -473,6 +481,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             free_at: Some(1_790_000_000_000),
             first_free: Some(label()),
         }],
+        pool: Some(pool::summary()),
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),
@@ -493,7 +502,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         features: vec!["enc:bincode2".into()],
     };
-    vec![
+    let mut answers = vec![
         ("hello", Answer::Hello(hello)),
         ("lease", Answer::Lease(lease())),
         ("done", Answer::Done(Empty {})),
@@ -522,7 +531,9 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("stored-clients", Answer::StoredClients(vec![stored_client()])),
         ("used-reset", Answer::UsedReset(Box::new(used_reset()))),
         ("agent-session", Answer::AgentSession(Box::new(agent_session()))),
-    ]
+    ];
+    answers.extend(pool::answers());
+    answers
 }
 
 fn stored_client() -> StoredClientInfo {
@@ -563,6 +574,7 @@ fn history() -> HistoryInfo {
         requests: vec![request],
         leases: vec![lease],
         next: Some(7),
+        host: text("build-1"),
         ..HistoryInfo::default()
     }
 }

@@ -7,16 +7,20 @@ use super::error::ClientError;
 use crate::protocol::{
     AccountInfo, AccountRef, AcquireParams, AddAccountParams, AgentSessionInfo, AgentSessionParams, Answer, Call,
     CheckInfo, CredentialInfo, CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo,
-    ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess,
-    GatewayKeyInfo, GatewayKeyParams, HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo,
-    LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, ListSecretsParams, MoveLeaseParams, MovedInfo, NoParams,
-    OpenPageParams, PageAccess, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo, RestartParams,
-    RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams,
-    UsedResetInfo, VerifyAccountParams,
+    EvictHostParams, EvictedHostInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ForecastInfo,
+    ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams, HelloInfo, HistoryInfo, HistoryParams,
+    ImportAccountsParams, ImportInfo, InitPoolParams, JoinPoolParams, JoinTokenInfo, JoinTokenParams, LeaseInfo,
+    LeaseRef, LeaseRow, LeavePoolParams, LeftPoolInfo, ListAccountsParams, ListSecretsParams, MigrateParams,
+    MigratedInfo, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, PoolHostInfo, PoolMemberInfo,
+    PoolRekeyInfo, PoolRulesInfo, PoolStatusInfo, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RestartInfo,
+    RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SetPoolParams, SetSecretParams, StoredClientInfo,
+    SubscribeParams, UsedResetInfo, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of a call that moves all accounts.
+const MIGRATION: Duration = Duration::from_secs(600);
 /// How much longer than requested the client waits for a lease before it considers the daemon dead.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -116,11 +120,42 @@ calls! {
     history(query: HistoryParams) Call::QueryHistory(Box::new(query)) => Answer::History(info) => *info, HistoryInfo;
     /// Moves a lease to another account.
     move_lease(lease: MoveLeaseParams) Call::MoveLease(lease) => Answer::Moved(info) => *info, MovedInfo;
+    /// Creates the pool that several hosts share, in a database.
+    init_pool(how: InitPoolParams) Call::InitPool(Box::new(how)) => Answer::PoolMember(info) => *info, PoolMemberInfo;
+    /// Joins a pool, with a token of one of its admins.
+    join_pool(how: JoinPoolParams) Call::JoinPool(Box::new(how)) => Answer::PoolMember(info) => *info, PoolMemberInfo;
+    /// Creates a token with which one host can join the pool.
+    create_join_token(of: JoinTokenParams) Call::CreateJoinToken(of) => Answer::JoinToken(info) => *info, JoinTokenInfo;
+    /// Lists the hosts of the pool.
+    pool_hosts() Call::ListPoolHosts(NoParams {}) => Answer::PoolHosts(hosts) => hosts, Vec<PoolHostInfo>;
+    /// The state of the pool: its hosts, seats and settings.
+    pool_status() Call::PoolStatus(NoParams {}) => Answer::PoolStatus(info) => *info, PoolStatusInfo;
+    /// Removes a host from the pool, and seals the pool's secrets with new keys.
+    evict_host(host: EvictHostParams) Call::EvictHost(host) => Answer::EvictedHost(info) => *info, EvictedHostInfo;
+    /// Seals the pool's secrets with new keys.
+    rekey_pool() Call::RekeyPool(NoParams {}) => Answer::RekeyedPool(info) => info, PoolRekeyInfo;
+    /// Leaves the pool.
+    leave_pool(how: LeavePoolParams) Call::LeavePool(how) => Answer::LeftPool(info) => *info, LeftPoolInfo;
+    /// Changes the settings of the pool.
+    set_pool(change: SetPoolParams) Call::SetPool(change) => Answer::PoolRules(info) => info, PoolRulesInfo;
     /// Opens the gateway's page for a browser, or waits until it was opened.
     open_page(how: OpenPageParams) Call::OpenPage(how) => Answer::PageAccess(access) => *access, PageAccess;
 }
 
 impl Client {
+    /// Moves accounts into the pool, or back to this host. This may take a while: each is acknowledged by the database.
+    ///
+    /// # Errors
+    /// When the daemon refuses, or the connection is lost.
+    pub fn migrate_accounts(&mut self, what: MigrateParams) -> Result<MigratedInfo, ClientError> {
+        let call = Call::MigrateAccounts(what);
+        let name = call.method();
+        match self.call(call, Some(MIGRATION))? {
+            Answer::Migrated(info) => Ok(*info),
+            other => Err(unexpected(name, &other)),
+        }
+    }
+
     /// Leases an account, or waits for one as long as the request says.
     ///
     /// # Errors

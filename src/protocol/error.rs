@@ -97,6 +97,10 @@ kinds! {
     UnsupportedVersion = "unsupported_version",
     /// The account has no limit reset that could be used, or none of its limits is used.
     NoReset = "no_reset",
+    /// This host shares no pool with other hosts, or is in another one already.
+    NotInPool = "not_in_pool",
+    /// The database of the shared pool could not be reached, or refused.
+    PoolUnavailable = "pool_unavailable",
     /// The provider could not be reached, refused, or gave an answer that is not understood.
     ProviderFailed = "provider_failed",
     /// Something failed that should not fail.

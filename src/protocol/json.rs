@@ -176,7 +176,8 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     }
     write_result!(Hello Credential Leases Accounts Account Status Reloaded
         Imported Exported Forecast Explained GatewayAccess Rekeyed Restarting Checked GatewayKeys RevokedKey
-        History Moved PageAccess StoredClient StoredClients UsedReset AgentSession);
+        History Moved PageAccess StoredClient StoredClients UsedReset AgentSession
+        PoolMember JoinToken PoolHosts PoolStatus EvictedHost RekeyedPool LeftPool PoolRules Migrated);
     out.extend_from_slice(b"}\n");
 }
 

@@ -21,10 +21,11 @@ pub use answer::*;
 pub(crate) use base32::AccountIdText;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, AgentSessionParams, AgentWindow, BindTo, Call, CredentialParams,
-    DisableAccountParams, ExplainParams, ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams,
-    HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, LeaseCall, LeaseRef,
-    ListAccountsParams, ListSecretsParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams,
-    RestartParams, RevokeKeyParams, SetAccountParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
+    DisableAccountParams, EvictHostParams, ExplainParams, ExportAccountsParams, ForecastParams, GatewayKeyParams,
+    HelloParams, HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, InitPoolParams,
+    JoinPoolParams, JoinTokenParams, LeaseCall, LeaseRef, LeavePoolParams, ListAccountsParams, ListSecretsParams,
+    MigrateParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams, RestartParams,
+    RevokeKeyParams, SetAccountParams, SetPoolParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};

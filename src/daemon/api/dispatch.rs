@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::{self, AccountAction, add, check, export, import, refresh, replace, reset, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
-use super::{agent_session, config, explain, gateway_key, history, lease, page, report, secrets};
+use super::{agent_session, config, explain, gateway_key, history, lease, page, pool, report, secrets};
 use crate::daemon::state::events::{DEFAULT_KINDS, KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
@@ -250,6 +250,16 @@ pub fn dispatch_planned(
         Call::RemoveSecret(params) => reply.later(daemon, holding(memory, secrets::remove(daemon.clone(), params))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),
         Call::Restart(params) => reply.later(daemon, holding(memory, config::restart(daemon.clone(), params))),
+        Call::InitPool(_)
+        | Call::JoinPool(_)
+        | Call::CreateJoinToken(_)
+        | Call::ListPoolHosts(_)
+        | Call::PoolStatus(_)
+        | Call::EvictHost(_)
+        | Call::RekeyPool(_)
+        | Call::LeavePool(_)
+        | Call::SetPool(_)
+        | Call::MigrateAccounts(_) => reply.later(daemon, holding(memory, pool::serve(daemon.clone(), call))),
         Call::Report(params) => report::report(daemon, reply, &params),
         Call::Acquire(_)
         | Call::Token(_)

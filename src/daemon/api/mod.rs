@@ -13,6 +13,7 @@ mod history;
 pub(crate) mod lease;
 mod page;
 pub(crate) mod page_calls;
+mod pool;
 pub(crate) mod reply;
 mod report;
 mod secrets;

@@ -117,6 +117,8 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         resets: banked_resets(state, now, record.id),
         in_flight_cap: state.shared().requests.read(|table| table.cap(record.id, now.mono)).map(Into::into),
         subagents: account.subagents(),
+        sharing: None,
+        elsewhere: Vec::new(),
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
         agent: lease.agent.as_deref().map(str::to_owned),
         directory: None,
         subagent: lease.subagent.as_ref().map(|subagent| subagent.id.to_string()),
+        host: None,
     };
     leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
 }

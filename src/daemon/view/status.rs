@@ -55,6 +55,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         in_flight: daemon.in_flight.load(Ordering::Relaxed),
         history: daemon.history.status(),
         providers: provider::providers(state, now, daemon.run.keyring.is_some()),
+        pool: None,
     }
 }
 

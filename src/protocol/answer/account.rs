@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::pool::HostSeatsInfo;
 use crate::pool::{AccountId, CredentialKind, Pool, Tier};
 
 /// An account, as shown to its holder.
@@ -128,6 +129,11 @@ pub struct AccountInfo {
     /// How many leases of sub-agents it has.
     #[serde(default)]
     pub subagents: u32,
+    /// With a shared pool: `pool` (all its hosts use the account) or `own` (this host only).
+    pub sharing: Option<String>,
+    /// The seats of it that other hosts hold.
+    #[serde(default)]
+    pub elsewhere: Vec<HostSeatsInfo>,
 }
 
 impl AccountInfo {

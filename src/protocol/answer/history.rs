@@ -35,6 +35,8 @@ pub struct HistoryInfo {
     pub events: Vec<EventInfo>,
     /// There are more rows: `before` for the next page.
     pub next: Option<u64>,
+    /// With a shared pool: what this host is called there. Everything here happened on this host.
+    pub host: Option<String>,
 }
 
 /// Sums over requests.

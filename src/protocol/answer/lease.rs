@@ -114,6 +114,8 @@ pub struct LeaseRow {
     pub directory: Option<String>,
     /// The id of the sub-agent that it is for, as its agent names it.
     pub subagent: Option<String>,
+    /// With a shared pool: what this host, whose lease it is, is called there.
+    pub host: Option<String>,
 }
 
 /// A lease whose account was changed, or will be at its next request.

@@ -4,6 +4,7 @@ mod account;
 mod explanation;
 mod history;
 mod lease;
+mod pool;
 mod request;
 mod status;
 mod transfer;
@@ -25,6 +26,10 @@ pub use history::{HistoryGroup, HistoryInfo, PastLease, RequestSums};
 #[cfg(test)]
 pub(crate) use lease::any_lease;
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
+pub use pool::{
+    EvictedHostInfo, ExposedSecretInfo, HostSeatsInfo, JoinTokenInfo, LeftPoolInfo, MigratedInfo, PoolHostInfo,
+    PoolMemberInfo, PoolRekeyInfo, PoolRulesInfo, PoolSeatsInfo, PoolStatusInfo, PoolSummaryInfo, SkippedAccountInfo,
+};
 pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{
     AgentSessionInfo, ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo,
@@ -97,6 +102,24 @@ pub enum Answer<'a> {
     UsedReset(Box<UsedResetInfo>),
     /// To `session.report`.
     AgentSession(Box<AgentSessionInfo>),
+    /// To `pool.init` and `pool.join`.
+    PoolMember(Box<PoolMemberInfo>),
+    /// To `pool.join_token`.
+    JoinToken(Box<JoinTokenInfo>),
+    /// To `pool.hosts`.
+    PoolHosts(Vec<PoolHostInfo>),
+    /// To `pool.status`.
+    PoolStatus(Box<PoolStatusInfo>),
+    /// To `pool.evict`.
+    EvictedHost(Box<EvictedHostInfo>),
+    /// To `pool.rekey`.
+    RekeyedPool(PoolRekeyInfo),
+    /// To `pool.leave`.
+    LeftPool(Box<LeftPoolInfo>),
+    /// To `pool.set`.
+    PoolRules(PoolRulesInfo),
+    /// To `pool.migrate`.
+    Migrated(Box<MigratedInfo>),
 }
 
 /// No result.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{AccountLabel, AccountTotals, UsageInfo};
 use super::lease::{HolderInfo, QueueRow, SecretText};
+use super::pool::PoolSummaryInfo;
 use super::request::RequestRow;
 
 /// How the warning of a daemon begins that ends, or is restarted, and waits for something before.
@@ -58,6 +59,8 @@ pub struct DaemonStatus {
     /// Of each provider with accounts: whether an agent can start now, and on what.
     #[serde(default)]
     pub providers: Vec<ProviderInfo>,
+    /// The pool that this host shares with others; none without one.
+    pub pool: Option<PoolSummaryInfo>,
 }
 
 /// The state of the history.

@@ -3,6 +3,7 @@
 mod account;
 mod daemon;
 mod lease;
+mod pool;
 mod secrets;
 mod transfer;
 
@@ -19,6 +20,9 @@ pub use daemon::{
 pub use lease::{
     AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseCall, LeaseRef, MoveLeaseParams,
     ReportParams,
+};
+pub use pool::{
+    EvictHostParams, InitPoolParams, JoinPoolParams, JoinTokenParams, LeavePoolParams, MigrateParams, SetPoolParams,
 };
 pub use secrets::{ListSecretsParams, RemoveSecretParams, SetSecretParams};
 pub use transfer::{ExportAccountsParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow};
@@ -140,4 +144,24 @@ methods! {
     ResetLimits(AccountRef) = "account.reset";
     /// State what an agent knows of its session's quota, and get the account of the session's last request.
     AgentSession(Box<AgentSessionParams>) = "session.report";
+    /// Create the pool that several hosts share, in a database.
+    InitPool(Box<InitPoolParams>) = "pool.init";
+    /// Join a pool, with a token of one of its admins.
+    JoinPool(Box<JoinPoolParams>) = "pool.join";
+    /// Create a token with which one host can join the pool.
+    CreateJoinToken(JoinTokenParams) = "pool.join_token";
+    /// List the hosts of the pool.
+    ListPoolHosts(NoParams) = "pool.hosts";
+    /// The state of the pool: its hosts, seats and settings.
+    PoolStatus(NoParams) = "pool.status";
+    /// Remove a host from the pool, and seal the pool's secrets with new keys.
+    EvictHost(EvictHostParams) = "pool.evict";
+    /// Seal the pool's secrets with new keys.
+    RekeyPool(NoParams) = "pool.rekey";
+    /// Leave the pool.
+    LeavePool(LeavePoolParams) = "pool.leave";
+    /// Change the settings of the pool.
+    SetPool(SetPoolParams) = "pool.set";
+    /// Move accounts into the pool, or back to this host.
+    MigrateAccounts(MigrateParams) = "pool.migrate";
 }
