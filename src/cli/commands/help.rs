@@ -10,7 +10,7 @@ pub(super) const MAX_WIDTH: usize = 100;
 /// The groups of commands, in the order of the overview.
 pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Everyday", &["run", "alias", "env", "move", "status", "top", "login", "import", "doctor", "demo"]),
-    ("Accounts", &["account", "export", "backup", "restore", "secrets"]),
+    ("Accounts", &["account", "pool", "export", "backup", "restore", "secrets"]),
     ("Look", &["ui", "forecast", "leases", "history", "requests", "explain", "events", "logs", "simulate", "bench"]),
     (
         "Scripts",

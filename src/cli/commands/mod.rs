@@ -25,6 +25,7 @@ mod man;
 mod mcp;
 mod monitor;
 mod one_command;
+mod pool;
 mod requests;
 mod run;
 mod schema;
@@ -123,6 +124,9 @@ pub(crate) enum CliCommand {
                             lessor login codex --device\n  lessor login claude --token\n  \
                             lessor login google --client client_secret_1234.json")]
     Login(login::LoginArgs),
+    /// Share accounts with other machines through a database
+    #[command(subcommand, after_help = "Example: lessor pool status")]
+    Pool(pool::PoolSubcommand),
     /// Store the secrets of OAuth clients; change the encryption key
     #[command(subcommand, after_help = "Example: lessor secrets list")]
     Secrets(account::SecretsCommand),
@@ -372,6 +376,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Doctor(args) => return doctor::execute(&args, context),
         CliCommand::Classify(args) => return classify::execute(&args, context),
         CliCommand::Config(command) => return config::execute(command, context),
+        CliCommand::Pool(command) => return pool::execute(command, context),
         CliCommand::Reload => return config::reload(context),
         CliCommand::Daemon(args) => return daemon::execute(&args, context),
         CliCommand::Demo(args) => return demo::execute(&args, context),

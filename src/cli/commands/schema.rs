@@ -10,6 +10,7 @@ use super::alias::AliasReport;
 use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
+use super::pool::{PoolLeaveResult, PoolMemberResult, PoolMigrateResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
     bench::BenchResult, classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables,
@@ -18,9 +19,10 @@ use super::{
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
-    AccountInfo, AgentSessionInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo,
-    GatewayAccess, GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
-    RevokedKeyInfo, StoredClientInfo, UsedResetInfo,
+    AccountInfo, AgentSessionInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, EvictedHostInfo,
+    ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HistoryInfo, JoinTokenInfo, LeaseInfo,
+    LeaseRow, PoolHostInfo, PoolRekeyInfo, PoolRulesInfo, PoolStatusInfo, RekeyInfo, ReloadInfo, RevokedKeyInfo,
+    StoredClientInfo, UsedResetInfo,
 };
 
 #[derive(Debug, Args)]
@@ -75,6 +77,15 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["logs"], of::<LogLine>),
     (&["move"], of::<crate::protocol::MovedInfo>),
     (&["ping"], of::<PingResult<'static>>),
+    (&["pool evict"], of::<EvictedHostInfo>),
+    (&["pool hosts"], of::<Vec<PoolHostInfo>>),
+    (&["pool init", "pool join"], of::<PoolMemberResult>),
+    (&["pool join-token"], of::<JoinTokenInfo>),
+    (&["pool leave"], of::<PoolLeaveResult>),
+    (&["pool migrate"], of::<PoolMigrateResult>),
+    (&["pool rekey"], of::<PoolRekeyInfo>),
+    (&["pool set"], of::<PoolRulesInfo>),
+    (&["pool status"], of::<PoolStatusInfo>),
     (&["release"], of::<Empty>),
     (&["reload"], of::<ReloadInfo>),
     (&["report"], of::<DecisionInfo<'static>>),

@@ -129,10 +129,15 @@ fn text(status: &DaemonStatus, accounts: &[AccountInfo], leases: &[LeaseRow], no
     if !leases.is_empty() {
         text = text + "\n" + &ui::lease::by_holder(leases, now, output);
     }
+    let elsewhere = ui::pool::elsewhere(accounts, output);
+    if !elsewhere.is_empty() {
+        text = text + "\n" + &elsewhere;
+    }
     if !status.queue.is_empty() {
         text = text + "\n" + &queue_table(&status.queue, now, output);
     }
     text = text + "\n" + &daemon_line(status, leases.len(), output) + &gateway_line(status, output);
+    text += &status.pool.iter().map(|pool| ui::pool::line(pool, now, output)).collect::<String>();
     text + &warnings(status, output)
 }
 

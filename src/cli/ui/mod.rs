@@ -6,6 +6,7 @@ pub(crate) mod distinct;
 pub(crate) mod format;
 pub(crate) mod lease;
 mod output;
+pub(crate) mod pool;
 pub(crate) mod progress;
 pub(crate) mod prompt;
 mod table;

@@ -107,7 +107,7 @@ fn all_of_stdin(what: &str) -> Result<Zeroizing<String>, CliError> {
 }
 
 /// The text without its line end, if it is one line.
-fn one_line(text: &str) -> Result<Zeroizing<String>, &'static str> {
+pub(crate) fn one_line(text: &str) -> Result<Zeroizing<String>, &'static str> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {

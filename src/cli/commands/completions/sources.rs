@@ -37,6 +37,8 @@ enum Named {
     LeaseOrAccount,
     LoginProgramOrProvider,
     Model,
+    PoolChange,
+    PoolHost,
     Provider,
     StoredClient,
     Tool,
@@ -59,6 +61,8 @@ impl Named {
             "lease" => Self::Lease,
             "key" if command.starts_with("config") => Self::ConfigKey,
             "key" if command.starts_with("gateway") => Self::GatewayKey,
+            "changes" if command == "pool set" => Self::PoolChange,
+            "host" if command.starts_with("pool") => Self::PoolHost,
             "value" if command.starts_with("config") => Self::ConfigValue,
             "from" if value == "TOOL" => Self::Tool,
             "command" if command == "run" => Self::CommandLine,
@@ -165,6 +169,12 @@ impl CompletedLine {
             Named::LoginProgramOrProvider => {
                 names(LoginProgram::ALL.map(LoginProgram::name)).into_iter().chain(self.providers()).collect()
             }
+            Named::PoolChange => {
+                ["per_account=", "max_per_account=", "overflow=wait", "overflow=fail", "overflow=share"]
+                    .map(CompletionCandidate::new)
+                    .into()
+            }
+            Named::PoolHost => self.pool_hosts(),
             Named::Provider => self.providers(),
             Named::StoredClient => self.stored_clients(),
             Named::Tool => names(crate::credential::import::Tool::ALL.map(crate::credential::import::Tool::name)),
@@ -234,6 +244,11 @@ impl CompletedLine {
         let keys = self.ask(Client::gateway_keys).unwrap_or_default();
         let valid = keys.iter().filter(|key| key.state == "valid");
         valid.map(|key| candidate(&key.id, key.label.as_deref().unwrap_or_default())).collect()
+    }
+
+    fn pool_hosts(&self) -> Vec<CompletionCandidate> {
+        let hosts = self.ask(Client::pool_hosts).unwrap_or_default();
+        hosts.iter().filter(|host| !host.this).map(|host| candidate(&host.name, &host.state)).collect()
     }
 
     fn stored_clients(&self) -> Vec<CompletionCandidate> {

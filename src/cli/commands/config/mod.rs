@@ -19,7 +19,7 @@ use crate::config::{Environment, json_schema};
 pub(super) use check::ConfigCheckResult;
 pub(super) use edit::ConfigEditResult;
 pub(super) use reload::{ReloadOutcome, reload};
-pub(super) use set::{ConfigChange, swap_error};
+pub(super) use set::{ConfigChange, swap_error, write_settings};
 pub(super) use show::{ConfigListing, ConfigSetting};
 
 #[derive(Debug, Subcommand)]

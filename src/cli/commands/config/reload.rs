@@ -65,6 +65,11 @@ impl ReloadOutcome {
         if self.state == ReloadState::Rejected { error::CONFIG } else { 0 }
     }
 
+    /// Whether the daemon uses it, and has nothing to say of it.
+    pub(crate) fn is_live_without_notes(&self) -> bool {
+        self.state == ReloadState::Live && self.notes.is_empty()
+    }
+
     pub(crate) fn text(&self) -> String {
         let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let error = self.error.as_deref().unwrap_or_default();

@@ -39,7 +39,7 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
     let (changed, config) = if typed.is_none() && !path.exists() && path.symlink_metadata().is_err() {
         (false, Config::default())
     } else {
-        change(path, &named, typed)?
+        change(path, &[(&named, typed)])?
     };
     let setting = config.get(&named.key()).map_err(CliError::internal)?;
     let shown = setting.literal().unwrap_or_else(|| "not set".to_owned());
@@ -63,17 +63,46 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
     Ok(change.daemon.exit())
 }
 
-fn change(path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<(bool, Config), CliError> {
+/// Sets or, without a value, unsets keys in a file, all at once; `false` if the file says so already.
+pub(in crate::cli::commands) fn write_settings(
+    path: &Path,
+    settings: &[(&str, Option<String>)],
+) -> Result<bool, CliError> {
+    let named =
+        |(key, typed): &(&str, Option<String>)| Ok((NamedKey::find(key).map_err(CliError::internal)?, typed.clone()));
+    let named: Vec<(NamedKey, Option<String>)> = settings.iter().map(named).collect::<Result<_, CliError>>()?;
+    let unsets = named.iter().all(|(_, typed)| typed.is_none());
+    if unsets && !path.exists() && path.symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    let changes: Vec<(&NamedKey, Option<&str>)> = named.iter().map(|(key, typed)| (key, typed.as_deref())).collect();
+    Ok(change(path, &changes)?.0)
+}
+
+fn change(path: &Path, changes: &[(&NamedKey, Option<&str>)]) -> Result<(bool, Config), CliError> {
     let held = LockedFile::lock(path).map_err(swap_error)?;
     let bytes = held.bytes().unwrap_or_default().to_vec();
     Config::parse_bytes(bytes.clone(), path).map_err(|errors| CliError::invalid_config(path, &errors))?;
     let text = String::from_utf8(bytes).map_err(|error| CliError::internal(error.to_string()))?;
+    let mut changed = text.clone();
+    for (named, typed) in changes {
+        changed = changed_key(&changed, path, named, *typed)?;
+    }
+    let config = Config::parse(&changed, path).map_err(|errors| CliError::invalid_config(path, &errors))?;
+    let is_new = changed != text || held.bytes().is_none();
+    if is_new {
+        held.replace(&changed).map_err(swap_error)?;
+    }
+    Ok((is_new, config))
+}
+
+fn changed_key(text: &str, path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<String, CliError> {
     let changed = match typed {
-        Some(typed) => edit::set(&text, path, named, typed).map(|(text, _)| text),
-        None if !is_set(&text, path, named) => Ok(text.clone()),
-        None => edit::unset(&text, path, named),
+        Some(typed) => edit::set(text, path, named, typed).map(|(text, _)| text),
+        None if !is_set(text, path, named) => Ok(text.to_owned()),
+        None => edit::unset(text, path, named),
     };
-    let changed = changed.map_err(|error| match error {
+    changed.map_err(|error| match error {
         EditError::Invalid(errors) => CliError::invalid_config(path, &errors),
         EditError::Together(errors) => {
             let messages: Vec<_> = errors.problems.iter().map(|problem| problem.message.as_str()).collect();
@@ -81,13 +110,7 @@ fn change(path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<(bool, C
         }
         EditError::ByHand(_) => CliError::bad_request(error.to_string()),
         _ => CliError::usage(error.to_string()),
-    })?;
-    let config = Config::parse(&changed, path).map_err(|errors| CliError::invalid_config(path, &errors))?;
-    let is_new = changed != text || held.bytes().is_none();
-    if is_new {
-        held.replace(&changed).map_err(swap_error)?;
-    }
-    Ok((is_new, config))
+    })
 }
 
 fn is_set(text: &str, path: &Path, named: &NamedKey) -> bool {
