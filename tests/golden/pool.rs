@@ -22,7 +22,6 @@ pub(crate) fn calls() -> Vec<Call> {
         })),
         Call::JoinPool(Box::new(JoinPoolParams {
             token: SecretText("token".into()),
-            name: text("build-2"),
             root_certificate: text("/etc/ssl/db.pem"),
         })),
         Call::CreateJoinToken(JoinTokenParams {
@@ -67,7 +66,7 @@ fn host() -> PoolHostInfo {
         seats: 3,
         joined_at: Some(1_780_000_000_000),
         last_seen_at: Some(1_790_000_000_000),
-        version: text("0.1.0"),
+        invited_until: Some(1_790_000_000_000),
     }
 }
 
@@ -91,13 +90,12 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer<'static>)> {
     };
     let token = JoinTokenInfo {
         token: SecretText("token".into()),
-        name: text("build-2"),
+        name: "build-2".into(),
         admin: true,
         refresher: true,
         expires_at: 1_790_000_000_000,
     };
-    let seats =
-        PoolSeatsInfo { account: label(), host: "build-2".into(), seats: 2, handed_out_until: Some(1_790_000_000_000) };
+    let seats = PoolSeatsInfo { account: label(), host: "build-2".into(), seats: 2, handed_out: 1 };
     let status = PoolStatusInfo {
         pool: "pool_1".into(),
         url: "postgres://lessor@db.example:5432/lessor".into(),
@@ -119,7 +117,13 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ends_at: Some(1_790_000_000_000),
         command: text("lessor account set work --api-key-stdin"),
     };
-    let evicted = EvictedHostInfo { host: host(), key_generation: 4, resealed: 8, replace: vec![exposed] };
+    let evicted = EvictedHostInfo {
+        host: host(),
+        key_generation: 4,
+        resealed: 8,
+        trouble: text("run: lessor pool rekey"),
+        replace: vec![exposed],
+    };
     let left =
         LeftPoolInfo { pool: "pool_1".into(), name: "build-1".into(), removed: 8, kept: 2, ended: 1, noted: true };
     let skipped = SkippedAccountInfo { account: label(), why: "its login is linked".into() };
@@ -130,7 +134,15 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("pool-hosts", Answer::PoolHosts(vec![host()])),
         ("pool-status", Answer::PoolStatus(Box::new(status))),
         ("evicted-host", Answer::EvictedHost(Box::new(evicted))),
-        ("rekeyed-pool", Answer::RekeyedPool(PoolRekeyInfo { key_generation: 4, resealed: 8, hosts: 2 })),
+        (
+            "rekeyed-pool",
+            Answer::RekeyedPool(PoolRekeyInfo {
+                key_generation: 4,
+                resealed: 8,
+                hosts: 2,
+                void_tokens: vec!["build-3".into()],
+            }),
+        ),
         ("left-pool", Answer::LeftPool(Box::new(left))),
         ("pool-rules", Answer::PoolRules(rules())),
         ("migrated", Answer::Migrated(Box::new(migrated))),

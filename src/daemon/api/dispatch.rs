@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::account::{self, AccountAction, add, check, export, import, refresh, replace, reset, usage};
+use super::pool::shared_account;
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
 use super::{agent_session, config, explain, gateway_key, history, lease, page, pool, report, secrets};
@@ -204,22 +205,20 @@ pub fn dispatch_planned(
         Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
         Call::ListAccounts(params) => account::list(daemon, reply, &params),
         Call::AddAccount(params) => reply.later_saved(daemon, holding(memory, add::add(daemon.clone(), *params))),
-        Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
+        Call::RemoveAccount(params) => change(daemon, reply, &params.account, AccountAction::Remove),
         Call::SetAccount(params) if replace::is_wanted(&params) => {
             reply.later_saved(daemon, holding(memory, replace::replace(daemon.clone(), *params)))
         }
         Call::CheckAccount(params) => reply.later_saved(daemon, holding(memory, check::check(daemon.clone(), params))),
         Call::SetAccount(params) => {
             let account = params.account.clone();
-            account::change(daemon, reply, &account, AccountAction::Set(params))
+            change(daemon, reply, &account, AccountAction::Set(params))
         }
-        Call::EnableAccount(params) => {
-            account::change(daemon, reply, &params.account, AccountAction::Enable(true, None))
-        }
+        Call::EnableAccount(params) => change(daemon, reply, &params.account, AccountAction::Enable(true, None)),
         Call::DisableAccount(DisableAccountParams { account, reason }) => {
-            account::change(daemon, reply, &account, AccountAction::Enable(false, reason))
+            change(daemon, reply, &account, AccountAction::Enable(false, reason))
         }
-        Call::ClearLimits(params) => account::change(daemon, reply, &params.account, AccountAction::ClearLimits),
+        Call::ClearLimits(params) => change(daemon, reply, &params.account, AccountAction::ClearLimits),
         Call::RefreshAccount(params) => reply.later(daemon, holding(memory, refresh::refresh(daemon.clone(), params))),
         Call::ImportAccounts(params) => {
             reply.later_saved(daemon, holding(memory, import::import(daemon.clone(), *params)))
@@ -269,6 +268,14 @@ pub fn dispatch_planned(
         | Call::Credential(_)
         | Call::Hello(_)
         | Call::Stop(_) => Err(bad("this call needs its connection")),
+    }
+}
+
+/// Changes an account; one that is shared, in the pool first.
+fn change(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, name: &str, action: AccountAction) -> CallResult {
+    match shared_account::shared(daemon, name) {
+        Some(id) => reply.later_saved(daemon, shared_account::change(daemon.clone(), id, action)),
+        None => account::change(daemon, reply, name, action),
     }
 }
 

@@ -192,6 +192,15 @@ fn turn_off(state: &mut State, now: Now, own: AccountId, pooled: AccountId) {
     });
 }
 
+/// An account whose move was interrupted is this host's own, because the pool does not have it.
+pub(super) fn keep_as_own(state: &mut State, now: Now, id: AccountId) {
+    state.shared_accounts.remove(id);
+    let _saved_later = state.shared().write(Write::SaveSharedAccount(id, None));
+    state.apply_from_pool(now, Command::UnshareAccount(id));
+    let name = state.account_name(id);
+    state.log.push(move || tracing::info!(account = %id, "{name} is this host's own: its move was interrupted"));
+}
+
 /// Removes accounts that the pool does not have any more.
 pub(super) fn remove(state: &mut State, now: Now, accounts: &[AccountId]) {
     for id in accounts.iter().copied().filter(|id| state.is_shared(*id)).collect::<Vec<_>>() {

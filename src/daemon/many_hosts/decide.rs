@@ -31,6 +31,9 @@ pub(super) enum AdoptDecision {
 pub(super) fn decide(state: &State, own_accounts: &[String], account: &SharedAccount) -> AdoptDecision {
     let id = account.record.id;
     let is_listed = |record: &AccountRecord| own_accounts.iter().any(|name| record.is_named(name));
+    if state.shared_accounts.was_moved_out(id) {
+        return AdoptDecision::LeaveOut("it was moved out of the pool to this host".to_owned());
+    }
     let record = Box::new(record_here(state, &account.record));
     if let Some(known) = state.pool.account(id) {
         return match state.shared_accounts.get(id) {

@@ -43,7 +43,8 @@ use self::target::PoolTarget;
 use self::worker::PoolWorker;
 use crate::daemon::state::Daemon;
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::shared_pool::Membership;
+use crate::pool::AccountId;
+use crate::shared_pool::{Membership, PoolClient, SharedPoolError};
 
 /// Starts the worker if there is a pool to connect with, or has it look again if it runs. To be called at the start and
 /// after each change of the configuration.
@@ -83,4 +84,13 @@ fn start(daemon: &Arc<Daemon>) {
         Ok(worker) => daemon.many_hosts.set_worker(Some(Box::new(|| worker.end()))),
         Err(error) => tracing::error!("the shared pool is not used: its thread does not start: {error}"),
     }
+}
+
+/// Sends what an admin has changed of a shared account, and waits until the database has it.
+pub(in crate::daemon) async fn send_account(
+    daemon: Arc<Daemon>,
+    client: Arc<PoolClient>,
+    id: AccountId,
+) -> Result<(), SharedPoolError> {
+    sending::account(daemon, client, id, true).await
 }

@@ -16,7 +16,12 @@ const AT_ONCE: usize = 256;
 pub(super) fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
     let gone = gone_accounts(&daemon.state(), news, accounts);
     if !gone.is_empty() {
-        adopt::remove(&mut daemon.state(), clock::now(), &gone);
+        let state = &mut *daemon.state();
+        // a move into the pool or out of it was interrupted: without the pool's part it is this host's own
+        let is_moving = |id: &AccountId| state.shared_accounts.get(*id).is_some_and(|note| note.generation.0 == 0);
+        let (moving, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_moving);
+        adopt::remove(state, clock::now(), &gone);
+        moving.into_iter().for_each(|id| adopt::keep_as_own(state, clock::now(), id));
     }
     for limits in news.limits.chunks(AT_ONCE) {
         let state = &mut *daemon.state();

@@ -4,7 +4,7 @@
 #[cfg_attr(windows, path = "host/windows.rs")]
 mod system;
 
-pub(crate) use system::{check_limits, prepare_process};
+pub(crate) use system::{check_limits, name, prepare_process};
 
 /// The most connections at a time, regardless of the limit of descriptors.
 const MOST_CONNECTIONS: u64 = 8192;

@@ -1,7 +1,7 @@
 //! The accounts that this host shares with others, as far as the state's lock is needed: the seats of its term, and what
 //! goes to the other hosts. What comes from them is applied by `daemon/many_hosts`.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::State;
 use crate::daemon::many_hosts::message::PoolMessage;
@@ -14,6 +14,8 @@ use crate::shared_pool::TokenGeneration;
 #[derive(Debug, Default)]
 pub(crate) struct SharedAccounts {
     accounts: FxHashMap<AccountId, SharedAccountNote>,
+    /// Accounts that were moved out of the pool to this host: news that were read before that do not bring them back.
+    moved_out: FxHashSet<AccountId>,
     /// The seats of the term of this host, also after they have ended.
     seats: Option<TermSeats>,
     /// The command that is being applied comes from the pool: what it changes is not sent back.
@@ -56,6 +58,22 @@ impl SharedAccounts {
     /// The account was removed, or is this host's own from now on.
     pub(crate) fn remove(&mut self, id: AccountId) {
         self.accounts.remove(&id);
+    }
+
+    /// The account was moved out of the pool: it is this host's own, whatever older news say.
+    pub(crate) fn move_out(&mut self, id: AccountId) {
+        self.accounts.remove(&id);
+        self.moved_out.insert(id);
+    }
+
+    /// The account is moved into the pool, maybe again.
+    pub(crate) fn let_in(&mut self, id: AccountId) {
+        self.moved_out.remove(&id);
+    }
+
+    /// Whether the account was moved out of the pool.
+    pub(crate) fn was_moved_out(&self, id: AccountId) -> bool {
+        self.moved_out.contains(&id)
     }
 
     /// What is known of an account, if it is shared.

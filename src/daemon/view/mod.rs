@@ -5,6 +5,7 @@ mod credential;
 mod denial;
 mod gateway_key;
 mod lease;
+mod pool;
 mod provider;
 mod remedy;
 mod situation;
@@ -16,6 +17,7 @@ pub(crate) use credential::{credential, credential_problem, owned_credential, wh
 pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusable};
 pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease_rows, with_lease, with_programs};
+pub(crate) use pool::pool_summary;
 pub(crate) use provider::provider_info;
 pub use remedy::renewal_command;
 pub(crate) use remedy::{client_check, login_command, refused_client_remedy, remedy, renewal_hint};

@@ -38,8 +38,8 @@ pub struct PoolMemberInfo {
 pub struct JoinTokenInfo {
     /// The token. It is not stored, so it is shown only now.
     pub token: SecretText<'static>,
-    /// What the host will be called; null if it chooses.
-    pub name: Option<String>,
+    /// What the host will be called.
+    pub name: String,
     /// Whether the host may add, change, export and remove accounts, and evict hosts.
     pub admin: bool,
     /// Whether the host may refresh logins.
@@ -55,7 +55,8 @@ pub struct PoolHostInfo {
     pub id: String,
     /// What it is called.
     pub name: String,
-    /// `online`, `silent` (its last heartbeat is old), `offline` (it has ended, or never begun), `evicted` or `left`.
+    /// `online`, `silent` (its last heartbeat is old), `offline` (it holds no seats: its daemon does not run), `invited` (its
+    /// token was not used yet) or `gone` (it was evicted, or has left).
     pub state: String,
     /// Whether this is the host that answers.
     pub this: bool,
@@ -69,8 +70,8 @@ pub struct PoolHostInfo {
     pub joined_at: Option<u64>,
     /// When its last heartbeat arrived, epoch ms.
     pub last_seen_at: Option<u64>,
-    /// The version of lessor there, if known.
-    pub version: Option<String>,
+    /// Of an invited host: until when its token can be used, epoch ms.
+    pub invited_until: Option<u64>,
 }
 
 /// Seats of an account that one host holds. It may have as many leases on the account, and may have fewer.
@@ -82,8 +83,8 @@ pub struct PoolSeatsInfo {
     pub host: String,
     /// How many seats.
     pub seats: u64,
-    /// Seats that stay taken because a token has left lessor there: until when, epoch ms; 0: as long as the key is valid.
-    pub handed_out_until: Option<u64>,
+    /// How many of them stay taken because a token has left lessor there, until that token ends.
+    pub handed_out: u64,
 }
 
 /// Seats of one account on one other host.
@@ -174,6 +175,9 @@ pub struct EvictedHostInfo {
     pub key_generation: u64,
     /// How many accounts were sealed with these keys.
     pub resealed: u64,
+    /// Why the pool's secrets could not be sealed with new keys, and what does it: the host can read nothing in the database
+    /// any more, but still has the old keys.
+    pub trouble: Option<String>,
     /// What the host has read and lessor cannot take back: each must be replaced at its provider.
     pub replace: Vec<ExposedSecretInfo>,
 }
@@ -203,6 +207,8 @@ pub struct PoolRekeyInfo {
     pub resealed: u64,
     /// How many hosts they were wrapped for.
     pub hosts: u64,
+    /// The hosts whose join tokens this has made void: they were not used yet.
+    pub void_tokens: Vec<String>,
 }
 
 /// To `pool.leave`.

@@ -30,8 +30,6 @@ pub struct InitPoolParams {
 pub struct JoinPoolParams {
     /// What `pool.join_token` has answered.
     pub token: SecretText<'static>,
-    /// What this host is called in the pool [default: as the token says, else the name of the machine].
-    pub name: Option<String>,
     /// A file with the certificate of the server's CA, if the system does not know it.
     pub root_certificate: Option<String>,
 }
@@ -40,7 +38,7 @@ pub struct JoinPoolParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JoinTokenParams {
-    /// What the host will be called [default: it chooses].
+    /// What the host will be called [default: host-2, host-3, …].
     pub name: Option<String>,
     /// Whether it may add, change, export and remove accounts, and evict hosts.
     pub admin: bool,

@@ -37,11 +37,11 @@ pub(super) fn evict(args: PoolEvictArgs, context: &Context) -> Result<(), CliErr
 fn text(info: &EvictedHostInfo, now: u64, output: &Output) -> String {
     let name = clean(&info.host.name);
     let resealed = are(usize::try_from(info.resealed).unwrap_or(usize::MAX), "account");
-    let mut text = output.prose(&format!(
-        "evicted {name}: it can claim no seat and read nothing any more; {resealed} sealed with new keys (generation \
-         {})\n",
-        info.key_generation
-    ));
+    let keys = match &info.trouble {
+        None => format!("{resealed} sealed with new keys (generation {})", info.key_generation),
+        Some(why) => format!("the pool still has its old keys: {}", clean(why)),
+    };
+    let mut text = output.prose(&format!("evicted {name}: it can claim no seat and read nothing any more; {keys}\n"));
     let is_passing = |secret: &&ExposedSecretInfo| secret.secret == "access_token";
     let lasting: Vec<&ExposedSecretInfo> = info.replace.iter().filter(|one| !is_passing(one)).collect();
     let passing: Vec<&ExposedSecretInfo> = info.replace.iter().filter(is_passing).collect();
@@ -110,6 +110,7 @@ mod tests {
             host: PoolHostInfo { name: "ci-2".into(), ..PoolHostInfo::default() },
             key_generation: 2,
             resealed: 3,
+            trouble: None,
             replace: vec![
                 exposed("work", "api_key", None, Some("lessor account set work --api-key-stdin")),
                 exposed("home", "login", None, Some("lessor login claude")),

@@ -14,7 +14,7 @@ use crate::protocol::{JoinTokenInfo, JoinTokenParams, PoolHostInfo};
 
 #[derive(Debug, Args)]
 pub(crate) struct PoolJoinTokenArgs {
-    /// What the host will be called [default: it chooses]
+    /// What the host will be called [default: host-2, host-3, …]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Let the host add, change, export and remove accounts, and evict hosts
@@ -41,11 +41,11 @@ pub(super) fn join_token(args: PoolJoinTokenArgs, context: &Context) -> Result<(
 
 /// What the token allows, and how it is used.
 fn allowed(info: &JoinTokenInfo, now: u64) -> String {
-    let name = info.name.as_ref().map(|name| format!(" as {}", clean(name))).unwrap_or_default();
+    let name = clean(&info.name);
     let roles = roles(info.admin, info.refresher);
     let until = format::until_clock(now, info.expires_at);
     format!(
-        "one host can join with this token{name} ({roles}), {until}; it is shown only now\non that host: lessor pool \
+        "one host can join with this token as {name} ({roles}), {until}; it is shown only now\non that host: lessor pool \
          join --token-stdin"
     )
 }
@@ -63,17 +63,18 @@ pub(super) fn table(hosts: &[PoolHostInfo], now: u64, output: &Output) -> String
         Column::number("SEATS"),
         Column::fixed("LAST SEEN"),
         Column::fixed("JOINED").left_out(2),
-        Column::fixed("VERSION").left_out(1),
         Column::fixed("STATE"),
     ]);
     for host in hosts {
         let tint = match host.state.as_str() {
             "online" => Tint::Good,
             "silent" => Tint::Warn,
-            "offline" => Tint::Faint,
+            "offline" | "invited" => Tint::Faint,
             _ => Tint::Bad,
         };
         let this = if host.this { ", this host" } else { "" };
+        let until = host.invited_until.filter(|_| host.state == "invited");
+        let until = until.map(|at| format!(" {}", format::until_clock(now, at))).unwrap_or_default();
         let seen = if host.state == "online" { "now".to_owned() } else { format::last(now, host.last_seen_at) };
         table.row(vec![
             (host.name.clone(), Some(Tint::Strong)),
@@ -81,8 +82,7 @@ pub(super) fn table(hosts: &[PoolHostInfo], now: u64, output: &Output) -> String
             (host.seats.to_string(), None),
             (seen, None),
             (host.joined_at.map(|at| format::ago(now, at)).unwrap_or_default(), Some(Tint::Faint)),
-            (host.version.clone().unwrap_or_default(), Some(Tint::Faint)),
-            (format!("{}{this}", host.state), Some(tint)),
+            (format!("{}{this}{until}", host.state), Some(tint)),
         ]);
     }
     table.render(output)
@@ -109,14 +109,14 @@ mod tests {
     #[test]
     fn the_list_says_how_each_host_stands() {
         let first = PoolHostInfo { this: true, admin: true, refresher: true, ..host("ci-1", "online") };
-        let gone = PoolHostInfo { seats: 0, ..host("ci-3", "evicted") };
+        let gone = PoolHostInfo { seats: 0, ..host("ci-3", "gone") };
         let text = table(&[first, host("ci-2", "silent"), gone], 100 * MIN, &Output::plain(100));
         assert_eq!(
             text,
             "HOST  ROLES             SEATS  LAST SEEN  STATE\n\
              ci-1  admin, refresher      2  now        online, this host\n\
              ci-2  member                2  5 min ago  silent\n\
-             ci-3  member                0  5 min ago  evicted\n"
+             ci-3  member                0  5 min ago  gone\n"
         );
     }
 
@@ -124,7 +124,7 @@ mod tests {
     fn a_token_is_described_but_not_repeated_in_the_note() {
         let info = JoinTokenInfo {
             token: SecretText("s3cret".into()),
-            name: Some("ci-2".into()),
+            name: "ci-2".into(),
             admin: false,
             refresher: true,
             expires_at: 160 * MIN,

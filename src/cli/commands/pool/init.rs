@@ -48,9 +48,6 @@ pub(crate) struct PoolJoinArgs {
     /// Read the token from this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// What this host is called in the pool [default: as the token says, else the name of the machine]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
     /// Trust this certificate of the server's CA, if the system does not
     #[arg(long, value_name = "FILE")]
     root_certificate: Option<PathBuf>,
@@ -108,7 +105,7 @@ pub(super) fn join(args: &PoolJoinArgs, context: &Context) -> Result<u8, CliErro
         })?,
     };
     let token = SecretText(token.as_str().to_owned().into());
-    let call = JoinPoolParams { token, name: args.name.clone(), root_certificate: root_certificate.clone() };
+    let call = JoinPoolParams { token, root_certificate: root_certificate.clone() };
     let member = context.connect()?.join_pool(call)?;
     let result = PoolMemberResult::configured(member, root_certificate, context)?;
     context.output.result(&result, || result.text(&context.output))?;

@@ -31,7 +31,7 @@ pub(crate) enum PoolSubcommand {
     ///
     /// The token is read from standard input. It names the database, and is valid once.
     #[command(after_help = "Examples:\n  lessor pool join\n  lessor pool join --token-stdin < token-file\n  \
-                            lessor pool join --token-file ./token --name ci-2")]
+                            lessor pool join --token-file ./token")]
     Join(init::PoolJoinArgs),
     /// Show the pool: connection, hosts, seats, settings
     #[command(after_help = "Examples:\n  lessor pool status\n  lessor pool status --json")]

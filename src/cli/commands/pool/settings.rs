@@ -104,8 +104,14 @@ pub(super) fn rekey(context: &Context) -> Result<(), CliError> {
 
 fn rekeyed(info: &PoolRekeyInfo, output: &Output) -> String {
     let count = |number: u64, one| format::count(usize::try_from(number).unwrap_or(usize::MAX), one);
+    let void = match info.void_tokens.as_slice() {
+        [] => String::new(),
+        names => {
+            format!("the join tokens of {} are void; make others: lessor pool join-token\n", clean(&names.join(", ")))
+        }
+    };
     output.prose(&format!(
-        "the secrets of {} are sealed with new keys (generation {}), which {} can open\n",
+        "the secrets of {} are sealed with new keys (generation {}), which {} can open\n{void}",
         count(info.resealed, "account"),
         info.key_generation,
         count(info.hosts, "host")

@@ -30,7 +30,7 @@ fn text(status: &PoolStatusInfo, now: u64, output: &Output) -> String {
         text = text + "\n" + &hosts::table(&status.hosts, now, output);
     }
     if !status.seats.is_empty() {
-        text = text + "\n" + &seats_table(&status.seats, now, output);
+        text = text + "\n" + &seats_table(&status.seats, output);
     }
     if !status.warnings.is_empty() {
         text += "\n";
@@ -38,19 +38,15 @@ fn text(status: &PoolStatusInfo, now: u64, output: &Output) -> String {
     text + &status.warnings.iter().map(|why| output.labelled(Tint::Warn, "warning:", &clean(why))).collect::<String>()
 }
 
-fn seats_table(seats: &[PoolSeatsInfo], now: u64, output: &Output) -> String {
+fn seats_table(seats: &[PoolSeatsInfo], output: &Output) -> String {
     let mut table = Table::new(&[
         Column::name("ACCOUNT"),
         Column::name("HOST"),
         Column::number("SEATS"),
-        Column::fixed("TAKEN BY A HANDED-OUT TOKEN"),
+        Column::number("BY HANDED-OUT TOKENS"),
     ]);
     for row in seats {
-        let taken = match row.handed_out_until {
-            None => String::new(),
-            Some(0) => "as long as its key is valid".to_owned(),
-            Some(at) => format::until_clock(now, at),
-        };
+        let taken = if row.handed_out == 0 { String::new() } else { row.handed_out.to_string() };
         table.row(vec![
             (account::label(&row.account).to_owned(), None),
             (row.host.clone(), Some(Tint::Strong)),
@@ -72,7 +68,7 @@ mod tests {
             account: AccountLabel { id: "ac_1".into(), label: Some("work".into()), email: None },
             host: "ci-1".into(),
             seats: 2,
-            handed_out_until: Some(0),
+            handed_out: 1,
         };
         let status = PoolStatusInfo {
             pool: "1".into(),
@@ -101,7 +97,7 @@ mod tests {
             "db.example/lessor · this host is ci-1 (admin) · an account takes 2 leases on all hosts together;",
             "1 account of this host not shared; to share them: lessor pool migrate\n",
             "HOST  ROLES",
-            "work     ci-1      2  as long as its key is valid\n",
+            "work     ci-1      2                     1\n",
             "warning: no refresher is online\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -15,7 +15,7 @@ use super::connection::planner::let_others_lock;
 use crate::config::format_key;
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
-use crate::daemon::state::{Daemon, State};
+use crate::daemon::state::{Daemon, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Account, AccountChange, AccountId, Command, Now};
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
@@ -64,6 +64,16 @@ pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: A
     reply.check_room()?;
     let state = &mut *daemon.state();
     let id = find_account(state, name)?;
+    let changed = changed_account(state, id, command)?;
+    reply.saved(changed)
+}
+
+/// Changes an account on this host; the answer is sent when that is saved.
+pub(in crate::daemon::api) fn changed_account(
+    state: &mut State,
+    id: AccountId,
+    command: AccountAction,
+) -> Result<Unsaved<Result<Answer<'static>, ErrorInfo>>, ErrorInfo> {
     let now = clock::now();
     let info = |state: &State| state.pool.account(id).map(|account| view::account_info(state, now, account));
     let before = info(state);
@@ -73,7 +83,7 @@ pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: A
     let changed = state.apply(now, command);
     let problem = is_repair.then(|| view::still_unusable(state, now, id)).flatten();
     let account = info(state).or(before);
-    reply.saved(changed.map(|result| {
+    Ok(changed.map(|result| {
         result.map_err(|refusal| refused(state, &refusal, now))?;
         if let Some(problem) = problem {
             return Err(problem);

@@ -1,13 +1,92 @@
-//! `pool.…`: the pool that several hosts share.
+//! `pool.…`: the pool that this host shares with others.
+
+mod database_url;
+mod evict;
+mod hosts;
+mod leave;
+mod member;
+mod migrate;
+mod rekey;
+pub(in crate::daemon) mod shared_account;
 
 use std::sync::Arc;
 
 use super::reply::AnswerResult;
-use crate::daemon::state::Daemon;
+use super::session::bad;
+use crate::daemon::state::{Daemon, save};
 use crate::protocol::{Call, ErrorInfo, ErrorKind};
+use crate::shared_pool::{Membership, PoolClient, PoolKeyError, SharedPoolError, SharedPoolErrorKind};
+use crate::store::Write;
 
 /// Serves a call about the shared pool.
-pub async fn serve(_daemon: Arc<Daemon>, call: Call) -> AnswerResult {
-    let message = format!("{} is not served: this host shares no pool with other hosts", call.method());
-    Err(ErrorInfo::new(ErrorKind::NotInPool, message))
+pub async fn serve(daemon: Arc<Daemon>, call: Call) -> AnswerResult {
+    match call {
+        Call::InitPool(params) => member::init(daemon, *params).await,
+        Call::JoinPool(params) => member::join(daemon, *params).await,
+        Call::CreateJoinToken(params) => hosts::join_token(daemon, params).await,
+        Call::ListPoolHosts(_) => hosts::list(daemon).await,
+        Call::PoolStatus(_) => hosts::status(daemon).await,
+        Call::EvictHost(params) => evict::evict(daemon, params).await,
+        Call::RekeyPool(_) => rekey::rekey(daemon).await,
+        Call::LeavePool(params) => leave::leave(daemon, params).await,
+        Call::SetPool(params) => hosts::set(daemon, params).await,
+        Call::MigrateAccounts(params) => migrate::migrate(daemon, params).await,
+        other => Err(bad(format!("{} is not about the shared pool", other.method()))),
+    }
+}
+
+/// What this host is in its pool.
+fn membership(daemon: &Daemon) -> Result<Arc<Membership>, ErrorInfo> {
+    daemon.many_hosts.membership().ok_or_else(|| {
+        ErrorInfo::new(ErrorKind::NotInPool, "this host shares no pool with other hosts")
+            .hint("create one: lessor pool init URL; or join one: lessor pool join --token-stdin")
+    })
+}
+
+/// The same, if this host is an admin of it.
+fn admin(daemon: &Daemon, command: &str) -> Result<Arc<Membership>, ErrorInfo> {
+    let membership = membership(daemon)?;
+    if membership.admin { Ok(membership) } else { Err(not_admin(&membership, command)) }
+}
+
+/// The refusal of what only an admin may do.
+fn not_admin(membership: &Membership, command: &str) -> ErrorInfo {
+    let message = format!("{} may only lease in this pool; an admin does this", membership.name);
+    ErrorInfo::new(ErrorKind::NotAllowed, message)
+        .hint(format!("on an admin (lessor pool hosts shows which hosts are): {command}"))
+}
+
+/// The connection to the pool's database: the worker's, else one for this call.
+async fn client(daemon: &Daemon, membership: &Membership) -> Result<Arc<PoolClient>, ErrorInfo> {
+    if let Some(client) = daemon.many_hosts.client() {
+        return Ok(client);
+    }
+    let client = PoolClient::connect_to_join(&membership.address).await;
+    client.map(Arc::new).map_err(|error| pool_error(&error))
+}
+
+/// The error for a call that the pool's database did not serve. Its text names the remedy.
+fn pool_error(error: &SharedPoolError) -> ErrorInfo {
+    use SharedPoolErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::NotPermitted => ErrorKind::NotAllowed,
+        Kind::NotMember | Kind::Evicted | Kind::NoPool => ErrorKind::NotInPool,
+        Kind::Address | Kind::Conflict | Kind::NotFound | Kind::PoolExists => ErrorKind::BadRequest,
+        _ => ErrorKind::PoolUnavailable,
+    };
+    ErrorInfo::new(kind, error.to_string())
+}
+
+/// The error for what the pool's keys do not open or seal.
+fn key_error(error: &PoolKeyError) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::Internal, error.to_string())
+}
+
+/// Keeps what this host is in the pool; it is on disk when this returns.
+async fn save_membership(daemon: &Daemon, membership: Option<&Membership>) -> Result<(), ErrorInfo> {
+    let not_saved = |error: String| {
+        ErrorInfo::new(ErrorKind::Internal, format!("what this host is in the pool could not be saved: {error}"))
+    };
+    let bytes = membership.map(Membership::to_bytes).transpose().map_err(not_saved)?;
+    save(&daemon.store, Write::SavePoolMembership(bytes)).await.map_err(|error| not_saved(error.to_string()))
 }

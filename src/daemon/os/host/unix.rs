@@ -33,6 +33,11 @@ pub(crate) fn check_limits() -> Result<(), String> {
     Ok(())
 }
 
+/// The name of the machine.
+pub(crate) fn name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
+}
+
 pub(crate) fn leave_the_session() {
     if let Err(error) = setsid() {
         tracing::debug!(%error, "the session was not left");

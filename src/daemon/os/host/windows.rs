@@ -14,3 +14,8 @@ pub(crate) fn prepare_process() -> usize {
 pub(crate) fn check_limits() -> Result<(), String> {
     Ok(())
 }
+
+/// The name of the machine.
+pub(crate) fn name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
