@@ -1,1 +1,110 @@
--- (follows)
+-- What hosts learn about accounts. Limits are merged by invariant I8: see `yields_to` in pool/limit.
+
+-- The account's row is locked, so that a limit that was set before a clearing cannot pass it.
+create function lessor.set_limits(p_limits json) returns integer language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp as $$
+declare
+  now_ms bigint := lessor.now_ms();
+  l record;
+  taken integer := 0;
+  learnt_at bigint;
+begin
+  perform lessor.my_host();
+  for l in
+    select * from json_to_recordset(p_limits) as x (
+      account bigint, scope text, key text, reason text, until bigint, source text, since bigint, evidence text, link text
+    ) order by account, scope, key
+  loop
+    perform from lessor.account where id = l.account and removed_at is null for no key update;
+    continue when not found or l.until <= now_ms;
+    -- a clock that is ahead must not win over a clearing
+    learnt_at := least(coalesce(l.since, now_ms), now_ms);
+    continue when exists (
+      select from lessor.account_limit e
+        where e.account = l.account and e.scope = '*' and e.key = '' and e.cleared_at >= learnt_at
+    );
+    if (select count(*) from lessor.account_limit e where e.account = l.account) >= 500 then
+      delete from lessor.account_limit e
+        where e.account = l.account and coalesce(e.cleared_at, e.until) <= now_ms and e.scope <> '*';
+      continue when (select count(*) from lessor.account_limit e where e.account = l.account) >= 500;
+    end if;
+    insert into lessor.account_limit as e (account, scope, key, reason, until, source, since, evidence, link)
+      values (l.account, l.scope, l.key, l.reason, l.until, l.source, learnt_at, left(l.evidence, 2000), left(l.link, 2000))
+      on conflict (account, scope, key) do update set
+        reason = excluded.reason, until = excluded.until, source = excluded.source, since = excluded.since,
+        evidence = excluded.evidence, link = excluded.link, cleared_at = null, changed = default
+        where case
+          when e.cleared_at is not null then excluded.since > e.cleared_at
+          else e.until <= now_ms or (excluded.source <> 'table', excluded.until) > (e.source <> 'table', e.until)
+        end;
+    if found then
+      taken := taken + 1;
+      perform lessor.wake('l', l.account);
+    end if;
+  end loop;
+  return taken;
+end $$;
+
+-- Without a scope, all of the account.
+create function lessor.clear_limit(p_account bigint, p_scope text, p_key text) returns void
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  now_ms bigint := lessor.now_ms();
+begin
+  perform lessor.my_host();
+  perform from lessor.account where id = p_account and removed_at is null for no key update;
+  if not found then
+    return;
+  end if;
+  update lessor.account_limit set cleared_at = now_ms, changed = default
+    where account = p_account and cleared_at is null and scope <> '*'
+      and (p_scope is null or (scope, key) = (p_scope, p_key));
+  -- limits that are under way on other hosts may have no row yet
+  insert into lessor.account_limit (account, scope, key, reason, until, source, since, cleared_at)
+    values (p_account, coalesce(p_scope, '*'), case when p_scope is null then '' else p_key end, 'unknown', 0, 'table', 0, now_ms)
+    on conflict (account, scope, key) do update set cleared_at = excluded.cleared_at, changed = default;
+  perform lessor.wake('l', p_account);
+end $$;
+
+-- The windows of a reading, each on its own: a reading may not name all. Nobody is woken: readings are no hurry.
+create function lessor.set_usage(p_account bigint, p_windows json, p_read_at bigint) returns void
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  now_ms bigint := lessor.now_ms();
+begin
+  perform lessor.my_host();
+  perform from lessor.account where id = p_account and removed_at is null for key share;
+  if not found then
+    return;
+  end if;
+  insert into lessor.usage_window as w (account, key, name, content, as_of, read_at)
+    select distinct on (1, 2, 3) p_account, x->>'key', x->>'name', x, least((x->>'as_of')::bigint, now_ms), least(p_read_at, now_ms)
+      from json_array_elements(p_windows) as x
+      where (select count(*) from lessor.usage_window where account = p_account) < 128
+        or exists (
+          select from lessor.usage_window k where (k.account, k.key, k.name) = (p_account, x->>'key', x->>'name')
+        )
+      order by 1, 2, 3, 5 desc
+    on conflict (account, key, name) do update
+      set content = excluded.content, as_of = excluded.as_of, read_at = excluded.read_at, changed = default
+      where excluded.as_of > w.as_of;
+end $$;
+
+-- Whether the caller does it now.
+create function lessor.claim_duty(p_term bigint, p_account bigint, p_kind text, p_every bigint) returns boolean
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me bigint := (lessor.my_host()).id;
+  now_ms bigint := lessor.now_ms();
+begin
+  if not exists (select from lessor.term where id = p_term and host = me and ended_at is null) then
+    raise 'the term of this host is over' using errcode = 'LE004';
+  end if;
+  if not exists (select from lessor.account where id = p_account and removed_at is null) then
+    return false;
+  end if;
+  insert into lessor.duty as d (account, kind, host, until)
+    values (p_account, p_kind, me, now_ms + least(greatest(p_every, 0), 86400000))
+    on conflict (account, kind) do update set host = excluded.host, until = excluded.until where d.until <= now_ms;
+  return found;
+end $$;

@@ -1,0 +1,14 @@
+//! The shared pool against a real PostgreSQL: run by `.ci/pool`. Each test has a database of its own.
+
+mod accounts;
+mod connecting;
+mod harness;
+mod hosts;
+mod limits;
+mod news;
+mod races;
+mod refresh;
+mod rights;
+mod seats;
+mod speed;
+mod terms;
