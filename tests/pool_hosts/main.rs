@@ -1,0 +1,52 @@
+//! Several hosts share accounts through one database, in virtual time: connections that break, messages that come late or
+//! not at all, clocks that differ, machines that freeze and daemons that die.
+//!
+//! `LESSOR_SIM_SEED=n` replays one run, `LESSOR_SIM_STEPS=n` is the number of steps of all runs together (`.ci/hosts`). A
+//! failure prints its seed.
+
+mod database;
+mod host;
+mod link;
+mod table;
+mod users;
+mod world;
+
+use world::{Tally, World};
+
+/// Steps of one run.
+const STEPS: u64 = 1_500;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Says the seed when the run fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with LESSOR_SIM_SEED={} and LESSOR_SIM_STEPS={STEPS}", self.0);
+        }
+    }
+}
+
+#[test]
+fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
+    let first = number("LESSOR_SIM_SEED").unwrap_or(1);
+    let runs = number("LESSOR_SIM_STEPS").unwrap_or(STEPS * 12).div_ceil(STEPS);
+    let mut all = Tally::default();
+    for seed in first..first + runs {
+        let _said = Seed(seed);
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.step();
+        }
+        world.calm_down();
+        all.add(&world.tally);
+    }
+    println!("{all:?}");
+    let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved } = all;
+    let least = [granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved];
+    assert!(runs < 12 || least.iter().all(|count| *count >= runs), "hardly anything happened: {all:?}");
+}

@@ -1,0 +1,1 @@
+//! Single rules of seats, with times and accounts that a person can follow.
