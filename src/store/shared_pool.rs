@@ -39,6 +39,9 @@ pub(super) fn save_account(database: &Connection, id: AccountId, generation: Opt
     match generation {
         None => run(database, "DELETE FROM shared_account WHERE account = ?1", [id.to_string()]),
         Some(generation) => {
+            // the pool has it, or something newer
+            let statement = "DELETE FROM pool_answer WHERE account = ?1 AND from_generation < ?2";
+            run(database, statement, params![id.to_string(), generation])?;
             upsert(database, "shared_account", &[("account", &id.to_string()), ("generation", &generation)])
         }
     }
@@ -82,13 +85,19 @@ pub(super) fn load(
     known: &HashSet<AccountId>,
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<()> {
-    let memberships = tables.rows("pool_membership", "", |row, _| {
+    let memberships = tables.rows("pool_membership", "", |row, is_intact| {
         let sealed: Vec<u8> = row.get("sealed")?;
         let Some(key) = key else { return Ok(None) };
         let plain = key.open(SealPurpose::PoolMembership, &sealed).ok_or(RowError::SealedMembership)?;
-        Ok(Some(SecretBytes::new(plain)))
+        Ok(Some((SecretBytes::new(plain), is_intact)))
     })?;
-    loaded.membership = memberships.into_iter().flatten().next();
+    for (membership, is_intact) in memberships.into_iter().flatten() {
+        if !is_intact {
+            let said = "the database was damaged beside the membership in a shared pool, which is whole";
+            tables.warnings.push(said.to_owned());
+        }
+        loaded.membership = Some(membership);
+    }
     let terms = tables.intact("pool_term", "", |row| {
         let (term, life): (i64, i64) = (row.get("term")?, row.get("life")?);
         Ok((term, life.cast_unsigned()))

@@ -98,7 +98,7 @@ pub enum Write {
     /// Saves the term in which this machine holds seats of the pool, and the number of the process that has it; fsynced.
     SavePoolTerm(Option<(i64, u64)>),
     /// Saves that an account belongs to the pool, and of which generation its stored credential is; without a generation,
-    /// the account is this machine's own. Fsynced.
+    /// the account is this machine's own. A later generation ends the mark of an answer. Fsynced.
     SaveSharedAccount(AccountId, Option<i64>),
     /// Saves that the stored credential of an account is an answer that the pool does not have yet, and the generation of
     /// the refresh token that was sent for it; or that the pool has it. Fsynced.

@@ -36,6 +36,9 @@ pub(super) fn filled() -> Home {
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
     store.write(Write::SaveClient(client("mine")), None);
     store.write(Write::SaveClient(client("other")), None);
+    for write in pool_writes() {
+        store.write(write, None);
+    }
     store.write(Write::ReserveFences(Fence(64)), None);
     let (tell, told) = channel();
     store.rekey(move |outcome| tell.send(outcome.map(drop)).unwrap());
@@ -49,8 +52,9 @@ fn content(loaded: &LoadedState) -> String {
     let secrets: Vec<_> = loaded.credentials.iter().map(|(id, one)| (id, one.access.expose().to_owned())).collect();
     let key = loaded.fingerprint_key.of_credential(&credential("x"));
     format!(
-        "{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
+        "{:?}\n{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
         loaded.snapshot,
+        pool_of(loaded),
         (&loaded.gateway_keys, loaded.sealed_gateway_keys, clients(loaded)),
         loaded.refreshing,
         loaded.fingerprints,

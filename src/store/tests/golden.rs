@@ -13,6 +13,7 @@ const V6: &str = include_str!("golden/6.sql");
 const V7: &str = include_str!("golden/7.sql");
 const V8: &str = include_str!("golden/8.sql");
 const V9: &str = include_str!("golden/9.sql");
+const V10: &str = include_str!("golden/10.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -40,6 +41,7 @@ fn databases_of_all_schemas_open() {
         (V7, of_schema_5()),
         (V8, of_schema_5()),
         (V9, of_schema_9()),
+        (V10, of_schema_9()),
     ] {
         opens(golden, &sample);
     }
@@ -61,6 +63,16 @@ fn the_directories_of_gateway_keys_of_schema_9_open() {
     let home = home();
     home.raw().execute_batch(V9).unwrap();
     assert_eq!(home.open().loaded.gateway_keys, [gateway_key(1), key_of_a_directory()]);
+}
+
+#[test]
+fn what_is_kept_of_a_shared_pool_of_schema_10_opens() {
+    let home = home();
+    home.raw().execute_batch(V10).unwrap();
+    assert_eq!(pool_of(&home.open().loaded), kept_pool());
+    let home = self::home();
+    home.raw().execute_batch(V9).unwrap();
+    assert_eq!(pool_of(&home.open().loaded), (None, None, vec![], vec![]));
 }
 
 /// Schema 6 lists the keys of the gateway; those of earlier versions are valid by their content.
@@ -263,6 +275,9 @@ fn print_golden() {
     store.write(Write::SaveGatewayKey(key_of_a_directory()), None);
     store.write(Write::SaveClient(client("mine")), None);
     store.write(Write::SaveClient(StoredClient { secret: None, ..client("public") }), None);
+    for write in pool_writes() {
+        store.write(write, None);
+    }
     store.close(true);
     let database = home.raw();
     println!("PRAGMA application_id = {};", schema::APPLICATION);

@@ -10,6 +10,7 @@ mod read_only;
 mod refusals;
 mod rekeying;
 mod round_trip;
+mod shared_pool;
 
 use std::sync::mpsc::{Receiver, channel};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -166,6 +167,33 @@ fn client(name: &str) -> StoredClient {
         secret: Some(Arc::new(Secret::new(format!("secret-of-{name}")))),
         added_at: Wall(1_700_000_000_003),
     }
+}
+
+/// What is kept of a shared pool: accounts 1 and 2 are its, and it does not have the answer of account 2.
+fn pool_writes() -> Vec<Write> {
+    let id = AccountId::from_bits;
+    vec![
+        Write::SavePoolMembership(Some(SecretBytes::new(b"canary of a membership".to_vec().into()))),
+        Write::SavePoolTerm(Some((7, u64::MAX - 5))),
+        Write::SaveSharedAccount(id(1), Some(3)),
+        Write::SaveSharedAccount(id(2), Some(4)),
+        Write::SavePoolAnswer(id(2), Some(4)),
+    ]
+}
+
+/// What is loaded of a shared pool.
+type LoadedPool = (Option<Vec<u8>>, Option<(i64, u64)>, Vec<(AccountId, i64)>, Vec<(AccountId, i64)>);
+
+fn pool_of(loaded: &LoadedState) -> LoadedPool {
+    let membership = loaded.membership.as_ref().map(|membership| membership.expose().to_vec());
+    (membership, loaded.pool_term, loaded.shared_accounts.clone(), loaded.pool_answers.clone())
+}
+
+/// What [`pool_writes`] leave.
+fn kept_pool() -> LoadedPool {
+    let id = AccountId::from_bits;
+    let membership = Some(b"canary of a membership".to_vec());
+    (membership, Some((7, u64::MAX - 5)), vec![(id(1), 3), (id(2), 4)], vec![(id(2), 4)])
 }
 
 fn kept_account(bits: u64) -> AccountRecord {

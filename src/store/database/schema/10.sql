@@ -1,14 +1,14 @@
 -- What this machine has as a host of a pool that many machines share.
 
 CREATE TABLE pool_membership (
-    one INTEGER PRIMARY KEY CHECK (one = 1), -- a machine is a host of one pool
+    one INTEGER PRIMARY KEY, -- always 1: a machine is a host of one pool
     sealed BLOB NOT NULL, -- its key pair, the pool's keys and the password of its database role
     tag BLOB
 ) STRICT;
 
 -- The last period of holding seats, so that a restarted daemon goes on with it.
 CREATE TABLE pool_term (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
+    one INTEGER PRIMARY KEY, -- always 1
     term INTEGER NOT NULL,
     life INTEGER NOT NULL, -- the number of the process that had it
     tag BLOB
