@@ -186,8 +186,6 @@ pub struct SharedPoolSection {
     pub refresher: bool,
     /// The accounts of this machine that are never given to it.
     pub own_accounts: Vec<String>,
-    /// How long a free seat is kept.
-    pub linger: Duration,
     /// A PEM file with the certificates to trust for the database.
     pub root_certificate: Option<PathBuf>,
 }

@@ -149,8 +149,8 @@ fn typed_defaults_equal_the_documented_ones() {
     assert_eq!(config.gateway.listen.0.to_string(), "127.0.0.1:0");
     assert_eq!(config.gateway.socket, GatewaySocket::Beside);
     assert_eq!(config.secrets.key, KeyLocation::File);
-    let linger = Duration::from_secs(30);
-    assert_eq!(config.shared_pool, SharedPoolSection { linger, ..SharedPoolSection::default() });
+    assert_eq!(config.shared_pool, SharedPoolSection::default());
+    assert_eq!(config.pool.leases.linger, Duration::from_secs(30));
 }
 
 #[test]

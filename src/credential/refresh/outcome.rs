@@ -80,7 +80,9 @@ impl RefreshPlan {
     fn is_of_account(&mut self, id: AccountId, client: &str, fault: RefreshFault) -> bool {
         let is_client_known = self.accounts.get(&id).is_some_and(|account| account.login.is_client_known);
         match fault {
-            RefreshFault::Account | RefreshFault::Tool | RefreshFault::ToolWantsLogin => true,
+            RefreshFault::Account | RefreshFault::SharedPool | RefreshFault::Tool | RefreshFault::ToolWantsLogin => {
+                true
+            }
             RefreshFault::ClientRefused => !is_client_known,
             RefreshFault::ClientUnknown => {
                 let client = self.clients.get_mut(client);

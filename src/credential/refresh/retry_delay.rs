@@ -22,6 +22,8 @@ pub enum RefreshFault {
     ClientUnknown,
     /// The disk: a new token could not be saved.
     Disk,
+    /// Another host of the shared pool is refreshing this login, or the pool cannot be asked.
+    SharedPool,
     /// The tool that lessor starts to refresh this login is missing, or has not refreshed it several times.
     Tool,
     /// The tool that lessor starts to refresh this login wants its user to log in; it also does so when it is offline.
@@ -54,7 +56,7 @@ impl RefreshFault {
     fn rests(self) -> (Duration, Duration) {
         let (first, longest) = match self {
             Self::Account => (5, 600),
-            Self::Endpoint | Self::Disk => (1, 60),
+            Self::Endpoint | Self::Disk | Self::SharedPool => (1, 60),
             Self::RateLimited => (30, 600),
             Self::Client | Self::ClientRefused | Self::ClientUnknown => (300, 3600),
             Self::ToolWantsLogin => (30, 1800),

@@ -7,9 +7,11 @@ use crate::credential::oauth::{AuthorizationServer, OauthSettings, RefreshResult
 use crate::credential::refresh::{RefreshFailure, RefreshFault, RefreshOutcome, RefreshTransition};
 use crate::credential::{Credential, Link, Secret};
 use crate::daemon::os::clock;
+use crate::daemon::refresh::over_hosts::{self, SharedBegin, SharedClaim};
 use crate::daemon::refresh::{shared_login, start_tool};
-use crate::daemon::state::{Daemon, Renewal, save, set_login_state};
+use crate::daemon::state::{Daemon, Renewal, State, save, set_login_state};
 use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
+use crate::shared_pool::TokenGeneration;
 use crate::store::{Write, WriteError};
 
 /// How long the metadata of a server is cached.
@@ -53,8 +55,26 @@ enum Job {
 
 struct RefreshJob {
     settings: OauthSettings,
+    /// Its refresh token; of a login that other hosts use, too, the pool has it.
+    refresh: Option<Secret>,
+    link: Option<Link>,
+}
+
+/// What is sent.
+struct SendableRefresh {
     refresh: Secret,
     link: Option<Link>,
+    /// That no other host sends it.
+    claim: Option<SharedClaim>,
+}
+
+/// Which login was refreshed: what followed it is used only while the account still has it.
+#[derive(Clone, Copy)]
+pub(super) enum RefreshedLogin<'a> {
+    /// The one with this refresh token.
+    Token(&'a Secret),
+    /// The one that the pool has as this generation.
+    Shared(TokenGeneration),
 }
 
 /// Refreshes one account, and reports the outcome.
@@ -120,34 +140,92 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Op
     };
     let server = match servers.of(&job.settings).await {
         Ok(server) => server,
-        Err(refused) => return Some(conclude(daemon, id, &job, refused).await),
+        Err(refused) => return Some(could_not_ask(daemon, id, refused)),
     };
-    let _request = SentRefresh::begin(daemon, id)?;
+    let job = match job.refresh {
+        Some(refresh) => SendableRefresh { refresh, link: job.link, claim: None },
+        None => match over_hosts::begin(daemon, id).await {
+            SharedBegin::Claimed(refresh, claim) => SendableRefresh { refresh, link: job.link, claim: Some(claim) },
+            SharedBegin::Ended(outcome) => return Some(outcome),
+        },
+    };
+    let sent = send(daemon, id, &server, &job).await;
+    if !matches!(sent, Sent::Answered(_))
+        && let Some(claim) = &job.claim
+    {
+        claim.unsent().await;
+    }
+    match sent {
+        Sent::Answered(outcome) => Some(outcome),
+        Sent::NotSent(outcome) => outcome,
+    }
+}
+
+/// Whether a refresh was sent.
+enum Sent {
+    /// It was, and this followed.
+    Answered(RefreshOutcome),
+    /// It was not: why, or `None` because the daemon is ending.
+    NotSent(Option<RefreshOutcome>),
+}
+
+/// Records the refresh, sends it, and keeps what follows.
+async fn send(daemon: &Arc<Daemon>, id: AccountId, server: &AuthorizationServer, job: &SendableRefresh) -> Sent {
+    let Some(_request) = SentRefresh::begin(daemon, id) else { return Sent::NotSent(None) };
     let began = clock::now().wall;
     // of several in a row that were not answered, the first one counts
     let marked = daemon.state().logins.unanswered.get(&id).copied().unwrap_or(began);
     if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(marked))).await {
         let why = format!("refresh is suspended: the database is not writable: {error}");
-        return Some(failed(RefreshFault::Disk, why));
+        return Sent::NotSent(Some(failed(RefreshFault::Disk, why)));
     }
     if daemon.state().logins.is_ending() {
         if marked == began {
             daemon.write(Write::MarkRefresh(id, None));
         }
-        return None;
+        return Sent::NotSent(None);
     }
-    let refreshed = refresh(&server, &job.refresh, began).await;
+    let refreshed = refresh(server, &job.refresh, began).await;
     if matches!(&refreshed, RefreshResult::Failed(_, TokenRotation::Possible)) {
         daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
-    Some(conclude(daemon, id, &job, refreshed).await)
+    Sent::Answered(conclude(daemon, id, job, refreshed).await)
 }
 
-async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refreshed: RefreshResult) -> RefreshOutcome {
+/// The server cannot be found out: nothing was sent.
+fn could_not_ask(daemon: &Daemon, id: AccountId, refused: RefreshResult) -> RefreshOutcome {
+    match refused {
+        RefreshResult::Failed(failure, sent) => not_answered(daemon, id, failure, sent),
+        // a server that was not asked has no answer
+        RefreshResult::New(..) | RefreshResult::Rejected(_) => RefreshOutcome::LoginEnded,
+    }
+}
+
+fn not_answered(daemon: &Daemon, id: AccountId, failure: RefreshFailure, sent: TokenRotation) -> RefreshOutcome {
+    if sent == TokenRotation::Excluded && !daemon.state().logins.unanswered.contains_key(&id) {
+        daemon.write(Write::MarkRefresh(id, None));
+    }
+    RefreshOutcome::Failed(failure)
+}
+
+async fn conclude(
+    daemon: &Arc<Daemon>,
+    id: AccountId,
+    job: &SendableRefresh,
+    refreshed: RefreshResult,
+) -> RefreshOutcome {
+    let login = match &job.claim {
+        Some(claim) => RefreshedLogin::Shared(claim.generation()),
+        None => RefreshedLogin::Token(&job.refresh),
+    };
     match refreshed {
         RefreshResult::New(credential, life) => {
             let shared = job.link.as_ref().map(|link| (link.clone(), credential.duplicate()));
-            if !save_credential(daemon, id, &job.refresh, credential, life).await {
+            let is_used = match &job.claim {
+                Some(claim) => claim.answered(daemon, (credential, life)).await,
+                None => save_credential(daemon, id, login, credential, life).await,
+            };
+            if !is_used {
                 return RefreshOutcome::LoginEnded;
             }
             if let Some((link, credential)) = shared {
@@ -161,14 +239,20 @@ async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refresh
             {
                 return RefreshOutcome::Renewed;
             }
-            login_has_ended(daemon, id, &job.refresh, &code);
+            // another host may have the successor of the token that was refused
+            if let Some(claim) = &job.claim
+                && let Some(waits) = claim.refused(daemon).await
+            {
+                return waits;
+            }
+            login_has_ended(daemon, id, login, &code);
             RefreshOutcome::LoginEnded
         }
         RefreshResult::Failed(failure, sent) => {
-            if sent == TokenRotation::Excluded && !daemon.state().logins.unanswered.contains_key(&id) {
-                daemon.write(Write::MarkRefresh(id, None));
+            if let Some(claim) = &job.claim {
+                claim.failed(sent == TokenRotation::Possible).await;
             }
-            RefreshOutcome::Failed(failure)
+            not_answered(daemon, id, failure, sent)
         }
     }
 }
@@ -179,10 +263,10 @@ fn failed(fault: RefreshFault, why: String) -> RefreshOutcome {
 
 /// Saves a new credential, then puts it in use. It retries until the disk can be written, because the old credential is
 /// void. `false` when the account has another login by now, or was removed.
-async fn save_credential(
+pub(super) async fn save_credential(
     daemon: &Arc<Daemon>,
     id: AccountId,
-    before: &Secret,
+    before: RefreshedLogin<'_>,
     credential: Credential,
     life: Option<Duration>,
 ) -> bool {
@@ -197,6 +281,9 @@ async fn save_credential(
             };
             match save(&daemon.store, write).await {
                 Ok(()) => {
+                    if let RefreshedLogin::Shared(from) = before {
+                        daemon.state().logins.note_pool_answer(id, from);
+                    }
                     put_in_use(daemon, id, credential, life);
                     return true;
                 }
@@ -225,16 +312,35 @@ fn job(daemon: &Daemon, id: AccountId) -> Option<Job> {
         Renewal::StartTool(link) => return Some(Job::StartTool(link)),
         Renewal::Oauth(settings) => *settings,
     };
-    let refresh = state.credentials.get(id)?.refresh.as_ref()?.duplicate();
+    let refresh = match state.is_shared(id) {
+        true => None,
+        false => Some(state.credentials.get(id)?.refresh.as_ref()?.duplicate()),
+    };
     Some(Job::Oauth(Box::new(RefreshJob { settings, refresh, link: state.links.get(id).cloned() })))
 }
 
 /// The write that saves a new credential; `None` when the account no longer has the login that was refreshed.
-fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Credential) -> Option<Write> {
+fn write_of(daemon: &Daemon, id: AccountId, before: RefreshedLogin<'_>, credential: &Credential) -> Option<Write> {
     let state = &*daemon.state();
     let record = state.pool.account(id)?.record.clone();
-    let is_current = state.credentials.refresh_token(id) == Some(before);
-    is_current.then(|| Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) })
+    if !has_login(state, id, before) {
+        return None;
+    }
+    let save = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
+    Some(match before {
+        RefreshedLogin::Token(_) => save,
+        RefreshedLogin::Shared(from) => Write::Together(vec![save, Write::SavePoolAnswer(id, Some(from.0))]),
+    })
+}
+
+/// Whether the account still has the login that was refreshed.
+fn has_login(state: &State, id: AccountId, login: RefreshedLogin<'_>) -> bool {
+    match login {
+        RefreshedLogin::Token(token) => state.credentials.refresh_token(id) == Some(token),
+        RefreshedLogin::Shared(generation) => {
+            state.shared_accounts.get(id).is_some_and(|note| note.generation == generation)
+        }
+    }
 }
 
 /// Puts a saved credential in use.
@@ -247,9 +353,9 @@ fn put_in_use(daemon: &Daemon, id: AccountId, credential: Credential, life: Opti
 }
 
 /// The server has rejected a login; the account may have another one by now.
-fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str) {
+fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: RefreshedLogin<'_>, code: &str) {
     let state = &mut *daemon.state();
-    if state.credentials.refresh_token(id) != Some(rejected) {
+    if !has_login(state, id, rejected) {
         return;
     }
     let answer_lost_at = state.logins.unanswered.remove(&id);
@@ -287,6 +393,9 @@ fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, prov
             ..
         }) => {
             tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
+        }
+        RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::SharedPool, why, .. }) => {
+            tracing::info!(account = %id, "the token of {name} is not refreshed by this host now: {why}");
         }
         RefreshTransition::Failing(RefreshFailure { why, .. }) => {
             tracing::warn!("tokens of {provider} cannot be refreshed now: {why}; current tokens are used to their end");

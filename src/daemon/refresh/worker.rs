@@ -56,7 +56,8 @@ fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     let jitter = state.logins.jitter();
     let due = state.logins.plan.start_due(now, jitter);
     state.update_renewing_accounts(now);
-    let wake = state.logins.plan.next_wakeup(now).map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
+    let next = state.logins.plan.next_wakeup(now).map(|at| at.since(now.mono));
+    let wake = next.into_iter().chain(state.next_wait_for_other_host(now)).fold(LONGEST_SLEEP, Duration::min);
     // the plan has a resolution of a millisecond
     (due, wake.max(Duration::from_millis(1)))
 }

@@ -51,6 +51,7 @@ pub(in crate::daemon) fn restore(
     let restored = Restored {
         membership,
         pool_term: saved.pool_term,
+        pool_answers: saved.pool_answers,
         shared_accounts: SharedAccounts::restored(saved.shared_accounts, limits.into_iter()),
         pool,
         effects,

@@ -37,7 +37,7 @@ use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;
 use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
-use crate::shared_pool::Membership;
+use crate::shared_pool::{Membership, TokenGeneration};
 use crate::store::Store;
 use crate::usage::BankedResets;
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
@@ -249,6 +249,8 @@ pub(crate) struct Restored {
     /// The term in which it last held seats, and the life of the daemon in it.
     pub(crate) pool_term: Option<(i64, u64)>,
     pub(crate) shared_accounts: SharedAccounts,
+    /// Accounts whose credential is an answer that the pool does not have yet, and of which generation.
+    pub(crate) pool_answers: Vec<(AccountId, i64)>,
     /// A random number, for pseudo-random numbers under the lock.
     pub(crate) seed: u64,
 }
@@ -341,6 +343,9 @@ impl Daemon {
                 unsaved: UnsavedAccounts::default(),
                 shared: shared.clone(),
             };
+            for (id, from) in restored.pool_answers {
+                state.logins.note_pool_answer(id, TokenGeneration(from));
+            }
             state.begin(started, credentials);
             Self { state: Mutex::new(state), lock_waiters: AtomicUsize::new(0), shared }
         })

@@ -97,6 +97,10 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
         if let Some((failure, since)) = state.logins.plan.last_failure(id) {
+            // that another host refreshes it is no failure while there is a token
+            if failure.fault == RefreshFault::SharedPool && account.renewing().is_none() {
+                continue;
+            }
             let is_same = |known: &&mut FailingLogins<'_>| {
                 known.provider == provider && known.failure.why == failure.why && known.failure.fault == failure.fault
             };
@@ -162,6 +166,7 @@ impl FailingLogins<'_> {
         let (first, check) = (&self.first, &self.check);
         let (name, remedy) = match self.failure.fault {
             RefreshFault::Account => (some, String::new()),
+            RefreshFault::SharedPool => (format!("{some}{more}"), String::new()),
             RefreshFault::Tool | RefreshFault::ToolWantsLogin => (
                 format!("{some}{more}"),
                 self.login.as_ref().map(|command| format!("; to log in again: {command}")).unwrap_or_default(),

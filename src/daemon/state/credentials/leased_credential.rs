@@ -53,7 +53,7 @@ impl State {
     /// Whether the token of an account has too little life left to be handed out, and can be refreshed.
     pub(crate) fn is_low(&self, id: AccountId, now: Now) -> bool {
         let ends = self.credentials.get(id).is_some_and(|credential| credential.expires_at.is_some());
-        ends && self.logins.plan.expires_soon(id, now)
+        ends && (self.logins.plan.expires_soon(id, now) || self.waits_for_other_host(id, now))
     }
 
     /// Whether a lease has to wait for its account's token.
@@ -112,7 +112,7 @@ impl State {
         }
         let credential = credential.ok_or(CredentialProblem::CannotRefresh(id))?;
         // after a failed attempt it is no use to wait: a token with some life left is used to its end
-        let is_stuck = || self.logins.plan.blocked(id, now).is_some();
+        let is_stuck = || self.token_blocked(id, now).is_some();
         let is_usable = match need {
             CredentialUse::Forward => !self.is_low(id, now) || !has_ended(credential, now.wall) && is_stuck(),
             CredentialUse::HandOut => !self.is_low(id, now),
@@ -122,7 +122,13 @@ impl State {
             self.note_handed(fence);
             return Ok(CredentialState::Usable(id));
         }
-        if is_known { Ok(CredentialState::BeingRefreshed(id)) } else { Err(CredentialProblem::CannotRefresh(id)) }
+        if is_known {
+            Ok(CredentialState::BeingRefreshed(id))
+        } else if self.is_refreshed_elsewhere(id) {
+            Err(CredentialProblem::NotNow(id, None))
+        } else {
+            Err(CredentialProblem::CannotRefresh(id))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::daemon::state::{Mailbox, State};
 use crate::pool::{AccountId, Command, Fence, LoginProblem, LoginState, Mono, Now, Wall};
+use crate::shared_pool::TokenGeneration;
 use crate::{config::Config, credential::Credential, credential::oauth::MissingSettings};
 
 /// What is known of all logins, beside the credentials themselves.
@@ -33,6 +34,9 @@ pub(crate) struct LoginRefresh {
     /// Those of them that the end of the last run cut off. The server may have replaced the refresh token, and may revoke
     /// the login when it sees the old one again: that one is sent only when the access token does not serve any more.
     interrupted: FxHashSet<AccountId>,
+    /// Accounts of the shared pool whose credential is the answer to a refresh of this generation that the pool does not
+    /// have.
+    pub(super) pool_answers: FxHashMap<AccountId, TokenGeneration>,
     /// The refreshes that are about to be sent or were sent, and since when.
     requests: FxHashMap<AccountId, Mono>,
     /// The daemon is ending: no refresh is sent any more.
@@ -63,6 +67,7 @@ impl LoginRefresh {
             lifetimes: FxHashMap::default(),
             interrupted: unanswered.iter().map(|(id, _)| *id).collect(),
             unanswered: unanswered.into_iter().collect(),
+            pool_answers: FxHashMap::default(),
             requests: FxHashMap::default(),
             is_ending: false,
             changed: Vec::new(),
@@ -108,6 +113,7 @@ impl LoginRefresh {
         self.lifetimes.remove(&id);
         self.unanswered.remove(&id);
         self.interrupted.remove(&id);
+        self.pool_answers.remove(&id);
     }
 
     /// A refresh is about to be sent; `false` when the daemon is ending, and it must not be. To be followed by
@@ -326,7 +332,7 @@ impl State {
         let changed: Vec<Command> = accounts
             .filter_map(|account| {
                 let id = account.record.id;
-                let renewing = self.logins.plan.blocked(id, now);
+                let renewing = self.token_blocked(id, now);
                 (renewing != account.renewing()).then_some(Command::SetRenewing(id, renewing))
             })
             .collect();

@@ -7,6 +7,7 @@ mod links;
 mod login_refresh;
 mod oauth_settings;
 mod renewal;
+mod shared_logins;
 
 use std::time::Duration;
 
@@ -133,7 +134,7 @@ impl State {
         self.credentials.find_next_end(Some(now.wall));
         let ended = self.credentials.current.iter().filter(|(id, credential)| {
             let is_ready = self.pool.account(**id).is_some_and(|of| of.record.login_state == LoginState::Ready);
-            has_ended(credential, now.wall) && is_ready && !self.logins.plan.contains(**id)
+            is_ready && self.has_ended_for_good(**id, credential, now.wall)
         });
         let login_state = LoginState::NeedsLogin(LoginProblem::AccessTokenEnded);
         ended.map(|(id, _)| set_login_state(*id, login_state.clone())).collect()

@@ -36,7 +36,13 @@ impl State {
             let by_oauth = (!logins_rotate(provider)).then(|| self.client_of_tool_login(provider, credential, link));
             return by_oauth.flatten().map(|settings| Ok(Renewal::Oauth(Box::new(settings))));
         }
-        if !is_refreshable(credential) || link.is_some_and(|link| !is_ours_to_refresh(link)) {
+        let can_be_refreshed = if self.is_shared(id) {
+            // the pool has its refresh token
+            credential.kind == CredentialKind::Oauth && self.may_refresh_shared_logins()
+        } else {
+            is_refreshable(credential)
+        };
+        if !can_be_refreshed || link.is_some_and(|link| !is_ours_to_refresh(link)) {
             return None;
         }
         Some(self.oauth_settings(provider, credential).map(|settings| Renewal::Oauth(Box::new(settings))))

@@ -1,0 +1,152 @@
+//! Refreshes of logins that other hosts use, too. The steps are in [`steps`]; here they meet the daemon.
+
+mod claims;
+mod local;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::claims::RefreshAttempt;
+use self::local::DaemonLogin;
+use self::steps::{
+    ClaimAnswer, HandOver, RefreshWait, RefreshingHost, RefusalAnswer, WaitEnd, claim, hand_over, is_away,
+    settle_failed, settle_new, settle_refused,
+};
+use super::LONGEST_ATTEMPT;
+use crate::credential::refresh::{RefreshFailure, RefreshFault, RefreshOutcome};
+use crate::credential::{Credential, Secret};
+use crate::daemon::many_hosts::message::PoolMessage;
+use crate::daemon::os::clock;
+use crate::daemon::state::Daemon;
+use crate::pool::AccountId;
+use crate::shared_pool::{Membership, PoolClient, TokenGeneration};
+
+/// A refresh that no other host sends, until it is settled.
+#[derive(Debug)]
+pub(super) struct SharedClaim {
+    client: Arc<PoolClient>,
+    membership: Arc<Membership>,
+    attempt: RefreshAttempt,
+}
+
+/// Whether a shared login may be refreshed now.
+pub(super) enum SharedBegin {
+    /// It may, with this refresh token.
+    Claimed(Secret, SharedClaim),
+    /// Not by this attempt.
+    Ended(RefreshOutcome),
+}
+
+/// Claims the refresh of a shared login. An answer that the pool does not have yet is given to it before.
+pub(super) async fn begin(daemon: &Arc<Daemon>, id: AccountId) -> SharedBegin {
+    let hosts = &daemon.many_hosts;
+    let (Some(client), Some(membership), Some(term)) = (hosts.client(), hosts.membership(), hosts.term()) else {
+        return SharedBegin::Ended(waits(daemon, is_away()));
+    };
+    // what the pool lost when its database was replaced by an older one is given to it once
+    for is_again in [false, true] {
+        let Some(known) = known_generation(daemon, &client, &membership, id).await else {
+            return SharedBegin::Ended(waits(daemon, is_away()));
+        };
+        let number = match getrandom::u64() {
+            Ok(number) => number,
+            Err(error) => {
+                let why = format!("the system has no random bytes: {error}");
+                return SharedBegin::Ended(failed(why, None));
+            }
+        };
+        let host = RefreshingHost { membership: &membership, term: term.id, lasts: LONGEST_ATTEMPT };
+        match claim(&*client, host, (id, known), number).await {
+            ClaimAnswer::Claimed(claimed) => {
+                let claim = SharedClaim { client, membership, attempt: claimed.attempt };
+                return SharedBegin::Claimed(claimed.refresh, claim);
+            }
+            ClaimAnswer::Waits(wait) => return SharedBegin::Ended(waits(daemon, wait)),
+            ClaimAnswer::LoginEnded => return SharedBegin::Ended(RefreshOutcome::LoginEnded),
+            ClaimAnswer::PoolIsBehind(generation) if !is_again => local::fall_back(daemon, id, generation).await,
+            ClaimAnswer::PoolIsBehind(_) => break,
+        }
+    }
+    SharedBegin::Ended(waits(daemon, is_away()))
+}
+
+/// The generation that this host has, once no answer waits to be given to the pool.
+async fn known_generation(
+    daemon: &Arc<Daemon>,
+    client: &PoolClient,
+    membership: &Membership,
+    id: AccountId,
+) -> Option<TokenGeneration> {
+    match hand_over(client, &DaemonLogin(daemon), membership, id).await {
+        HandOver::Stored(_) | HandOver::Gone => {}
+        HandOver::Rotated | HandOver::Later => return None,
+    }
+    daemon.state().shared_accounts.get(id).map(|note| note.generation)
+}
+
+impl SharedClaim {
+    /// It was not sent.
+    pub(super) async fn unsent(&self) {
+        settle_failed(&*self.client, self.attempt, true).await;
+    }
+
+    /// No answer came, and whether the server may have replaced the refresh token.
+    pub(super) async fn failed(&self, may_be_rotated: bool) {
+        settle_failed(&*self.client, self.attempt, !may_be_rotated).await;
+    }
+
+    /// The server has answered; `false` when this host does not use the answer.
+    pub(super) async fn answered(
+        &self,
+        daemon: &Arc<Daemon>,
+        (credential, life): (Credential, Option<Duration>),
+    ) -> bool {
+        let local = DaemonLogin(daemon);
+        let handed = settle_new(&*self.client, &local, &self.membership, self.attempt, (credential, life)).await;
+        handed != HandOver::Gone
+    }
+
+    /// The server has refused the refresh token; `None` if that is final.
+    pub(super) async fn refused(&self, daemon: &Daemon) -> Option<RefreshOutcome> {
+        match settle_refused(&*self.client, self.attempt).await {
+            RefusalAnswer::Final => None,
+            RefusalAnswer::Waits(wait) => Some(waits(daemon, wait)),
+        }
+    }
+
+    /// Of which generation the refresh token was.
+    pub(super) fn generation(&self) -> TokenGeneration {
+        self.attempt.generation
+    }
+}
+
+/// Gives the pool the answers that it does not have yet: after the connection to its database was made, or this host got
+/// new keys.
+pub(crate) async fn hand_over_answers(daemon: &Arc<Daemon>, client: &PoolClient) {
+    let Some(membership) = daemon.many_hosts.membership() else { return };
+    let answers = daemon.state().pool_answers();
+    for (id, _) in answers {
+        if hand_over(client, &DaemonLogin(daemon), &membership, id).await == HandOver::Later {
+            // the database is away again, or keys are missing: none of the others would be stored
+            return;
+        }
+    }
+}
+
+fn waits(daemon: &Daemon, wait: RefreshWait) -> RefreshOutcome {
+    if wait.reads_news {
+        daemon.mailboxes.many_hosts.send(PoolMessage::ReadNews);
+    }
+    let after = match wait.until {
+        WaitEnd::After(time) => time,
+        WaitEnd::Database(at) => daemon.many_hosts.to_local(at).since(clock::now().wall),
+    };
+    failed(wait.why, Some(after))
+}
+
+fn failed(why: String, wait: Option<Duration>) -> RefreshOutcome {
+    RefreshOutcome::Failed(RefreshFailure { fault: RefreshFault::SharedPool, why, wait })
+}
