@@ -64,6 +64,12 @@ impl SharedPoolError {
         Self { kind, ..self }
     }
 
+    /// An error of this kind, where there is no database.
+    #[cfg(test)]
+    pub(crate) fn for_tests(kind: SharedPoolErrorKind) -> Self {
+        Self::new(kind, "db.example:5432/lessor", "a test")
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> SharedPoolErrorKind {

@@ -1,7 +1,8 @@
 //! The text with which another machine joins a pool.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -15,6 +16,9 @@ const PREFIX: &str = "lessor-join-";
 const VERSION: &str = "1";
 /// The length of the checksum, in bytes.
 const CHECKSUM: usize = 8;
+
+/// Decodes also what ends within a byte, as a text that is cut off does.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// What a machine needs to join a pool, once.
 #[derive(PartialEq, Eq, Debug)]
@@ -129,7 +133,8 @@ impl JoinToken {
             return Err(JoinTokenError::CutOff);
         }
         let (checked, found) = bytes.split_at(bytes.len() - CHECKSUM);
-        if rest.len() > length + CHECKSUM || found != checksum(checked) {
+        let is_canonical = *encoded == *Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes));
+        if !is_canonical || rest.len() > length + CHECKSUM || found != checksum(checked) {
             return Err(JoinTokenError::Changed);
         }
         let body: JoinTokenBody = serde_json::from_slice(&rest[..length]).map_err(|_| JoinTokenError::Changed)?;
@@ -153,15 +158,14 @@ impl JoinToken {
     }
 }
 
-/// The bytes of the text after the point. A last group of letters that is incomplete is left out: the length shows that.
+/// The bytes of the text after the point, as far as it goes.
 fn decode(encoded: &str) -> Result<Zeroizing<Vec<u8>>, JoinTokenError> {
     if !encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
         return Err(JoinTokenError::Changed);
     }
-    let decoded = URL_SAFE_NO_PAD.decode(encoded).or_else(|_| {
-        let whole = encoded.len() - encoded.len() % 4;
-        URL_SAFE_NO_PAD.decode(encoded.get(..whole).unwrap_or_default())
-    });
+    // one letter beyond a group has no whole byte
+    let whole = encoded.len() - usize::from(encoded.len() % 4 == 1);
+    let decoded = LENIENT.decode(encoded.get(..whole).unwrap_or_default());
     decoded.map(Zeroizing::new).map_err(|_| JoinTokenError::Changed)
 }
 

@@ -113,6 +113,13 @@ pub(super) fn load(
     let shared = tables.rows("shared_account", "", of_account("generation"))?;
     for (account, generation, is_intact) in shared {
         if !known.contains(&account) {
+            if !is_intact {
+                tables.warnings.push(format!(
+                    "the database was damaged: that an account belongs to the shared pool is not known any more, and which \
+                     one it was neither ({account} is none); do not start agents before: lessor pool status says that this \
+                     host is connected"
+                ));
+            }
             continue;
         }
         if !is_intact {

@@ -184,7 +184,13 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
         Credential { client_id: credential.client_id.clone().or_else(|| state.client_of_imported(entry)), ..credential }
     };
     let (sender, saved) = mpsc::channel();
-    let write = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
+    // the other hosts of a shared pool get it from this one, which has the file
+    let answers = daemon.state().generation_to_give(id);
+    let save = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
+    let write = match answers {
+        Some(from) => Write::Together(vec![save, Write::SavePoolAnswer(id, Some(from.0))]),
+        None => save,
+    };
     daemon.store.write(write, Some(Box::new(move |result| drop(sender.send(result)))));
     if let Ok(Err(error)) = saved.recv() {
         // it is used all the same: the tool has it on disk, and it is adopted again after a restart
@@ -193,6 +199,9 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
     {
         let state = &mut *daemon.state();
         let now = clock::now();
+        if let Some(from) = answers {
+            state.logins.note_pool_answer(id, from);
+        }
         state.keep_credential(id, credential);
         state.apply_internal(now, set_login_state(id, login_state));
         for limit in entry.limits.iter().cloned() {

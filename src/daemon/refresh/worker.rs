@@ -6,13 +6,18 @@ use std::{convert::Infallible, io, time::Duration};
 use tokio::task::JoinSet;
 
 use super::attempt::{Servers, attempt};
+use super::over_hosts::hand_over_answers;
 use super::shared_login;
+use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::{daemon::os::clock, pool::AccountId};
+use crate::pool::{AccountId, Mono};
 
 /// The longest sleep. What changes the plan wakes the worker, and so does the serving loop when a clock has jumped.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// How often the shared pool is offered the answers that it does not have yet.
+const OFFER_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
     Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
@@ -27,6 +32,7 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
             attempts.spawn(shared_login::catch_up(daemon.clone(), id));
         }
     }
+    let mut offered = None;
     loop {
         let sleep = {
             let Some(daemon) = daemon.upgrade() else { return };
@@ -34,7 +40,15 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
             for id in due {
                 attempts.spawn(attempt(daemon.clone(), servers.clone(), id));
             }
-            sleep
+            match next_offer(&daemon, offered) {
+                None => sleep,
+                Some(next) if !next.is_zero() => sleep.min(next),
+                Some(_) => {
+                    offered = Some(clock::now().mono);
+                    attempts.spawn(offer_answers(daemon));
+                    sleep.min(OFFER_EVERY)
+                }
+            }
         };
         tokio::select! {
             biased;
@@ -43,6 +57,20 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
         }
     }
     // the serving loop has waited for those that were sent: what is left is given up
+}
+
+/// When the shared pool is to be offered the answers that it does not have yet; `None` if it has all, or is away.
+fn next_offer(daemon: &Daemon, offered: Option<Mono>) -> Option<Duration> {
+    daemon.many_hosts.client()?;
+    let has_answers = !daemon.state().pool_answers().is_empty();
+    let since = offered.map_or(OFFER_EVERY, |at| clock::now().mono.since(at));
+    has_answers.then(|| OFFER_EVERY.saturating_sub(since))
+}
+
+async fn offer_answers(daemon: Arc<Daemon>) {
+    if let Some(client) = daemon.many_hosts.client() {
+        hand_over_answers(&daemon, &client).await;
+    }
 }
 
 /// The accounts whose refresh is due, and how long until the next one is.

@@ -94,6 +94,7 @@ pub(crate) fn of_shortage(shortage: &GatewayShortage, now: Wall) -> Option<Strin
 pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     let mut failing: Vec<FailingLogins<'_>> = Vec::new();
+    let mut waiting = Vec::new();
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
         if let Some((failure, since)) = state.logins.plan.last_failure(id) {
@@ -118,6 +119,8 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
                     failing.push(FailingLogins { provider, first, check, client_remedy, names, login, failure, since });
                 }
             }
+        } else if account.enabled() && state.waits_for_other_host(id, now) {
+            waiting.push(state.account_name(id));
         } else if account.record.login_state == LoginState::Ready
             && account.enabled()
             && let Some(missing) = state.missing_for_refresh(id)
@@ -127,9 +130,31 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
         }
     }
     warnings.extend(failing.iter().map(|logins| logins.warning(now)));
+    warnings.extend(of_waiting(state, &waiting));
     warnings.sort_unstable();
     warnings.dedup();
     warnings
+}
+
+/// Logins of the shared pool whose token only another host can replace.
+fn of_waiting(state: &State, names: &[String]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let some = names.get(..MOST_NAMES).unwrap_or(names).join(", ");
+    let more = match names.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let hosts = state.shared().many_hosts.status().hosts;
+    let is_online = hosts.iter().any(|seen| !seen.is_own && seen.host.refresher && !seen.host.terms.is_empty());
+    let why = if is_online {
+        "a host of the shared pool that refreshes logins has to replace them"
+    } else {
+        "no host of the shared pool that refreshes logins is online: start one of them, or let this host refresh (lessor \
+         pool hosts lists them)"
+    };
+    Some(format!("the tokens of {some}{more} have ended or end now, and {why}"))
 }
 
 /// The most accounts or sections that one warning names.

@@ -71,6 +71,12 @@ impl State {
         has_ended(credential, now) && !self.logins.plan.contains(id) && !self.is_refreshed_elsewhere(id)
     }
 
+    /// Which generation of a shared login this host follows up with one that it has found, if it may give it to the pool.
+    pub(crate) fn generation_to_give(&self, id: AccountId) -> Option<TokenGeneration> {
+        let note = self.shared_accounts.get(id).filter(|_| self.may_refresh_shared_logins())?;
+        Some(note.generation)
+    }
+
     /// The answers that the pool does not have yet, and of which generation each is. What was adopted since is newer.
     pub(crate) fn pool_answers(&self) -> Vec<(AccountId, TokenGeneration)> {
         let mut answers: Vec<_> = self.logins.pool_answers.iter().map(|(id, from)| (*id, *from)).collect();
