@@ -110,8 +110,7 @@ fn a_limit_is_news_for_others_at_once() {
     with_pool(hard(1), async |pool| {
         let host = pool.first().await;
         let account = add(&host, 1).await;
-        let (_other, mut notices) =
-            PoolClient::connect(&pool.address_of(&pool.first_user)).await.unwrap();
+        let (_other, mut notices) = PoolClient::connect(&pool.address_of(&pool.first_user)).await.unwrap();
         let position = host.news(None, None).await.unwrap().position;
         let now = host.pool_info().await.unwrap().db_time.0;
         let sent = limit(now + 60_000, LimitSource::Server, Some(now));

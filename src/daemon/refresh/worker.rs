@@ -59,12 +59,19 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
     // the serving loop has waited for those that were sent: what is left is given up
 }
 
-/// When the shared pool is to be offered the answers that it does not have yet; `None` if it has all, or is away.
+/// When the shared pool is to be offered the answers that it does not have yet; `None` if it has all. While it is away, it
+/// is looked for again.
 fn next_offer(daemon: &Daemon, offered: Option<Mono>) -> Option<Duration> {
-    daemon.many_hosts.client()?;
-    let has_answers = !daemon.state().pool_answers().is_empty();
-    let since = offered.map_or(OFFER_EVERY, |at| clock::now().mono.since(at));
-    has_answers.then(|| OFFER_EVERY.saturating_sub(since))
+    if daemon.state().pool_answers().is_empty() {
+        return None;
+    }
+    let is_there = daemon.many_hosts.client().is_some();
+    let since = offered.filter(|_| is_there).map(|at| clock::now().mono.since(at));
+    Some(match since {
+        Some(since) => OFFER_EVERY.saturating_sub(since),
+        None if is_there => Duration::ZERO,
+        None => OFFER_EVERY,
+    })
 }
 
 async fn offer_answers(daemon: Arc<Daemon>) {
@@ -80,6 +87,7 @@ fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     if state.logins.is_ending() {
         return (Vec::new(), LONGEST_SLEEP);
     }
+    state.note_refresh_right();
     state.update_refresh_plan(now);
     let jitter = state.logins.jitter();
     let due = state.logins.plan.start_due(now, jitter);

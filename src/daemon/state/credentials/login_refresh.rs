@@ -37,6 +37,8 @@ pub(crate) struct LoginRefresh {
     /// Accounts of the shared pool whose credential is the answer to a refresh of this generation that the pool does not
     /// have.
     pub(super) pool_answers: FxHashMap<AccountId, TokenGeneration>,
+    /// Whether this host might refresh the logins of the shared pool when that was last looked at.
+    pub(super) may_refresh_shared: bool,
     /// The refreshes that are about to be sent or were sent, and since when.
     requests: FxHashMap<AccountId, Mono>,
     /// The daemon is ending: no refresh is sent any more.
@@ -68,6 +70,7 @@ impl LoginRefresh {
             interrupted: unanswered.iter().map(|(id, _)| *id).collect(),
             unanswered: unanswered.into_iter().collect(),
             pool_answers: FxHashMap::default(),
+            may_refresh_shared: false,
             requests: FxHashMap::default(),
             is_ending: false,
             changed: Vec::new(),

@@ -31,6 +31,17 @@ impl State {
                 .is_some_and(|membership| membership.refresher && membership.keys.can_refresh())
     }
 
+    /// Has the shared logins looked at again when this host has got or lost the right to refresh them.
+    pub(crate) fn note_refresh_right(&mut self) {
+        if self.shared_accounts.is_empty() {
+            return;
+        }
+        let may_refresh = self.may_refresh_shared_logins();
+        if std::mem::replace(&mut self.logins.may_refresh_shared, may_refresh) != may_refresh {
+            self.shared_accounts.ids().into_iter().for_each(|id| self.logins.account_changed(id));
+        }
+    }
+
     /// Whether only other hosts get this account its next token.
     pub(crate) fn is_refreshed_elsewhere(&self, id: AccountId) -> bool {
         let is_login = || self.credentials.get(id).is_some_and(|known| known.kind == CredentialKind::Oauth);
