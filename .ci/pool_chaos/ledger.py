@@ -1,0 +1,240 @@
+"""The ledger of .ci/pool-chaos: what agents and the provider saw, and whether it keeps the promises. Outside of lessor.
+
+A lease *lives* from the answer that granted it until its holder cannot use it any more:
+
+- the holder released it (the start of that call), saw `lease.revoked`, or saw its connection cut;
+- a holder that has the credential in its hand can use it while it runs itself, at most until the access token ends;
+- a holder without the credential uses it through the daemon, so it cannot while the daemon is killed or stopped.
+
+So the time in which a host was stopped or dead is cut out of its leases, with `SLACK` after it, until its agents have
+read what their daemon tells them. Requests are judged without that: each must find its account free of other leases.
+"""
+
+import bisect
+import collections
+import threading
+
+SLACK = 0.5  # seconds after a stop of a host, in which what was already sent may still arrive
+NOTICE = 0.1  # seconds until an agent has read that its lease was revoked or that its connection is cut
+
+
+class Lease:
+    def __init__(self, fact):
+        self.host, self.id, self.fence, self.account = fact["host"], fact["lease"], fact["fence"], fact["account"]
+        self.agent, self.kind, self.bind, self.token = fact["agent"], fact["kind"], fact["bind"], fact["token"]
+        self.begin, self.end, self.why = fact["at"], None, None
+
+    def name(self):
+        return f"{self.id} of agent {self.agent} ({self.kind}, fence {self.fence})"
+
+
+class Ledger:
+    """Facts come from many threads; the judgement is made at the end of each round, over all of them."""
+
+    def __init__(self, hosts):
+        self.lock = threading.Lock()
+        self.hosts = hosts
+        self.leases, self.open = {}, {}
+        self.requests, self.refreshes, self.polls = [], [], collections.Counter()
+        self.refused, self.answers = collections.Counter(), collections.Counter()
+        self.outages = [[] for _ in range(hosts)]  # [kind, begin, end or None]; dead, stopped, stopped daemon, no link
+        self.limits, self.limit_events, self.connected = [], [], [[] for _ in range(hosts)]
+        self.notes = []
+        self.token_ends = {}
+
+    # what happened
+
+    def saw(self, fact):
+        """A line of a host's agents."""
+        with self.lock:
+            what, at, host = fact["what"], fact["at"], fact["host"]
+            if what == "granted":
+                lease = Lease(fact)
+                self.leases[(host, lease.id)] = self.open[(host, lease.id)] = lease
+            elif what == "ended":
+                lease = self.open.pop((host, fact["lease"]), None)
+                if lease:
+                    lease.end, lease.why = at, fact["why"]
+            elif what == "refused":
+                self.refused[fact["kind"]] += 1
+            elif what == "answer":
+                self.answers[fact["status"]] += 1
+            elif what == "limit":
+                self.limits.append(fact)
+            elif what in ("account.limited", "account.ready"):
+                self.limit_events.append(fact)
+            elif what == "connected":
+                self.connected[host].append(at)
+            elif what == "broke":
+                self.notes.append(f"agents of host {host}: {fact['why']}")
+
+    def served(self, entry):
+        """A request that reached the provider."""
+        with self.lock:
+            if "token" in entry:
+                self.refreshes.append(entry)
+            elif entry["path"].endswith("/usage"):
+                self.polls[(entry["host"], entry.get("account"))] += 1
+            elif entry["path"].endswith("/messages") and entry.get("account"):
+                self.requests.append(entry)
+
+    def begin(self, host, kind, at):
+        with self.lock:
+            self.outages[host].append([kind, at, None])
+
+    def over(self, host, kind, at):
+        with self.lock:
+            for outage in self.outages[host]:
+                if outage[0] == kind and outage[2] is None:
+                    outage[2] = at
+
+    # what it means
+
+    def alive(self, lease, now):
+        """The times in which the lease's holder could use it, as a list of (begin, end)."""
+        end = now if lease.end is None else lease.end
+        if lease.why in ("cut", "lease.revoked", "lease.ended", "unknown"):
+            end -= NOTICE
+        has_token = lease.token is not None
+        if has_token:
+            end = min(end, self.token_ends.get(lease.token, (None, end))[1])
+        spans = [(lease.begin, end)]
+        for kind, begin, over in self.outages[lease.host]:
+            over = now if over is None else over
+            if kind == "dead" and lease.bind == "connection":
+                if lease.begin < begin:
+                    spans = [(a, min(b, begin)) for a, b in spans]
+            elif kind == "stopped" or kind in ("dead", "stopped daemon") and not has_token:
+                spans = [part for span in spans for part in without(span, begin, over + SLACK)]
+        return [(a, b) for a, b in spans if b > a]
+
+    def judge(self, now):
+        """Every broken promise about leases, as sentences in the order of time: a list of (time, sentence)."""
+        with self.lock:
+            leases, requests = list(self.leases.values()), list(self.requests)
+        spans = collections.defaultdict(list)
+        for lease in leases:
+            spans[lease.account] += [(a, b, lease) for a, b in self.alive(lease, now)]
+        found = []
+        for entry in requests:
+            if entry["lease"] is None and entry["agent"]:
+                spans[entry["account"]].append((entry["arrived"], entry["ended"], None))
+        for account, list_ in spans.items():
+            list_.sort(key=lambda span: span[:2])
+            found += [(b, f"over the ceiling: {text}") for b, text in overlaps(account, list_)]
+            found += falling(account, list_)
+        found += self.uses(requests, spans, now)
+        return sorted(found)
+
+    def uses(self, requests, spans, now):
+        """Requests with a lease that had ended, or on an account that another lease had."""
+        found = []
+        begins = {account: [span[0] for span in list_] for account, list_ in spans.items()}
+        longest = {account: max((b - a for a, b, _ in list_), default=0) for account, list_ in spans.items()}
+        for entry in requests:
+            if entry["lease"] is None:
+                continue
+            at, account = entry["arrived"], entry["account"]
+            lease = self.leases.get((entry["host"], entry["lease"]))
+            if lease is None:
+                found.append((at, f"a request on {account} with a lease that no agent was granted: {entry['lease']}"))
+                continue
+            if lease.end is not None and entry["sent"] > lease.end:
+                late = f"{entry['sent'] - lease.end:.3f} s after its end ({lease.why})"
+                found.append((at, f"a request on {account} with {lease.name()}, sent {late}"))
+            if lease.account != account:
+                found.append((at, f"a request on {account} with {lease.name()} of account {lease.account}"))
+            first = bisect.bisect_left(begins.get(account, []), at - longest.get(account, 0))
+            for a, b, other in spans.get(account, [])[first:]:
+                if a >= at:
+                    break
+                if b > at and other is not None and other is not lease:
+                    found.append((at, f"a request on {account} with {lease.name()} while {other.name()} lived"))
+        return found
+
+    def losses(self, now):
+        """For each second use of a refresh token: (time, login, whether it was avoidable, the reason)."""
+        with self.lock:
+            reused = [entry for entry in self.refreshes if entry.get("reuse")]
+        return [(entry["arrived"], entry["account"], *self.excuse(entry, now)) for entry in reused]
+
+    def excuse(self, entry, now):
+        first = entry.get("first")
+        if first is None:
+            return True, "an old token was sent after a newer one was known"
+        begin, answered = first["arrived"], first["answered"] or now
+        for kind, a, b in self.outages[first["host"]]:
+            b = now if b is None else b
+            if kind in ("dead", "stopped", "stopped daemon") and a < answered + 0.1 and b > begin:
+                return False, f"host {first['host']} was {kind} while its answer was under way"
+            if kind in ("no link", "no database") and a < answered + 0.1 and b > entry["arrived"] - 0.1:
+                return False, f"host {first['host']} had the answer and no link to the database"
+        between = entry["arrived"] - answered
+        return True, f"host {entry['host']} used the token {between:.2f} s after host {first['host']} had its answer"
+
+    def propagation(self, hosts_up):
+        """Seconds from each reported limit until each other host showed it; `hosts_up(host, begin, end)` filters."""
+        seen, missing = [], []
+        with self.lock:
+            limits, events = list(self.limits), list(self.limit_events)
+        for limit in limits:
+            at, account = limit["at"], limit["account"]
+            for host in range(self.hosts):
+                if host == limit["host"]:
+                    continue
+                later = [
+                    event["at"] - at
+                    for event in events
+                    if event["host"] == host and event["account"] == account and event["what"] == "account.limited"
+                    if at <= event["at"] <= at + 20
+                ]
+                if not hosts_up(host, at - 1, at + 7) or not hosts_up(limit["host"], at - 1, at + 7):
+                    continue
+                if later:
+                    seen.append(min(later))
+                else:
+                    missing.append((at, f"host {host} did not show the limit of {account} from host {limit['host']}"))
+        return seen, missing
+
+    def was_up(self, host, begin, end):
+        """Whether nothing hindered the host in that time."""
+        with self.lock:
+            return all(a > end or (b is not None and b + 5 < begin) for _, a, b in self.outages[host])
+
+    def first_grant(self, host, since):
+        """The time of the host's first use of an account that began after `since`, or None."""
+        with self.lock:
+            grants = [lease.begin for lease in self.leases.values() if lease.host == host and lease.begin > since]
+            arrived = [entry["arrived"] for entry in self.requests if entry["host"] == host]
+        return min(grants + [at for at in arrived if at > since], default=None)
+
+
+def without(span, begin, end):
+    """The span without that part."""
+    a, b = span
+    return [(x, y) for x, y in ((a, min(b, begin)), (max(a, end), b)) if y > x]
+
+
+def overlaps(account, spans):
+    """Two of the sorted spans at once: each pair once, with a sentence."""
+    last = None
+    for span in spans:
+        a, b, lease = span
+        if last is not None and last[1] > a and (lease is None or lease is not last[2]):
+            who = [one.name() if one else "a request of the gateway" for one in (last[2], lease)]
+            yield a, f"{account}: {who[1]} beside {who[0]} for {min(b, last[1]) - a:.3f} s"
+        if last is None or b > last[1]:
+            last = span
+
+
+def falling(account, spans):
+    """Leases of the account in the order of their grants, whose fence is not above the one before."""
+    found, highest, seen = [], -1, set()
+    for begin, _, lease in spans:
+        if lease is None or lease in seen:
+            continue
+        if lease.fence <= highest:
+            found.append((begin, f"the fence fell on {account}: {lease.name()} after {highest}"))
+        highest = max(highest, lease.fence)
+        seen.add(lease)
+    return found

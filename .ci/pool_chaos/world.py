@@ -1,0 +1,144 @@
+"""All that a run of .ci/pool-chaos starts: provider, database, links, hosts; and how a pool is set up on them."""
+
+import asyncio
+import json
+import os
+import subprocess
+import threading
+
+from hosts import Host
+from ledger import Ledger
+from postgres import Postgres
+from provider import Provider
+from proxy import Proxy
+
+PORT = 5650
+
+
+def faketime(directory):
+    """The library that changes a process's time of day, fetched into the directory if it is not installed."""
+    arch = os.uname().machine
+    place = f"usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"
+    if os.path.exists("/" + place):
+        return "/" + place
+    try:
+        subprocess.run(["apt-get", "download", "libfaketime"], cwd=directory, check=True, capture_output=True)
+        package = next(name for name in os.listdir(directory) if name.endswith(".deb"))
+        subprocess.run(["dpkg", "-x", package, "faketime"], cwd=directory, check=True, capture_output=True)
+        return os.path.join(directory, "faketime", place)
+    except (OSError, subprocess.CalledProcessError, StopIteration):
+        return None
+
+
+class World:
+    def __init__(self, options, directory):
+        self.options, self.directory = options, directory
+        self.names = [f"login{number}" for number in range(options.accounts)]
+        self.ledger = Ledger(options.hosts)
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.provider = Provider(self.names, options.token_life, self.ledger.served, options.seed)
+        self.on_loop(self.provider.start(options.hosts))
+        self.ledger.token_ends = self.provider.ends
+        self.postgres, self.links = None, []
+        library = faketime(directory) if options.clock else None
+        self.has_clock = library is not None
+        if options.pool:
+            self.postgres = Postgres(os.path.join(directory, "postgres"), options.port)
+            self.links = [Proxy(options.port) for _ in range(options.hosts)]
+            for link in self.links:
+                self.on_loop(link.start())
+        self.hosts = [
+            Host(number, options.program, directory, self.ledger.saw, library) for number in range(options.hosts)
+        ]
+
+    def on_loop(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    def set_link(self, host, mode):
+        async def change():
+            self.links[host].set(mode)
+
+        self.on_loop(change())
+
+    def start(self):
+        for host in self.hosts:
+            host.configure(self.provider.ports[host.number], self.options.poll)
+        if self.options.pool:
+            self.set_up_pool()
+        else:
+            for host in self.hosts:
+                host.start()
+        for name in self.names:
+            self.add(name)
+
+    def set_up_pool(self):
+        """The commands that an operator gives, and a shorter ttl, because rounds should be short."""
+        first, *others = self.hosts
+        self.pool_config(first)
+        secret = os.path.join(first.home, "password")
+        with open(secret, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(self.postgres.password + "\n")
+        first.give(secret)
+        first.run("pool", "init", self.url(first), "--password-file", secret)
+        ttl, margin = int(self.options.ttl * 1000), int(self.options.margin * 1000)
+        self.postgres.sql(f"UPDATE lessor.pool SET ttl_ms = {ttl}, margin_ms = {margin}")
+        self.postgres.sql("UPDATE lessor.pool SET overflow = 'wait', per_account = 1")
+        first.start()
+        for host in others:
+            token = first.run("pool", "join-token", "--refresher").strip()
+            self.pool_config(host)
+            host.run("pool", "join", "--token-stdin", text=token + "\n")
+            # the token names the first host's link
+            self.pool_config(host)
+            host.start()
+
+    def url(self, host):
+        return self.postgres.url(self.links[host.number].port)
+
+    def pool_config(self, host):
+        linger = f"{int(self.options.linger * 1000)}ms"
+        host.configure(self.provider.ports[host.number], self.options.poll, self.url(host), linger)
+
+    def add(self, name):
+        document = json.dumps(self.provider.log_in(name))
+        arguments = ["account", "add", "anthropic", "--oauth-stdin", "--label", name, "--use", "any"]
+        self.hosts[0].run(*arguments, text=document)
+
+    def log_in_again(self, name):
+        """What the user of a lost login does."""
+        self.hosts[0].run("account", "remove", name, "--yes", may_fail=True)
+        self.add(name)
+
+    def lost_logins(self):
+        async def take():
+            names = []
+            while not self.provider.lost.empty():
+                names.append(self.provider.lost.get_nowait())
+            return names
+
+        return self.on_loop(take())
+
+    def start_agents(self, inject):
+        counts = [self.options.agents // self.options.hosts] * self.options.hosts
+        for number in range(self.options.agents % self.options.hosts):
+            counts[number] += 1
+        for host, count in zip(self.hosts, counts):
+            host.start_agents(
+                count,
+                self.provider.ports[host.number],
+                seed=self.options.seed,
+                hold=[self.options.hold[0], self.options.hold[1]],
+                think=self.options.think,
+                wait_ms=int(self.options.ttl * 4000),
+                inject=inject if host.number == 0 else None,
+            )
+
+    def end(self):
+        for host in self.hosts:
+            host.end()
+        for link in self.links:
+            del link
+        if self.postgres:
+            self.postgres.stop("fast")
