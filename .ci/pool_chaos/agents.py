@@ -71,12 +71,12 @@ class Socket:
         self.calls.clear()
 
     async def call(self, method, at_once=None, **params):
+        if self.task is None or self.task.done():
+            raise ConnectionResetError
         self.number += 1
         answer = asyncio.get_running_loop().create_future()
         self.calls[self.number] = (answer, at_once)
         call = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}
-        if self.task is None or self.task.done():
-            raise ConnectionResetError
         self.writer.write(json.dumps(call).encode() + b"\n")
         message = await answer
         if "error" in message:
@@ -113,8 +113,9 @@ class Agent:
         self.ended = asyncio.Event()
         self.to_learn = None  # a wait that this agent reports as a rate limit of its next lease
         self.key = self.child = None
-        # the injected fault: this agent goes on using a lease that it has released
-        self.is_broken = config.get("inject") == "use-after-end" and number == 1
+        # injected faults: this agent uses a lease that it has released, or stops using one only after that
+        self.uses_ended = config.get("inject") == "use-after-end" and number == 1
+        self.is_late = config.get("inject") == "late-end" and number == 0
 
     def on_event(self, event):
         if self.lease is None:
@@ -122,6 +123,8 @@ class Agent:
         if event["kind"] == "cut" and self.child is None:
             self.end("cut")
         elif event["kind"] in ("lease.revoked", "lease.ended") and event.get("lease") == self.lease["lease"]:
+            if self.is_late:
+                return
             self.end(event["kind"])
 
     def end(self, why):
@@ -242,12 +245,16 @@ class Agent:
     async def finish(self):
         lease = self.lease
         if lease is not None:
-            self.end("released")
+            if not self.is_late:
+                self.end("released")
             if self.child is not None and self.chance.random() < 0.5:
                 await self.kill_child()
             else:
                 await self.socket.call("lease.release", lease=lease["lease"])
-            if self.is_broken and (token := (lease.get("credential") or {}).get("secret")):
+            if self.is_late:
+                await asyncio.sleep(0.5)
+                self.end("released")
+            if self.uses_ended and (token := (lease.get("credential") or {}).get("secret")):
                 await asyncio.sleep(0.3)
                 self.lease = lease
                 self.ended.clear()

@@ -23,16 +23,16 @@ class Fault:
         self.kind, self.host, self.delay, self.duration, self.amount = kind, host, delay, duration, amount
 
     def __str__(self):
-        where = "" if "database" in self.kind else f" of host {self.host}" if "link" in self.kind or "clock" in self.kind else f" host {self.host}"
+        where = "" if "database" in self.kind else f" of host {self.host}"
         amount = f" by {self.amount:+d} s" if self.kind == "skew the clock" else ""
         return f"{self.kind}{where}{amount} for {self.duration:.1f} s"
 
 
 class Round:
-    """One fault or two at once, and a limit that one host learns before them, if any."""
+    """One fault or two at once, after a time without any; and a limit that one host learns in it, if any."""
 
-    def __init__(self, faults, limit):
-        self.faults, self.limit = faults, limit
+    def __init__(self, calm, faults, limit):
+        self.calm, self.faults, self.limit = calm, faults, limit
 
     def __str__(self):
         return " and ".join(map(str, self.faults))
@@ -60,7 +60,7 @@ def plan(rounds, seed, hosts, ttl, pool, clock):
         limit = None
         if chance.random() < 0.5:
             limit = {"do": "limit", "seed": chance.random(), "wait": chance.randint(1, 4), "host": chance.randrange(hosts)}
-        planned.append(Round(faults, limit))
+        planned.append(Round(chance.uniform(ttl / 3, ttl), faults, limit))
     return planned
 
 

@@ -70,6 +70,16 @@ class Provider:
         self.ends[token] = (login.name, time.monotonic() + self.token_life)
         return token
 
+    def refresh_behind(self, name):
+        """The injected fault: a refresh by a program that tells the pool nothing."""
+        login = self.logins[name]
+        now = time.monotonic()
+        entry = {"host": 0, "path": TOKEN_PATH, "arrived": now, "answered": now, "ended": now, "account": name}
+        entry.update(token=login.refresh_token(), reuse=False)
+        self.first_use[login.refresh_token()] = entry
+        login.generation += 1
+        self.record(entry)
+
     def account_of(self, headers):
         """The account of a request's access token, or None if it has none that lives."""
         token = headers.get("authorization", "").removeprefix("Bearer ")
@@ -83,11 +93,13 @@ class Provider:
             try:
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                    method, target, _ = head[0].split(" ", 2)
+                    _, target, _ = head[0].split(" ", 2)
                     pairs = (line.partition(":") for line in head[1:] if line)
                     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
                     body = await reader.readexactly(int(headers.get("content-length") or 0))
-                    await self.answer(host, method, target.partition("?")[0], headers, body, writer)
+                    await self.answer(host, target.partition("?")[0], headers, body, writer)
+                    if "close" in headers.get("connection", ""):
+                        break
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
                 pass
             finally:
@@ -95,7 +107,7 @@ class Provider:
 
         return serve
 
-    async def answer(self, host, method, path, headers, body, writer):
+    async def answer(self, host, path, headers, body, writer):
         entry = {"host": host, "path": path, "arrived": time.monotonic()}
         try:
             if path == TOKEN_PATH:
