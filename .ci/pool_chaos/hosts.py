@@ -29,12 +29,6 @@ base_url = "http://127.0.0.1:{provider}"
 token_url = "http://127.0.0.1:{provider}/v1/oauth/token"
 client_id = "chaos"
 """
-POOL = """
-[pool]
-url = "{url}"
-refresher = true
-linger = "{linger}"
-"""
 
 
 class Host:
@@ -65,10 +59,15 @@ class Host:
     def who(self):
         return {} if self.uid is None else {"user": self.uid, "group": self.uid, "extra_groups": []}
 
-    def configure(self, provider, poll, pool_url=None, linger="30s", more=""):
-        text = CONFIG.format(provider=provider, poll=poll) + more
-        if pool_url:
-            text += POOL.format(url=pool_url, linger=linger)
+    def configure(self, provider, poll, more=""):
+        self.write_config(CONFIG.format(provider=provider, poll=poll) + more)
+
+    def edit_config(self, change):
+        with open(os.path.join(self.home, "config.toml"), encoding="utf-8") as file:
+            text = file.read()
+        self.write_config(change(text))
+
+    def write_config(self, text):
         path = os.path.join(self.home, "config.toml")
         with open(path + ".new", "w", encoding="utf-8") as file:
             file.write(text)
@@ -94,6 +93,11 @@ class Host:
                 raise RuntimeError(f"host {self.number}: the daemon ended with {self.daemon.returncode}: {self.log}")
             time.sleep(0.01)
         raise RuntimeError(f"host {self.number}: the daemon was not ready within {timeout} s: {self.log}")
+
+    def stop(self):
+        """Ends the daemon as its operator does."""
+        self.daemon.terminate()
+        self.daemon.wait(60)
 
     def kill(self):
         self.daemon.kill()

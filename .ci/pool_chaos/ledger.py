@@ -25,7 +25,7 @@ class Lease:
         self.begin, self.end, self.why = fact["at"], None, None
 
     def name(self):
-        return f"{self.id} of agent {self.agent} ({self.kind}, fence {self.fence})"
+        return f"lease {self.fence} of agent {self.agent} ({self.kind})"
 
 
 class Ledger:

@@ -72,7 +72,7 @@ def test_requests():
     ledger = Ledger(2)
     sequence(ledger)
     ask(ledger, 0, "l1", 2.2)
-    found(ledger, "a request on a with l1 of agent 0.0 (hold, fence 1), sent", "a request on a with l1 of agent 0.0 (hold, fence 1) while")
+    found(ledger, "a request on a with lease 1 of agent 0.0 (hold), sent", "a request on a with lease 1 of agent 0.0 (hold) while")
     ledger = Ledger(2)
     sequence(ledger)
     ask(ledger, 0, None, 2.4)  # one of the gateway's own leases
@@ -80,7 +80,7 @@ def test_requests():
     ledger = Ledger(2)
     sequence(ledger)
     ask(ledger, 1, "l2", 2.4, account="b")
-    found(ledger, "a request on b with l2")
+    found(ledger, "a request on b with lease 2")
 
 
 def test_losses():

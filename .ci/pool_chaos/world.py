@@ -64,42 +64,39 @@ class World:
     def start(self):
         for host in self.hosts:
             host.configure(self.provider.ports[host.number], self.options.poll)
+            host.start()
         if self.options.pool:
             self.set_up_pool()
-        else:
-            for host in self.hosts:
-                host.start()
         for name in self.names:
             self.add(name)
 
     def set_up_pool(self):
         """The commands that an operator gives, and a shorter ttl, because rounds should be short."""
         first, *others = self.hosts
-        self.pool_config(first)
         secret = os.path.join(first.home, "password")
         with open(secret, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(self.postgres.password + "\n")
         first.give(secret)
-        first.run("pool", "init", self.url(first), "--password-file", secret)
+        url = self.postgres.url(self.links[0].port)
+        rules = ["--per-account", "1", "--max-per-account", "1", "--overflow", "wait"]
+        first.run("pool", "init", url, "--password-file", secret, "--name", "host0", *rules)
         ttl, margin = int(self.options.ttl * 1000), int(self.options.margin * 1000)
         self.postgres.sql(f"UPDATE lessor.pool SET ttl_ms = {ttl}, margin_ms = {margin}")
-        self.postgres.sql("UPDATE lessor.pool SET overflow = 'wait', per_account = 1")
-        first.start()
         for host in others:
-            token = first.run("pool", "join-token", "--refresher").strip()
-            self.pool_config(host)
+            token = first.run("pool", "join-token", "--refresher", "--name", f"host{host.number}").strip()
             host.run("pool", "join", "--token-stdin", text=token + "\n")
+        for host in self.hosts:
             # the token names the first host's link
-            self.pool_config(host)
+            linger = f"{int(self.options.linger * 1000)}ms"
+            own = self.postgres.url(self.links[host.number].port).partition("@")[2]
+            there = url.partition("@")[2]
+            host.edit_config(lambda text: text.replace(there, own).replace("[pool]\n", f'[pool]\nlinger = "{linger}"\n'))
+            host.stop()
             host.start()
-
-    def url(self, host):
-        return self.postgres.url(self.links[host.number].port)
-
-    def pool_config(self, host):
-        linger = f"{int(self.options.linger * 1000)}ms"
-        host.configure(self.provider.ports[host.number], self.options.poll, self.url(host), linger)
+        for host, link in zip(self.hosts, self.links):
+            if not link.writers:
+                raise RuntimeError(f"host {host.number} does not use its own link to the database")
 
     def add(self, name):
         document = json.dumps(self.provider.log_in(name))
@@ -138,7 +135,5 @@ class World:
     def end(self):
         for host in self.hosts:
             host.end()
-        for link in self.links:
-            del link
         if self.postgres:
             self.postgres.stop("fast")
