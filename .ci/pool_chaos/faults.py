@@ -117,7 +117,11 @@ class Injector:
         world = self.world
         host = world.hosts[fault.host]
         if fault.kind == "kill":
-            host.start()
+            try:
+                host.start()
+            except RuntimeError as error:
+                # the run goes on without it, and starts it again after the round
+                world.ledger.notes.append(str(error))
             world.ledger.over(fault.host, "dead", time.monotonic())
         elif fault.kind in ("stop", "stop the daemon"):
             host.thaw()

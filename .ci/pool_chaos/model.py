@@ -1,0 +1,118 @@
+"""What a shared pool costs its database, by calculation, for .ci/pool-figures.
+
+Nothing here is measured; `load` counts the statements that hosts send, and `breaks` compares them with what was measured
+on one machine. Each source is one line, so that a reader can check it against src/shared_pool/ and change it there.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Sizes:
+    """A fleet, and how busy it is."""
+
+    hosts: int = 100
+    accounts: int = 1000
+    agents: int = 10_000
+    # the settings
+    beat_every: float = 5.0  # a third of the ttl of 15 s
+    poll_every: float = 5.0  # news, beneath the notifications
+    linger: float = 30.0
+    gather: float = 0.02  # notifications within this time cause one reading of news
+    # the load: each agent asks its model once in `turn` seconds, and its request takes `busy` seconds
+    turn: float = 20.0
+    busy: float = 8.0
+    run: float = 1800.0  # how long an agent that has a lease of its own keeps it
+    runs: float = 0.5  # the part of the agents that have a lease of their own; the others lease for each request
+    limits_per_account: float = 1 / 3600  # learnt, per second
+    token_life: float = 3600.0
+    logins: float = 1.0  # the part of the accounts that are logins
+    usage_every: float = 900.0
+    # the part of the grants that find no free seat on their host although one could be there. 0: all hosts have the
+    # seats that they need; 1: each grant claims, as with linger = 0 or when hosts take seats from each other all the time
+    misses: float = 0.05
+
+
+def grants(sizes):
+    """Grants per second of the whole fleet."""
+    own = sizes.agents * sizes.runs / sizes.run
+    return own + sizes.agents * (1 - sizes.runs) / sizes.turn
+
+
+def load(sizes):
+    """(source, statements per second on the database) for the whole fleet, the biggest first."""
+    claims = grants(sizes) * sizes.misses
+    # a claim is one statement; its seat is given back by another one
+    refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
+    limits = sizes.accounts * sizes.limits_per_account
+    usage = sizes.accounts / sizes.usage_every
+    told = notifications(sizes)
+    # a host reads news once for all notifications that came within `gather`
+    readings = min(told, 1 / sizes.gather)
+    sources = [
+        ("heartbeats: hosts / beat_every", sizes.hosts / sizes.beat_every),
+        ("news, polled: hosts / poll_every", sizes.hosts / sizes.poll_every),
+        ("news, after a notification: hosts x notifications", sizes.hosts * readings),
+        ("claims: grants x misses", claims),
+        ("seats given back: as many", claims),
+        ("limits: accounts x limits_per_account", limits),
+        ("refreshes: a claim and a result for each", 2 * refreshes),
+        ("usage: a duty and a reading for each account", 2 * usage),
+    ]
+    return sorted(sources, key=lambda source: -source[1])
+
+
+def notifications(sizes):
+    """NOTIFYs per second: limits, rotated tokens, usage that was read, and seats that another host wants.
+
+    A claim or a seat that is given back notifies nobody; hosts read those counts when they poll. A claim that finds no
+    free seat does: at worst every second one, because a seat that is wanted comes free once.
+    """
+    refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
+    wanted = grants(sizes) * sizes.misses / 2
+    return sizes.accounts * sizes.limits_per_account + refreshes + sizes.accounts / sizes.usage_every + wanted
+
+
+def connections(sizes):
+    """One for statements and one that listens, for each host."""
+    return 2 * sizes.hosts
+
+
+def breaks(sizes, statements_per_second, max_connections=100, reserved=3):
+    """What is used up first: (name, used, available), the fullest first. `statements_per_second`: as measured."""
+    total = sum(rate for _, rate in load(sizes))
+    checks = [
+        ("connections (max_connections)", connections(sizes), max_connections - reserved),
+        ("statements per second", total, statements_per_second),
+        # each notification is delivered to every listening backend, which is a signal and a read of the queue
+        ("notifications delivered per second", notifications(sizes) * sizes.hosts, statements_per_second * 4),
+    ]
+    return sorted(checks, key=lambda check: -check[1] / check[2])
+
+
+def table(sizes, statements_per_second):
+    lines = [
+        f"{sizes.hosts} hosts, {sizes.accounts} accounts, {sizes.agents} agents: {grants(sizes):.0f} grants/s, of which "
+        f"{sizes.misses:.0%} claim a seat",
+        "",
+        "| source | statements/s |",
+        "|---|---|",
+    ]
+    rates = load(sizes)
+    lines += [f"| {source} | {rate:.1f} |" for source, rate in rates]
+    total = sum(rate for _, rate in rates)
+    lines.append(f"| all, and for each host | {total:.0f}, {total / sizes.hosts:.1f} |")
+    told = notifications(sizes)
+    lines.append(f"| notifications, and deliveries of them | {told:.1f}, {told * sizes.hosts:.0f} |")
+    lines += ["", "| what is used up first | needed | available |", "|---|---|---|"]
+    for name, used, available in breaks(sizes, statements_per_second):
+        lines.append(f"| {name} | {used:.0f} | {available:.0f} |")
+    return "\n".join(lines)
+
+
+def cases():
+    """The sizes that the page about many machines shows."""
+    yield Sizes(hosts=3, accounts=8, agents=48)
+    yield Sizes(hosts=10, accounts=100, agents=1000)
+    yield Sizes()
+    yield Sizes(misses=1.0)
