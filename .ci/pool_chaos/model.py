@@ -1,7 +1,7 @@
 """What a shared pool costs its database, by calculation, for .ci/pool-figures.
 
-Nothing here is measured; `load` counts the statements that hosts send, and `breaks` compares them with what was measured
-on one machine. Each source is one line, so that a reader can check it against src/shared_pool/ and change it there.
+Nothing here is measured; `load` counts the statements that hosts send, and `breaks` compares them with what was
+measured on one machine. Each source is one line, so that a reader can check it against src/shared_pool/ and change it there.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,19 @@ class Sizes:
     # the part of the grants that find no free seat on their host although one could be there. 0: all hosts have the
     # seats that they need; 1: each grant claims, as with linger = 0 or when hosts take seats from each other all the time
     misses: float = 0.05
+    # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, or wait for
+    # it. With `hosts` here, each of these notices would cost as much as a limit does
+    seat_readers: float = 1.0
+
+
+@dataclass
+class Server:
+    """What a server does in a second, as measured by .ci/pool-figures --notices."""
+
+    statements: float
+    commits: float  # which may share fsyncs
+    notifying: float  # commits that notify: these take turns, each with its own fsync
+    deliveries: float
 
 
 def grants(sizes):
@@ -46,13 +59,16 @@ def load(sizes):
     refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
     limits = sizes.accounts * sizes.limits_per_account
     usage = sizes.accounts / sizes.usage_every
-    told = notifications(sizes)
-    # a host reads news once for all notifications that came within `gather`
-    readings = min(told, 1 / sizes.gather)
+    # a host reads news once for all notices that came within `gather`
+    most = sizes.hosts / sizes.gather
+    told = notices(sizes)
+    readings = {name: rate * (sizes.seat_readers if name == "seats" else sizes.hosts) for name, rate in told.items()}
     sources = [
         ("heartbeats: hosts / beat_every", sizes.hosts / sizes.beat_every),
         ("news, polled: hosts / poll_every", sizes.hosts / sizes.poll_every),
-        ("news, after a notification: hosts x notifications", sizes.hosts * readings),
+        ("news, after a limit: hosts x limits", min(readings["limits"], most)),
+        ("news, after a refresh: hosts x refreshes", min(readings["accounts"], most)),
+        ("news, after a seat was wanted or came free: seat_readers x these", min(readings["seats"], most)),
         ("claims: grants x misses", claims),
         ("seats given back: as many", claims),
         ("limits: accounts x limits_per_account", limits),
@@ -62,15 +78,25 @@ def load(sizes):
     return sorted(sources, key=lambda source: -source[1])
 
 
-def notifications(sizes):
-    """NOTIFYs per second: limits, rotated tokens, usage that was read, and seats that another host wants.
+def notices(sizes):
+    """NOTIFYs per second, by their subject.
 
-    A claim or a seat that is given back notifies nobody; hosts read those counts when they poll. A claim that finds no
-    free seat does: at worst every second one, because a seat that is wanted comes free once.
+    Usage causes none: hosts read it when they poll. Nor does a claim, or a seat that is given back while no host waits
+    for it. Where a host waits, there are two: the seat is wanted, and later free.
     """
     refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
-    wanted = grants(sizes) * sizes.misses / 2
-    return sizes.accounts * sizes.limits_per_account + refreshes + sizes.accounts / sizes.usage_every + wanted
+    limits = sizes.accounts * sizes.limits_per_account
+    return {"limits": limits, "accounts": refreshes, "seats": 2 * grants(sizes) * sizes.misses}
+
+
+def deliveries(sizes):
+    """Every notice is delivered to every connection that listens: a signal to its server process, and a packet."""
+    return sizes.hosts * sum(notices(sizes).values())
+
+
+def commits(sizes):
+    """Statements that change something, so that each is a commit; one fsync may serve several."""
+    return sum(rate for source, rate in load(sizes) if not source.startswith("news"))
 
 
 def connections(sizes):
@@ -78,22 +104,24 @@ def connections(sizes):
     return 2 * sizes.hosts
 
 
-def breaks(sizes, statements_per_second, max_connections=100, reserved=3):
-    """What is used up first: (name, used, available), the fullest first. `statements_per_second`: as measured."""
+def breaks(sizes, measured, max_connections=100, reserved=3):
+    """What is used up first: (name, used, available), the fullest first. `measured`: see Server."""
     total = sum(rate for _, rate in load(sizes))
     checks = [
         ("connections (max_connections)", connections(sizes), max_connections - reserved),
-        ("statements per second", total, statements_per_second),
-        # each notification is delivered to every listening backend, which is a signal and a read of the queue
-        ("notifications delivered per second", notifications(sizes) * sizes.hosts, statements_per_second * 4),
+        ("statements per second", total, measured.statements),
+        ("commits that wait for an fsync, per second", commits(sizes), measured.commits),
+        ("commits that notify, which take turns, per second", sum(notices(sizes).values()), measured.notifying),
+        # every delivery is a signal to a server process, and a packet
+        ("deliveries of notices per second", deliveries(sizes), measured.deliveries),
     ]
     return sorted(checks, key=lambda check: -check[1] / check[2])
 
 
-def table(sizes, statements_per_second):
+def table(sizes, measured):
     lines = [
         f"{sizes.hosts} hosts, {sizes.accounts} accounts, {sizes.agents} agents: {grants(sizes):.0f} grants/s, of which "
-        f"{sizes.misses:.0%} claim a seat",
+        f"{sizes.misses:.0%} claim a seat; {sizes.seat_readers:.0f} host(s) read news because of one",
         "",
         "| source | statements/s |",
         "|---|---|",
@@ -102,10 +130,9 @@ def table(sizes, statements_per_second):
     lines += [f"| {source} | {rate:.1f} |" for source, rate in rates]
     total = sum(rate for _, rate in rates)
     lines.append(f"| all, and for each host | {total:.0f}, {total / sizes.hosts:.1f} |")
-    told = notifications(sizes)
-    lines.append(f"| notifications, and deliveries of them | {told:.1f}, {told * sizes.hosts:.0f} |")
+    lines.append(f"| notices, and deliveries of them | {sum(notices(sizes).values()):.1f}, {deliveries(sizes):.0f} |")
     lines += ["", "| what is used up first | needed | available |", "|---|---|---|"]
-    for name, used, available in breaks(sizes, statements_per_second):
+    for name, used, available in breaks(sizes, measured):
         lines.append(f"| {name} | {used:.0f} | {available:.0f} |")
     return "\n".join(lines)
 
@@ -116,3 +143,4 @@ def cases():
     yield Sizes(hosts=10, accounts=100, agents=1000)
     yield Sizes()
     yield Sizes(misses=1.0)
+    yield Sizes(misses=1.0, seat_readers=100.0)

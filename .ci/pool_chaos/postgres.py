@@ -10,7 +10,7 @@ SETTINGS = """
 listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = '{directory}'
-max_connections = 100
+max_connections = 300
 shared_buffers = 64MB
 logging_collector = off
 log_min_messages = warning
@@ -88,10 +88,12 @@ class Postgres:
     def restart(self):
         self.control("restart", "-m", "fast", "-t", "60")
 
+    def address(self, database="pool"):
+        return ["-h", self.directory, "-p", str(self.port), "-U", "owner", "-d", database]
+
     def sql(self, text, database="pool"):
         """Runs statements as the superuser; the rows, without headings, columns separated by |."""
-        address = ["-h", self.directory, "-p", str(self.port), "-U", "owner", "-d", database]
-        return self.run("psql", *address, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", text=text)
+        return self.run("psql", *self.address(database), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", text=text)
 
     def url(self, port):
         """For a host that connects to `port`, without the password."""
