@@ -243,6 +243,12 @@ class Agent:
             await self.socket.call("lease.release", lease=lease["lease"])
 
     async def finish(self):
+        try:
+            await self.release()
+        finally:
+            await self.kill_child()
+
+    async def release(self):
         lease = self.lease
         if lease is not None:
             if not self.is_late:
@@ -260,7 +266,6 @@ class Agent:
                 self.ended.clear()
                 await self.send(self.config["provider"], "/v1/messages", {"authorization": f"Bearer {token}"})
                 self.lease = None
-        await self.kill_child()
 
     async def kill_child(self):
         if self.child is not None:

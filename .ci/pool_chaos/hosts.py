@@ -1,5 +1,6 @@
 """A host, for .ci/pool-chaos: a daemon and its agents, with a home and (as root) a user id of their own."""
 
+import atexit
 import json
 import os
 import signal
@@ -50,6 +51,7 @@ class Host:
             self.faked = {"LD_PRELOAD": faketime, "FAKETIME_TIMESTAMP_FILE": self.offset}
             self.faked.update(FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1")
         self.daemon = self.agents = None
+        atexit.register(self.end)
         self.give(self.home)
 
     def give(self, path):
@@ -156,16 +158,19 @@ class Host:
         except BrokenPipeError:
             pass
 
-    def end(self):
-        for process in (self.agents, self.daemon):
-            if process and process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-        if self.agents:
+    def end_agents(self):
+        if self.agents and self.agents.poll() is None:
             self.agents.stdin.close()
             try:
                 self.agents.wait(10)
             except subprocess.TimeoutExpired:
                 self.agents.kill()
+
+    def end(self):
+        for process in (self.agents, self.daemon):
+            if process and process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+        self.end_agents()
         if self.daemon and self.daemon.poll() is None:
             self.daemon.terminate()
             try:

@@ -40,6 +40,7 @@ class Ledger:
         self.outages = [[] for _ in range(hosts)]  # [kind, begin, end or None]; dead, stopped, stopped daemon, no link
         self.limits, self.limit_events, self.connected = [], [], [[] for _ in range(hosts)]
         self.notes = []
+        self.used = [[] for _ in range(hosts)]  # when each host began to use an account
         self.token_ends = {}
 
     # what happened
@@ -51,6 +52,7 @@ class Ledger:
             if what == "granted":
                 lease = Lease(fact)
                 self.leases[(host, lease.id)] = self.open[(host, lease.id)] = lease
+                bisect.insort(self.used[host], at)
             elif what == "ended":
                 lease = self.open.pop((host, fact["lease"]), None)
                 if lease:
@@ -77,6 +79,7 @@ class Ledger:
                 self.polls[(entry["host"], entry.get("account"))] += 1
             elif entry["path"].endswith("/messages") and entry.get("account"):
                 self.requests.append(entry)
+                bisect.insort(self.used[entry["host"]], entry["arrived"])
 
     def begin(self, host, kind, at):
         with self.lock:
@@ -117,27 +120,30 @@ class Ledger:
             spans[lease.account] += [(a, b, lease) for a, b in self.alive(lease, now)]
         found = []
         for entry in requests:
-            if entry["lease"] is None and entry["agent"]:
+            if self.lease_of(entry) is None and entry["agent"]:
                 spans[entry["account"]].append((entry["arrived"], entry["ended"], None))
         for account, list_ in spans.items():
             list_.sort(key=lambda span: span[:2])
             found += [(b, f"over the ceiling: {text}") for b, text in overlaps(account, list_)]
             found += falling(account, list_)
-        found += self.uses(requests, spans, now)
+        found += self.uses(requests, spans)
         return sorted(found)
 
-    def uses(self, requests, spans, now):
+    def lease_of(self, entry):
+        """The lease of a request, or None if the gateway took one for it: it moves requests whose account refuses them."""
+        lease = self.leases.get((entry["host"], entry["lease"]))
+        is_moved = lease is not None and lease.kind == "lease-gateway" and lease.account != entry["account"]
+        return None if is_moved else lease
+
+    def uses(self, requests, spans):
         """Requests with a lease that had ended, or on an account that another lease had."""
         found = []
         begins = {account: [span[0] for span in list_] for account, list_ in spans.items()}
         longest = {account: max((b - a for a, b, _ in list_), default=0) for account, list_ in spans.items()}
         for entry in requests:
-            if entry["lease"] is None:
-                continue
             at, account = entry["arrived"], entry["account"]
-            lease = self.leases.get((entry["host"], entry["lease"]))
+            lease = self.lease_of(entry)
             if lease is None:
-                found.append((at, f"a request on {account} with a lease that no agent was granted: {entry['lease']}"))
                 continue
             if lease.end is not None and entry["sent"] > lease.end:
                 late = f"{entry['sent'] - lease.end:.3f} s after its end ({lease.why})"
@@ -188,7 +194,8 @@ class Ledger:
                     if event["host"] == host and event["account"] == account and event["what"] == "account.limited"
                     if at <= event["at"] <= at + 20
                 ]
-                if not hosts_up(host, at - 1, at + 7) or not hosts_up(limit["host"], at - 1, at + 7):
+                end = at + (min(later) if later else 7)
+                if not hosts_up(host, at, end) or not hosts_up(limit["host"], at, end):
                     continue
                 if later:
                     seen.append(min(later))
@@ -199,14 +206,13 @@ class Ledger:
     def was_up(self, host, begin, end):
         """Whether nothing hindered the host in that time."""
         with self.lock:
-            return all(a > end or (b is not None and b + 5 < begin) for _, a, b in self.outages[host])
+            return all(a > end or (b is not None and b + 1 < begin) for _, a, b in self.outages[host])
 
     def first_grant(self, host, since):
         """The time of the host's first use of an account that began after `since`, or None."""
         with self.lock:
-            grants = [lease.begin for lease in self.leases.values() if lease.host == host and lease.begin > since]
-            arrived = [entry["arrived"] for entry in self.requests if entry["host"] == host]
-        return min(grants + [at for at in arrived if at > since], default=None)
+            place = bisect.bisect(self.used[host], since)
+            return self.used[host][place] if place < len(self.used[host]) else None
 
 
 def without(span, begin, end):

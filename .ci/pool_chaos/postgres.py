@@ -1,5 +1,6 @@
 """A PostgreSQL of Debian's in a throw-away directory, for .ci/pool-chaos and .ci/pool-figures."""
 
+import atexit
 import glob
 import os
 import pwd
@@ -46,6 +47,7 @@ class Postgres:
             settings.write(SETTINGS.format(port=port, directory=directory))
             if has_statements:
                 settings.write("shared_preload_libraries = 'pg_stat_statements'\n")
+        atexit.register(self.end)
         self.start()
         self.sql("CREATE DATABASE pool", "postgres")
         if has_statements:
@@ -84,6 +86,11 @@ class Postgres:
     def stop(self, mode):
         """`immediate` is a crash, `fast` ends all connections, then stops."""
         self.control("stop", "-m", mode)
+
+    def end(self):
+        """Also when the harness fails."""
+        if os.path.exists(os.path.join(self.data, "postmaster.pid")):
+            self.run("pg_ctl", "-D", self.data, "-s", "-w", "stop", "-m", "immediate", may_fail=True)
 
     def restart(self):
         self.control("restart", "-m", "fast", "-t", "60")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import threading
 
 from hosts import Host
@@ -40,6 +41,8 @@ class World:
         self.provider = Provider(self.names, options.token_life, self.ledger.served, options.seed)
         self.on_loop(self.provider.start(options.hosts))
         self.ledger.token_ends = self.provider.ends
+        # the injected fault: daemons with the same logins that know nothing of each other
+        self.is_separate = options.inject == "separate"
         self.postgres, self.links = None, []
         library = faketime(directory) if options.clock else None
         self.has_clock = library is not None
@@ -65,10 +68,10 @@ class World:
         for host in self.hosts:
             host.configure(self.provider.ports[host.number], self.options.poll)
             host.start()
-        if self.options.pool:
+        if self.options.pool and not self.is_separate:
             self.set_up_pool()
         for name in self.names:
-            self.add(name)
+            self.log_in(name)
 
     def set_up_pool(self):
         """The commands that an operator gives, and a shorter ttl, because rounds should be short."""
@@ -98,15 +101,17 @@ class World:
             if not link.writers:
                 raise RuntimeError(f"host {host.number} does not use its own link to the database")
 
-    def add(self, name):
+    def log_in(self, name):
         document = json.dumps(self.provider.log_in(name))
         arguments = ["account", "add", "anthropic", "--oauth-stdin", "--label", name, "--use", "any"]
-        self.hosts[0].run(*arguments, text=document)
+        for host in self.hosts if self.is_separate else self.hosts[:1]:
+            host.run(*arguments, text=document)
 
     def log_in_again(self, name):
         """What the user of a lost login does."""
-        self.hosts[0].run("account", "remove", name, "--yes", may_fail=True)
-        self.add(name)
+        for host in self.hosts if self.is_separate else self.hosts[:1]:
+            host.run("account", "remove", name, "--yes", may_fail=True)
+        self.log_in(name)
 
     def lost_logins(self):
         async def take():
@@ -131,6 +136,18 @@ class World:
                 wait_ms=int(self.options.ttl * 4000),
                 inject=inject if host.number == 0 else None,
             )
+
+    def sweep(self, host, wait):
+        """Leases every account at once on a host that has no agents any more: how many it got, and what it said."""
+        uid = "-1" if host.uid is None else str(host.uid)
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sweep.py")
+        command = [sys.executable, "-B", script, host.socket, uid, str(int(wait * 1000)), *self.names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=wait * 2 + 60)
+        return json.loads(done.stdout or '{"leased": 0, "refused": ["no answer"]}')
+
+    def end_agents(self):
+        for host in self.hosts:
+            host.end_agents()
 
     def end(self):
         for host in self.hosts:
