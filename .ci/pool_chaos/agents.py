@@ -1,11 +1,11 @@
 """The agents of one host, for .ci/pool-chaos: one process, with the user id of the host's daemon.
 
-Reads a configuration as one JSON line, then commands, from stdin. Writes what happened as JSON lines to stdout, each with
-the monotonic time at which an agent saw it. Agents know a lease only by what the daemon tells them.
+Reads a configuration as one JSON line, then commands, from stdin. Writes what happened as JSON lines to stdout, each
+with the monotonic time at which an agent saw it. Agents know a lease only by what the daemon tells them.
 """
 
 import asyncio
-import encodings.idna  # noqa: F401: the host's user may not be able to read Python's library later
+import encodings.idna  # noqa: F401 (the host's user may not be able to read Python's library later)
 import encodings.latin_1  # noqa: F401
 import json
 import os
@@ -229,7 +229,8 @@ class Agent:
         say("limit", account=label, wait=wait, host=self.config["host"])
         self.end("reported")
         headers = {"retry-after": str(wait)}
-        body = '{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your rate limit."}}'
+        error = {"type": "rate_limit_error", "message": "This request would exceed your rate limit."}
+        body = json.dumps({"type": "error", "error": error})
 
         def moved(answer):
             say("limit-reported", account=label, action=answer.get("action"))

@@ -12,7 +12,13 @@ import statistics
 import sys
 import time
 
-ACQUIRE = {"provider": "anthropic", "model": "claude-sonnet-4-5", "wait_ms": 10_000, "credential": False, "agent": "chaos"}
+ACQUIRE = {
+    "provider": "anthropic",
+    "model": "claude-sonnet-4-5",
+    "wait_ms": 10_000,
+    "credential": False,
+    "agent": "chaos",
+}
 
 
 class Cycle:
@@ -30,7 +36,9 @@ class Cycle:
         self.send("lease.acquire", ACQUIRE)
 
     def send(self, method, params):
-        self.socket.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+        self.socket.sendall(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n"
+        )
 
     def read(self):
         self.rest += self.socket.recv(65536)

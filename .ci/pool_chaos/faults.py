@@ -59,7 +59,12 @@ def plan(rounds, seed, hosts, ttl, pool, clock):
             faults.pop()
         limit = None
         if chance.random() < 0.5:
-            limit = {"do": "limit", "seed": chance.random(), "wait": chance.randint(1, 4), "host": chance.randrange(hosts)}
+            limit = {
+                "do": "limit",
+                "seed": chance.random(),
+                "wait": chance.randint(1, 4),
+                "host": chance.randrange(hosts),
+            }
         planned.append(Round(chance.uniform(ttl / 3, ttl), faults, limit))
     return planned
 

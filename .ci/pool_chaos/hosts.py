@@ -64,10 +64,14 @@ class Host:
     def configure(self, provider, poll, more=""):
         self.write_config(CONFIG.format(provider=provider, poll=poll) + more)
 
-    def edit_config(self, change):
+    def replace_in_config(self, changes):
         with open(os.path.join(self.home, "config.toml"), encoding="utf-8") as file:
             text = file.read()
-        self.write_config(change(text))
+        for old, new in changes.items():
+            if old not in text:
+                raise RuntimeError(f"host {self.number}: its configuration does not contain {old!r}")
+            text = text.replace(old, new)
+        self.write_config(text)
 
     def write_config(self, text):
         path = os.path.join(self.home, "config.toml")
@@ -128,8 +132,15 @@ class Host:
         """A command of lessor's on this host; what it printed."""
         command = [self.program, *arguments]
         done = subprocess.run(
-            command, env=self.env, cwd="/", input=text or "", capture_output=True, text=True, timeout=timeout,
-            check=False, **self.who()
+            command,
+            env=self.env,
+            cwd="/",
+            input=text or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **self.who(),
         )
         if done.returncode and not may_fail:
             raise RuntimeError(f"host {self.number}: lessor {' '.join(arguments)}: {done.stderr.strip()}")
@@ -141,8 +152,13 @@ class Host:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agents.py")
         with open(self.log + ".agents", "ab") as log:
             self.agents = subprocess.Popen(
-                [sys.executable, "-B", script], env=self.env, cwd="/", text=True, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=log
+                [sys.executable, "-B", script],
+                env=self.env,
+                cwd="/",
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         self.tell(config)
         threading.Thread(target=self.read_agents, daemon=True).start()

@@ -130,7 +130,7 @@ class Ledger:
         return sorted(found)
 
     def lease_of(self, entry):
-        """The lease of a request, or None if the gateway took one for it: it moves requests whose account refuses them."""
+        """The lease of a request, or None if the gateway took one for it: it does where an account refuses a request."""
         lease = self.leases.get((entry["host"], entry["lease"]))
         is_moved = lease is not None and lease.kind == "lease-gateway" and lease.account != entry["account"]
         return None if is_moved else lease
@@ -202,6 +202,24 @@ class Ledger:
                 else:
                     missing.append((at, f"host {host} did not show the limit of {account} from host {limit['host']}"))
         return seen, missing
+
+    def against_limits(self):
+        """How many leases a host granted on an account after it had shown that the account is limited."""
+        with self.lock:
+            limits, events, leases = list(self.limits), list(self.limit_events), list(self.leases.values())
+        count = 0
+        for limit in limits:
+            end = limit["at"] + limit["wait"] - SLACK
+            for event in events:
+                if event["account"] != limit["account"] or event["what"] != "account.limited":
+                    continue
+                if limit["at"] <= event["at"] < end:
+                    known, host = event["at"] + NOTICE, event["host"]
+                    count += sum(
+                        lease.host == host and lease.account == limit["account"] and known < lease.begin < end
+                        for lease in leases
+                    )
+        return count
 
     def was_up(self, host, begin, end):
         """Whether nothing hindered the host in that time."""

@@ -1,7 +1,7 @@
 """What a shared pool costs its database, by calculation, for .ci/pool-figures.
 
 Nothing here is measured; `load` counts the statements that hosts send, and `breaks` compares them with what was
-measured on one machine. Each source is one line, so that a reader can check it against src/shared_pool/ and change it there.
+measured on one machine. Each source is one line, so that a reader can check it against src/shared_pool/.
 """
 
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class Sizes:
     token_life: float = 3600.0
     logins: float = 1.0  # the part of the accounts that are logins
     usage_every: float = 900.0
-    # the part of the grants that find no free seat on their host although one could be there. 0: all hosts have the
-    # seats that they need; 1: each grant claims, as with linger = 0 or when hosts take seats from each other all the time
+    # the part of the grants that find no free seat on their host. 0: all hosts have the seats that they need; 1: each
+    # grant claims, as with linger = 0, or when hosts take seats from each other all the time
     misses: float = 0.05
-    # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, or wait for
-    # it. With `hosts` here, each of these notices would cost as much as a limit does
+    # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, or wait
+    # for it. With `hosts` here, each of these notices would cost as much as a limit does
     seat_readers: float = 1.0
 
 
@@ -120,8 +120,8 @@ def breaks(sizes, measured, max_connections=100, reserved=3):
 
 def table(sizes, measured):
     lines = [
-        f"{sizes.hosts} hosts, {sizes.accounts} accounts, {sizes.agents} agents: {grants(sizes):.0f} grants/s, of which "
-        f"{sizes.misses:.0%} claim a seat; {sizes.seat_readers:.0f} host(s) read news because of one",
+        f"{sizes.hosts} hosts, {sizes.accounts} accounts, {sizes.agents} agents: {grants(sizes):.0f} grants/s, of which"
+        f" {sizes.misses:.0%} claim a seat; {sizes.seat_readers:.0f} host(s) read news because of one",
         "",
         "| source | statements/s |",
         "|---|---|",

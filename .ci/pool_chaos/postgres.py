@@ -100,7 +100,9 @@ class Postgres:
 
     def sql(self, text, database="pool"):
         """Runs statements as the superuser; the rows, without headings, columns separated by |."""
-        return self.run("psql", *self.address(database), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", text=text)
+        return self.run(
+            "psql", *self.address(database), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", text=text
+        )
 
     def url(self, port):
         """For a host that connects to `port`, without the password."""

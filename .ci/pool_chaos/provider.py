@@ -1,8 +1,8 @@
 """A simulated provider with its authorization server, for .ci/pool-chaos.
 
 It plays the parts of Anthropic's API that the harness needs: messages, usage, models, profile and the token endpoint.
-Refresh tokens may be used once: a second use revokes the login, as strict authorization servers do. Each host has a port
-of its own here, so that every request shows which host sent it. All times are of the monotonic clock.
+Refresh tokens may be used once: a second use revokes the login, as strict authorization servers do. Each host has a
+port of its own here, so that every request shows which host sent it. All times are of the monotonic clock.
 """
 
 import asyncio
@@ -165,7 +165,9 @@ class Provider:
 
 async def send(writer, status, document):
     body = json.dumps(document).encode()
-    head = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     writer.write(head.encode() + body)
     await writer.drain()
 

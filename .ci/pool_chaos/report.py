@@ -31,7 +31,9 @@ class Report:
         used = [text for _, text in found if text.startswith("a request on")]
         losses = ledger.losses(now)
         avoidable = [(who, why) for _, who, is_avoidable, why in losses if is_avoidable]
-        uses = collections.Counter(entry["token"] for entry in ledger.refreshes if "refused" not in entry or entry["reuse"])
+        uses = collections.Counter(
+            entry["token"] for entry in ledger.refreshes if "refused" not in entry or entry["reuse"]
+        )
         per_login = collections.Counter(entry["account"] for entry in ledger.refreshes if "refused" not in entry)
         grants = collections.Counter(lease.host for lease in ledger.leases.values())
         requests = collections.Counter(entry["host"] for entry in ledger.requests)
@@ -47,6 +49,7 @@ class Report:
             ("refresh tokens used more than once", sum(1 for count in uses.values() if count > 1)),
             ("logins lost, avoidable ones", f"{len(losses)}, {len(avoidable)}"),
         ]
+        rows.append(("limits reported, grants against one", f"{len(ledger.limits)}, {ledger.against_limits()}"))
         if self.options.hosts > 1:
             rows += self.limits(ledger)
         for kind, seconds in sorted(recoveries.items()):

@@ -72,7 +72,11 @@ def test_requests():
     ledger = Ledger(2)
     sequence(ledger)
     ask(ledger, 0, "l1", 2.2)
-    found(ledger, "a request on a with lease 1 of agent 0.0 (hold), sent", "a request on a with lease 1 of agent 0.0 (hold) while")
+    found(
+        ledger,
+        "a request on a with lease 1 of agent 0.0 (hold), sent",
+        "a request on a with lease 1 of agent 0.0 (hold) while",
+    )
     ledger = Ledger(2)
     sequence(ledger)
     ask(ledger, 0, None, 2.4)  # one of the gateway's own leases
@@ -84,7 +88,11 @@ def test_requests():
 
 
 def test_losses():
-    for kind, begin, over, expected in (("dead", 1.0, 2.0, False), ("no link", 1.0, 9.0, False), ("dead", 3.0, 4.0, True)):
+    for kind, begin, over, expected in (
+        ("dead", 1.0, 2.0, False),
+        ("no link", 1.0, 9.0, False),
+        ("dead", 3.0, 4.0, True),
+    ):
         ledger = Ledger(2)
         first = {"host": 0, "path": "", "token": "t", "account": "a", "arrived": 0.95, "answered": 1.01}
         second = {**first, "host": 1, "arrived": 8.0, "reuse": True, "refused": "used twice", "first": first}

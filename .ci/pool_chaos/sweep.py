@@ -1,7 +1,7 @@
 """Leases all accounts at once, for the end of .ci/pool-chaos: every seat that agents have left must come free.
 
-Arguments: the socket, the user id to run as (or -1), how long to wait in ms, the labels of the accounts. Prints how many
-were leased, and what the daemon said of the others.
+Arguments: the socket, the user id to run as (or -1), how long to wait in ms, the labels of the accounts. Prints how
+many were leased, and what the daemon said of the others.
 """
 
 import json
@@ -18,7 +18,13 @@ def main():
         os.setuid(uid)
     client = socket.socket(socket.AF_UNIX)
     client.connect(path)
-    wanted = {"provider": "anthropic", "model": "claude-sonnet-4-5", "wait_ms": wait, "credential": False, "agent": "chaos"}
+    wanted = {
+        "provider": "anthropic",
+        "model": "claude-sonnet-4-5",
+        "wait_ms": wait,
+        "credential": False,
+        "agent": "chaos",
+    }
     for number, name in enumerate(names):
         call = {"jsonrpc": "2.0", "id": number, "method": "lease.acquire", "params": {**wanted, "account": name}}
         client.sendall(json.dumps(call).encode() + b"\n")

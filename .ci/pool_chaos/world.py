@@ -10,8 +10,9 @@ import threading
 from hosts import Host
 from ledger import Ledger
 from postgres import Postgres
-from provider import Provider
 from proxy import Proxy
+
+from provider import Provider
 
 PORT = 5650
 
@@ -89,12 +90,10 @@ class World:
         for host in others:
             token = first.run("pool", "join-token", "--refresher", "--name", f"host{host.number}").strip()
             host.run("pool", "join", "--token-stdin", text=token + "\n")
-        for host in self.hosts:
+        linger = f'[pool]\nlinger = "{int(self.options.linger * 1000)}ms"\n'
+        for host, link in zip(self.hosts, self.links):
             # the token names the first host's link
-            linger = f"{int(self.options.linger * 1000)}ms"
-            own = self.postgres.url(self.links[host.number].port).partition("@")[2]
-            there = url.partition("@")[2]
-            host.edit_config(lambda text: text.replace(there, own).replace("[pool]\n", f'[pool]\nlinger = "{linger}"\n'))
+            host.replace_in_config({f":{self.links[0].port}/": f":{link.port}/", "[pool]\n": linger})
             host.stop()
             host.start()
         for host, link in zip(self.hosts, self.links):
