@@ -62,7 +62,7 @@ def plan(rounds, seed, hosts, ttl, pool, clock):
             limit = {
                 "do": "limit",
                 "seed": chance.random(),
-                "wait": chance.randint(1, 4),
+                "wait": chance.randint(8, 15),
                 "host": chance.randrange(hosts),
             }
         planned.append(Round(chance.uniform(ttl / 3, ttl), faults, limit))

@@ -63,7 +63,7 @@ class Ledger:
                 self.answers[fact["status"]] += 1
             elif what == "limit":
                 self.limits.append(fact)
-            elif what in ("account.limited", "account.ready"):
+            elif what == "account.limited" and fact["reason"] == "rate_limit_exceeded":
                 self.limit_events.append(fact)
             elif what == "connected":
                 self.connected[host].append(at)
@@ -130,7 +130,7 @@ class Ledger:
         return sorted(found)
 
     def lease_of(self, entry):
-        """The lease of a request, or None if the gateway took one for it: it does where an account refuses a request."""
+        """The lease of a request, or None if the gateway took one for it: it does if an account refuses a request."""
         lease = self.leases.get((entry["host"], entry["lease"]))
         is_moved = lease is not None and lease.kind == "lease-gateway" and lease.account != entry["account"]
         return None if is_moved else lease
@@ -191,8 +191,7 @@ class Ledger:
                 later = [
                     event["at"] - at
                     for event in events
-                    if event["host"] == host and event["account"] == account and event["what"] == "account.limited"
-                    if at <= event["at"] <= at + 20
+                    if event["host"] == host and event["account"] == account and at <= event["at"] <= at + 7
                 ]
                 end = at + (min(later) if later else 7)
                 if not hosts_up(host, at, end) or not hosts_up(limit["host"], at, end):
@@ -211,9 +210,7 @@ class Ledger:
         for limit in limits:
             end = limit["at"] + limit["wait"] - SLACK
             for event in events:
-                if event["account"] != limit["account"] or event["what"] != "account.limited":
-                    continue
-                if limit["at"] <= event["at"] < end:
+                if event["account"] == limit["account"] and limit["at"] <= event["at"] < end:
                     known, host = event["at"] + NOTICE, event["host"]
                     count += sum(
                         lease.host == host and lease.account == limit["account"] and known < lease.begin < end

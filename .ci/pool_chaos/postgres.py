@@ -1,4 +1,7 @@
-"""A PostgreSQL of Debian's in a throw-away directory, for .ci/pool-chaos and .ci/pool-figures."""
+"""A PostgreSQL of Debian's in a throw-away directory, for .ci/pool-chaos and .ci/pool-figures.
+
+It is not that of .ci/postgres: it crashes and restarts in the middle of a run, and counts statements.
+"""
 
 import atexit
 import glob
@@ -20,10 +23,12 @@ track_activities = on
 
 
 def programs():
-    """The directory of the newest installed server's programs."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda path: int(path.split("/")[4]))
-    if not found:
-        raise SystemExit("no PostgreSQL server: apt-get install postgresql")
+    """The directory of the newest server's programs; .ci/postgres installs one if there is none."""
+    place = "/usr/lib/postgresql/*/bin/initdb"
+    if not glob.glob(place):
+        installer = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "postgres")
+        subprocess.run([installer, "true"], check=True)
+    found = sorted(glob.glob(place), key=lambda path: int(path.split("/")[4]))
     return os.path.dirname(found[-1])
 
 

@@ -2,6 +2,8 @@
 
 from ledger import SLACK, Ledger
 
+LEARNT = "rate_limit_exceeded"
+
 
 def grant(ledger, host, lease, fence, at, account="a", token=None, bind="connection", kind="hold"):
     fact = {"host": host, "what": "granted", "at": at, "lease": lease, "fence": fence, "account": account}
@@ -107,7 +109,7 @@ def test_losses():
 def test_limits():
     ledger = Ledger(3)
     ledger.saw({"host": 0, "what": "limit", "at": 1.0, "account": "a", "wait": 4})
-    ledger.saw({"host": 1, "what": "account.limited", "at": 1.02, "account": "a"})
+    ledger.saw({"host": 1, "what": "account.limited", "at": 1.02, "account": "a", "reason": LEARNT})
     seen, missing = ledger.propagation(lambda *_: True)
     if len(seen) != 1 or abs(seen[0] - 0.02) > 1e-6 or len(missing) != 1:
         raise SystemExit(f"the way of a limit is judged wrongly: {seen} {missing}")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 from hosts import Host
 from ledger import Ledger
@@ -44,6 +45,7 @@ class World:
         self.ledger.token_ends = self.provider.ends
         # the injected fault: daemons with the same logins that know nothing of each other
         self.is_separate = options.inject == "separate"
+        self.is_pool = options.pool and not self.is_separate
         self.postgres, self.links = None, []
         library = faketime(directory) if options.clock else None
         self.has_clock = library is not None
@@ -69,10 +71,12 @@ class World:
         for host in self.hosts:
             host.configure(self.provider.ports[host.number], self.options.poll)
             host.start()
-        if self.options.pool and not self.is_separate:
+        if self.is_pool:
             self.set_up_pool()
         for name in self.names:
             self.log_in(name)
+        if self.is_pool:
+            self.all_have_accounts()
 
     def set_up_pool(self):
         """The commands that an operator gives, and a shorter ttl, because rounds should be short."""
@@ -105,6 +109,22 @@ class World:
         arguments = ["account", "add", "anthropic", "--oauth-stdin", "--label", name, "--use", "any"]
         for host in self.hosts if self.is_separate else self.hosts[:1]:
             host.run(*arguments, text=document)
+        if self.is_pool:
+            # if it is not the pool's at once
+            self.hosts[0].run("pool", "migrate", may_fail=True)
+
+    def all_have_accounts(self):
+        """Waits until every host knows the accounts that were added on the first one."""
+        end = time.monotonic() + 20
+        for host in self.hosts:
+            while True:
+                found = {account["label"] for account in json.loads(host.run("account", "list", "--json"))}
+                if found >= set(self.names):
+                    break
+                if time.monotonic() > end:
+                    missing = ", ".join(sorted(set(self.names) - found))
+                    raise RuntimeError(f"host {host.number} does not know these accounts of the pool: {missing}")
+                time.sleep(0.2)
 
     def log_in_again(self, name):
         """What the user of a lost login does."""
