@@ -15,7 +15,7 @@ class Sizes:
     accounts: int = 1000
     agents: int = 10_000
     # the settings
-    beat_every: float = 5.0  # a third of the ttl of 15 s
+    beat_every: float = 5.0  # a quarter of the ttl, at most 5 s
     poll_every: float = 5.0  # news, beneath the notifications
     linger: float = 30.0
     gather: float = 0.02  # notifications within this time cause one reading of news
@@ -31,8 +31,8 @@ class Sizes:
     # the part of the grants that find no free seat on their host. 0: all hosts have the seats that they need; 1: each
     # grant claims, as with linger = 0, or when hosts take seats from each other all the time
     misses: float = 0.05
-    # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, or wait
-    # for it. With `hosts` here, each of these notices would cost as much as a limit does
+    # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, and those
+    # whose requests wait. 1: hosts are seldom full; `hosts`: requests wait on all of them
     seat_readers: float = 1.0
 
 
@@ -81,8 +81,8 @@ def load(sizes):
 def notices(sizes):
     """NOTIFYs per second, by their subject.
 
-    Usage causes none: hosts read it when they poll. Nor does a claim, or a seat that is given back while no host waits
-    for it. Where a host waits, there are two: the seat is wanted, and later free.
+    Usage causes none: hosts read it when they poll. A claim that finds no free seat causes one, and each seat that is
+    given back; so where hosts take seats from each other there are two for each grant.
     """
     refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
     limits = sizes.accounts * sizes.limits_per_account
