@@ -5,6 +5,7 @@ with the monotonic time at which an agent saw it. Agents know a lease only by wh
 """
 
 import asyncio
+import contextlib
 import encodings.idna  # noqa: F401 (the host's user may not be able to read Python's library later)
 import encodings.latin_1  # noqa: F401
 import json
@@ -145,25 +146,32 @@ class Agent:
     async def run(self):
         while True:
             try:
-                if self.socket.task is None or self.socket.task.done():
-                    await self.socket.open()
-                    await self.socket.call("events.subscribe", kinds=["lease.revoked", "lease.ended"])
-                    if self.lease is not None:
-                        await self.look_again()
+                await self.connect()
                 await (self.gateway_turn() if self.kind == "gateway" else self.turn())
             except Refused as refused:
                 say("refused", agent=self.name, kind=refused.args[0], message=refused.args[1][:300])
+                if refused.args[0] in ("stale_lease", "unknown_lease"):
+                    self.end("unknown")
                 await asyncio.sleep(self.chance.uniform(0.1, 0.5))
             except (OSError, ValueError, IndexError):
                 await asyncio.sleep(self.chance.uniform(0.05, 0.3))
             await asyncio.sleep(self.chance.uniform(0, self.config["think"]))
 
-    async def look_again(self):
+    async def connect(self):
         """A lease that is bound to a process outlives the connection, if the daemon still knows it."""
-        try:
-            await self.socket.call("lease.renew", lease=self.lease["lease"])
-        except Refused:
-            self.end("unknown")
+        if self.socket.task is not None and not self.socket.task.done():
+            return
+        await self.socket.open()
+        await self.socket.call("events.subscribe", kinds=["lease.revoked", "lease.ended"])
+        if self.lease is not None:
+            try:
+                await self.socket.call("lease.renew", lease=self.lease["lease"])
+            except Refused:
+                self.end("unknown")
+
+    def duration(self):
+        """How long a lease is held: mostly short, but some must be longer than it takes to take a seat over."""
+        return self.chance.uniform(*self.config["long" if self.chance.random() < 0.1 else "hold"])
 
     async def turn(self):
         if self.lease is None:
@@ -180,7 +188,7 @@ class Agent:
             except (Refused, OSError):
                 await self.kill_child()
                 raise
-        await self.use(self.chance.uniform(*self.config["hold"]))
+        await self.use(self.duration())
         await self.finish()
 
     async def use(self, duration):
@@ -192,6 +200,11 @@ class Agent:
                 await self.learn()
                 continue
             lease = self.lease
+            if self.child is not None:
+                with contextlib.suppress(OSError):
+                    await self.connect()
+                if self.lease is None:
+                    break
             if self.kind == "lease-gateway" and key is None:
                 key = await self.socket.call("gateway.key", lease=lease["lease"])
             if key is not None:
@@ -199,10 +212,8 @@ class Agent:
             elif token := (lease.get("credential") or {}).get("secret"):
                 await self.send(self.config["provider"], "/v1/messages", {"authorization": f"Bearer {token}"})
             left = min(self.chance.uniform(0.05, 0.8), end - time.monotonic())
-            try:
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), max(left, 0.001))
-            except asyncio.TimeoutError:
-                pass
 
     async def send(self, port, path, headers):
         lease = self.lease
@@ -248,6 +259,9 @@ class Agent:
             await self.release()
         finally:
             await self.kill_child()
+            if self.kind == "lease-gateway":
+                # the gateway may have moved its lease to another account: the new one ends with the connection
+                self.socket.close()
 
     async def release(self):
         lease = self.lease

@@ -151,6 +151,7 @@ class World:
                 self.provider.ports[host.number],
                 seed=self.options.seed,
                 hold=[self.options.hold[0], self.options.hold[1]],
+                long=[self.options.ttl, 3 * self.options.ttl],
                 think=self.options.think,
                 wait_ms=int(self.options.ttl * 4000),
                 inject=inject if host.number == 0 else None,
