@@ -15,6 +15,7 @@ import collections
 import threading
 
 SLACK = 0.5  # seconds after a stop of a host, in which what was already sent may still arrive
+LIMIT_BOUND = 6.0  # seconds within which each connected host must show a limit
 NOTICE = 0.1  # seconds until an agent has read that its lease was revoked or that its connection is cut
 
 
@@ -188,19 +189,21 @@ class Ledger:
             for host in range(self.hosts):
                 if host == limit["host"]:
                     continue
-                later = [
-                    event["at"] - at
-                    for event in events
-                    if event["host"] == host and event["account"] == account and at <= event["at"] <= at + 7
-                ]
-                end = at + (min(later) if later else 7)
+                took = way(limit, host, events)
+                end = at + min(took, LIMIT_BOUND)
                 if not hosts_up(host, at, end) or not hosts_up(limit["host"], at, end):
                     continue
-                if later:
-                    seen.append(min(later))
+                if took <= LIMIT_BOUND:
+                    seen.append(took)
                 else:
                     missing.append((at, f"host {host} did not show the limit of {account} from host {limit['host']}"))
         return seen, missing
+
+    def is_known(self, limit):
+        """Whether all hosts have shown the limit."""
+        with self.lock:
+            events = list(self.limit_events)
+        return all(way(limit, host, events) <= LIMIT_BOUND for host in range(self.hosts))
 
     def against_limits(self):
         """How many leases a host granted on an account after it had shown that the account is limited."""
@@ -228,6 +231,12 @@ class Ledger:
         with self.lock:
             place = bisect.bisect(self.used[host], since)
             return self.used[host][place] if place < len(self.used[host]) else None
+
+
+def way(limit, host, events):
+    """Seconds from the report of the limit until the host showed it; infinite if it never did."""
+    shown = [event["at"] for event in events if event["host"] == host and event["account"] == limit["account"]]
+    return min((at - limit["at"] for at in shown if at >= limit["at"]), default=float("inf"))
 
 
 def without(span, begin, end):

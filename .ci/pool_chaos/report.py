@@ -63,8 +63,6 @@ class Report:
     def limits(self, ledger):
         seen, missing = ledger.propagation(ledger.was_up)
         self.broken += [text for _, text in missing]
-        if seen and max(seen) > 6:
-            self.broken.append(f"a limit was known on all hosts only {max(seen):.1f} s after it was learnt")
         if len(seen) >= 10 and statistics.median(seen) > 0.05:
             self.broken.append(f"the median of a limit's way to other hosts is {milliseconds(statistics.median(seen))}")
         return [
