@@ -2,6 +2,7 @@
 
 mod accounts;
 mod connecting;
+mod daemons;
 mod harness;
 mod hosts;
 mod limits;
@@ -11,4 +12,7 @@ mod refresh;
 mod rights;
 mod seats;
 mod speed;
+#[path = "../daemon/support.rs"]
+#[allow(dead_code)]
+mod support;
 mod terms;
