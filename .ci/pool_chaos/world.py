@@ -100,7 +100,10 @@ class World:
             host.replace_in_config({f":{self.links[0].port}/": f":{link.port}/", "[pool]\n": linger})
             host.stop()
             host.start()
+        end = time.monotonic() + 20
         for host, link in zip(self.hosts, self.links):
+            while not link.writers and time.monotonic() < end:
+                time.sleep(0.05)
             if not link.writers:
                 raise RuntimeError(f"host {host.number} does not use its own link to the database")
 
