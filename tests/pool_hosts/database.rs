@@ -28,14 +28,44 @@ pub struct TermRow {
 
 #[derive(Clone, Debug)]
 pub enum Request {
-    Begin { life: u64 },
-    Resume { term: usize, life: u64, new_life: u64 },
-    Beat { term: usize, life: u64 },
-    EndSilent { term: usize, beat: u64 },
-    Claim { term: usize, life: u64, account: AccountId, seats: u32, most: u32, whole: bool },
-    GiveBack { term: usize, life: u64, account: AccountId, seats: u32 },
-    Fences { above: Fence },
-    News { term: Option<usize> },
+    /// Begins a term, if `after` is still the newest one of the host: a request that comes late must end no newer term.
+    Begin {
+        life: u64,
+        after: Option<usize>,
+    },
+    Resume {
+        term: usize,
+        life: u64,
+        new_life: u64,
+    },
+    Beat {
+        term: usize,
+        life: u64,
+    },
+    EndSilent {
+        term: usize,
+        beat: u64,
+    },
+    Claim {
+        term: usize,
+        life: u64,
+        account: AccountId,
+        seats: u32,
+        most: u32,
+        whole: bool,
+    },
+    GiveBack {
+        term: usize,
+        life: u64,
+        account: AccountId,
+        seats: u32,
+    },
+    Fences {
+        above: Fence,
+    },
+    News {
+        term: Option<usize>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +73,8 @@ pub enum Answer {
     Begun {
         term: usize,
     },
+    /// The newest term of the host is this one.
+    HasTerm(Option<usize>),
     /// None: the term is over.
     Resumed(Option<Vec<(AccountId, u32)>>),
     /// Whether the term goes on.
@@ -58,9 +90,7 @@ pub enum Answer {
         account: AccountId,
         elsewhere: u32,
     },
-    Over {
-        account: AccountId,
-    },
+    Over,
     Fences(FenceBlock),
     News {
         elsewhere: Vec<(AccountId, u32)>,
@@ -100,6 +130,10 @@ impl Database {
         self.terms.get(term).is_some_and(|term| !term.is_over && term.life == life)
     }
 
+    fn newest_of(&self, host: usize) -> Option<usize> {
+        self.terms.iter().rposition(|term| term.host == host)
+    }
+
     fn end(&mut self, term: usize) {
         self.terms[term].is_over = true;
         for row in self.seats.values_mut().flatten().filter(|row| row.term == Some(term)) {
@@ -124,7 +158,8 @@ impl Database {
     pub fn carry_out(&mut self, host: usize, request: Request) -> (Answer, Vec<(usize, AccountId)>) {
         let mut told = Vec::new();
         let answer = match request {
-            Request::Begin { life } => {
+            Request::Begin { after, .. } if self.newest_of(host) != after => Answer::HasTerm(self.newest_of(host)),
+            Request::Begin { life, .. } => {
                 // the host has ended all leases of its older terms
                 for term in 0..self.terms.len() {
                     if self.terms[term].host == host && !self.terms[term].is_over {
@@ -155,7 +190,7 @@ impl Database {
                 }
                 Answer::Done
             }
-            Request::Claim { term, life, account, .. } if !self.is_valid(term, life) => Answer::Over { account },
+            Request::Claim { term, life, .. } if !self.is_valid(term, life) => Answer::Over,
             Request::Claim { term, account, seats, most, whole, .. } => {
                 let taken = self.seats[&account].iter().filter(|row| row.term.is_some()).count() as u32;
                 let free = self.seats[&account].len() as u32 - taken;

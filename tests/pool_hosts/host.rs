@@ -27,6 +27,8 @@ pub struct Host {
     pub link: Link,
     /// The term and its life, once the database has answered.
     pub term: Option<(usize, u64)>,
+    /// The newest term that the database has of this host, as far as is known.
+    pub newest_term: Option<usize>,
     /// The daemon has started, and may go on with the term of its store.
     pub may_resume: bool,
     pub next_beat: u64,
@@ -62,6 +64,7 @@ impl Host {
             down_until: 0,
             link: Link::default(),
             term: None,
+            newest_term: None,
             may_resume: false,
             next_beat: 0,
             next_poll: 0,
@@ -125,7 +128,7 @@ impl Host {
         let has_seats = self.may_resume || self.pool.as_ref().is_some_and(|pool| pool.seats_until().is_some());
         match self.store.term.filter(|_| has_seats) {
             Some((term, life)) => Request::Resume { term, life, new_life },
-            None => Request::Begin { life: new_life },
+            None => Request::Begin { life: new_life, after: self.newest_term },
         }
     }
 }

@@ -151,7 +151,6 @@ impl World {
 
     /// No more faults: every host gets its term, every request that waits is served, and seats that nobody needs go back.
     pub fn calm_down(&mut self) {
-        self.is_quiet = true;
         for n in 0..self.hosts.len() {
             let host = &mut self.hosts[n];
             host.frozen_until = host.frozen_until.min(self.time);

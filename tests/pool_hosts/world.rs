@@ -61,9 +61,8 @@ pub struct World {
     pub tally: Tally,
     /// The answers of queued requests that were watched.
     pub watched: BTreeMap<(usize, WaiterId), Option<Result<Fence, Refusal>>>,
-    pub connections: u64,
-    /// No faults any more.
-    pub is_quiet: bool,
+    /// Whether everything that happens is printed: with `LESSOR_SIM_TRACE`.
+    is_traced: bool,
 }
 
 pub fn target() -> Target {
@@ -77,7 +76,7 @@ pub fn target() -> Target {
     }
 }
 
-fn record(bits: u64) -> AccountRecord {
+pub fn record(bits: u64) -> AccountRecord {
     AccountRecord {
         id: AccountId::from_bits(bits),
         provider: "p".into(),
@@ -137,8 +136,7 @@ impl World {
             newest: BTreeMap::new(),
             tally: Tally::default(),
             watched: BTreeMap::new(),
-            connections: 0,
-            is_quiet: false,
+            is_traced: std::env::var_os("LESSOR_SIM_TRACE").is_some(),
         };
         for n in 0..hosts {
             let settings = settings(&mut world.chance);
@@ -171,6 +169,9 @@ impl World {
     pub fn advance(&mut self, to: u64) {
         while let Some((at, n, what)) = self.next_event().filter(|(at, ..)| *at <= to) {
             self.time = self.time.max(at);
+            if self.is_traced {
+                eprintln!("{} host {n} {what:?}", self.time);
+            }
             self.happen(n, what);
             self.check();
         }
@@ -221,7 +222,11 @@ impl World {
         match what {
             Due::AtDatabase(place) => {
                 let (_, epoch, request) = self.hosts[n].link.out.remove(place);
+                let asked = self.is_traced.then(|| format!("{request:?}"));
                 let (answer, told) = self.database.carry_out(n, request);
+                if let Some(asked) = asked {
+                    eprintln!("{} host {n} asks {asked}: {answer:?}", self.time);
+                }
                 self.tally.takeovers = self.database.takeovers;
                 if let Answer::Claimed { account, fences, .. } = &answer {
                     let before = self.newest.get(account).copied().unwrap_or_default();
@@ -298,8 +303,12 @@ impl World {
         self.hosts[n].term = None;
         self.hosts[n].store.term = None;
         self.run(n, Command::LoseSeats).unwrap();
-        let life = self.chance.next();
-        self.send(n, Request::Begin { life });
+        self.begin(n);
+    }
+
+    fn begin(&mut self, n: usize) {
+        let (life, after) = (self.chance.next(), self.hosts[n].newest_term);
+        self.send(n, Request::Begin { life, after });
     }
 
     fn deliver(&mut self, n: usize, answer: Answer) {
@@ -312,7 +321,11 @@ impl World {
         let (sent, request) = self.hosts[n].link.sent.remove(0);
         let until = Mono(sent + TTL - MARGIN);
         match (answer, request) {
-            (Answer::Begun { term }, Request::Begin { life }) => {
+            (Answer::HasTerm(newest), _) => {
+                self.hosts[n].newest_term = newest;
+                self.begin(n);
+            }
+            (Answer::Begun { term }, Request::Begin { life, .. }) => {
                 self.hosts[n].may_resume = false;
                 self.joined(n, term, life);
                 self.run(n, Command::JoinTerm { until }).unwrap();
@@ -333,7 +346,7 @@ impl World {
                     self.begin_again(n);
                 }
             }
-            (Answer::Beaten(false) | Answer::Over { .. }, _) if self.hosts[n].term.is_some() => self.begin_again(n),
+            (Answer::Beaten(false) | Answer::Over, _) if self.hosts[n].term.is_some() => self.begin_again(n),
             (Answer::Claimed { account, seats, elsewhere, fences }, _) if self.hosts[n].term.is_some() => {
                 let claimed = self.run(n, Command::SeatsClaimed { account, seats, elsewhere, fences });
                 self.hosts[n].claimed_from.insert(account, fences.from);
@@ -363,7 +376,7 @@ impl World {
 
     fn joined(&mut self, n: usize, term: usize, life: u64) {
         let host = &mut self.hosts[n];
-        (host.term, host.store.term) = (Some((term, life)), Some((term, life)));
+        (host.term, host.store.term, host.newest_term) = (Some((term, life)), Some((term, life)), Some(term));
         host.next_beat = host.mono(self.time) + TTL / 3;
         host.next_poll = host.mono(self.time) + 50;
     }
@@ -401,6 +414,9 @@ impl World {
             }
             for effect in effects {
                 commands.extend(self.carry_out(n, effect));
+            }
+            if self.is_traced {
+                eprintln!("{} host {n} {command:?}", self.time);
             }
             first.get_or_insert(reply);
         }

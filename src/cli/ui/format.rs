@@ -89,6 +89,7 @@ pub(crate) fn obstacle(name: &str) -> String {
     match name {
         "not_allowed" => "not for this agent".to_owned(),
         "busy" => "in use".to_owned(),
+        "no_seat" => "without a seat for this host".to_owned(),
         "lacks_model" => "lacks the model".to_owned(),
         NOT_IN_SET => "not in the set".to_owned(),
         "excluded" => "excluded, or not suited to this request".to_owned(),

@@ -59,6 +59,23 @@ impl Pool {
 
     /// Grants every queued request that can be served, in order, and refuses those whose time is over.
     pub(crate) fn serve_queue(&mut self, now: Now, effects: &mut Effects) {
+        loop {
+            self.serve_rounds(now, effects);
+            // last, so that a request that can be served in its last moment is served
+            while let Some(overdue) = self.timers.due_waiter(now) {
+                // a request that does not wait was queued for a claim only
+                let has_waited = self.queue.get(overdue).is_some_and(|waiter| waiter.deadline > waiter.since);
+                let kind = if has_waited { RefusalKind::WaitTimeout } else { RefusalKind::NoCapacity };
+                self.give_up(now, overdue, kind, effects);
+            }
+            // one that waited for a seat makes room for others
+            if self.accounts.dirty().is_clean() {
+                return;
+            }
+        }
+    }
+
+    fn serve_rounds(&mut self, now: Now, effects: &mut Effects) {
         // a grant can bring about another change; each round serves a request or is the last
         while !self.queue.is_empty() && self.timers.grace().is_none() {
             let moved = self.sessions.take_moved() && self.settings.selection.mode == Mode::CacheFirst;
@@ -76,13 +93,6 @@ impl Pool {
         self.queue_dirty.clear();
         self.accounts.dirty().clear();
         self.sessions.take_moved();
-        // last, so that a request that can be served in its last moment is served
-        while let Some(overdue) = self.timers.due_waiter(now) {
-            // a request that does not wait was queued for a claim only
-            let has_waited = self.queue.get(overdue).is_some_and(|waiter| waiter.deadline > waiter.since);
-            let kind = if has_waited { RefusalKind::WaitTimeout } else { RefusalKind::NoCapacity };
-            self.give_up(now, overdue, kind, effects);
-        }
     }
 
     /// Visits the queue once, in order. Where only some accounts were freed, only requests that they can serve.
@@ -171,8 +181,8 @@ impl Pool {
         if matches!(choice, Choice::Claim { .. }) {
             // a seat that is here is better than another claim
             let with_seats = self.only_with_seats(&ask, None);
-            if let granted @ Choice::Grant(_) = self.choose(now, &with_seats, since) {
-                choice = granted;
+            if let Choice::Grant(chosen) = self.choose(now, &with_seats, since) {
+                choice = Choice::Grant(chosen.of_fewer());
             }
         }
         if is_under_way && !matches!(choice, Choice::Grant(_)) {

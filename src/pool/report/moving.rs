@@ -233,7 +233,7 @@ impl Pool {
         }
         let with_seats = self.only_with_seats(ask, Some(lease.account));
         match self.choose_without(now, lease, &with_seats) {
-            granted @ Choice::Grant(_) => granted,
+            Choice::Grant(chosen) => Choice::Grant(chosen.of_fewer()),
             _ => choice,
         }
     }

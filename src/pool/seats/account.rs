@@ -354,3 +354,6 @@ impl AccountSeats {
         self.note_use(counts, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

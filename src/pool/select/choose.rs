@@ -403,6 +403,11 @@ impl Chosen {
     pub(crate) fn new(slot: usize, by: ChosenBy) -> Self {
         Self { slot, by, other: false, next: NextBest::NotSought, scores: None }
     }
+
+    /// Chosen among fewer accounts than the request may have: the next best of all is not known.
+    pub(crate) fn of_fewer(self) -> Self {
+        Self { next: NextBest::NotSought, scores: None, ..self }
+    }
 }
 
 impl Choice {
