@@ -7,7 +7,7 @@ create function lessor.news(p_since bigint, p_term bigint) returns json language
   set search_path = pg_catalog, pg_temp as $$
 declare
   me bigint := (lessor.my_host()).id;
-  since xid8;
+  earliest xid8;
   is_full boolean := p_since is null;
   now_ms bigint := lessor.now_ms();
 begin
@@ -16,24 +16,24 @@ begin
     perform lessor.another_database();
     is_full := true;
   end if;
-  since := (case when is_full then 0 else p_since end)::text::xid8;
+  earliest := (case when is_full then 0 else p_since end)::text::xid8;
   return (select json_build_object(
     'position', pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     'db_time', lessor.now_ms(),
     'incarnation', p.incarnation,
     'key_generation', p.key_generation,
     'full', is_full,
-    'settings_changed', p.changed >= since,
+    'settings_changed', p.changed >= earliest,
     'accounts', (
       select coalesce(json_agg(json_build_object(
         'record', a.record, 'login_state', a.login_state, 'capacity', a.capacity, 'ceiling', a.ceiling,
         'generation', a.generation, 'keys', a.key_generation, 'access', encode(a.access, 'hex'),
         'has_refresh', a.has_refresh, 'expires_at', a.expires_at
-      )), '[]') from lessor.account a where a.changed >= since and a.removed_at is null
+      )), '[]') from lessor.account a where a.changed >= earliest and a.removed_at is null
     ),
     'removed', (
       select coalesce(json_agg(a.id), '[]') from lessor.account a
-        where a.changed >= since and a.removed_at is not null
+        where a.changed >= earliest and a.removed_at is not null
     ),
     'limits', (
       select coalesce(json_agg(case when l.cleared_at is null
@@ -44,13 +44,13 @@ begin
         else json_build_object('cleared', json_build_object(
           'account', l.account, 'scope', nullif(l.scope, '*'), 'key', l.key, 'at', l.cleared_at
         )) end order by l.cleared_at is null), '[]')
-        from lessor.account_limit l where l.changed >= since and (l.cleared_at is not null or l.until > now_ms)
+        from lessor.account_limit l where l.changed >= earliest and (l.cleared_at is not null or l.until > now_ms)
     ),
     'usage', (
       select coalesce(json_agg(json_build_object('account', u.account, 'windows', u.windows, 'read_at', u.read_at)), '[]')
         from (
           select account, json_agg(content) as windows, max(read_at) as read_at
-            from lessor.usage_window where changed >= since group by account
+            from lessor.usage_window where changed >= earliest group by account
         ) u
     ),
     'elsewhere', (
@@ -59,13 +59,13 @@ begin
           where s.term is distinct from p_term and (s.term is not null or s.handed_out_until > now_ms)
         ) as seats
           from lessor.seat s
-          where s.account in (select account from lessor.seat where changed >= since)
+          where s.account in (select account from lessor.seat where changed >= earliest)
           group by s.account
       ) e
     ),
     'hosts', (
       select coalesce(json_agg(lessor.host_json(h)), '[]') from lessor.host h
-        where h.changed >= since and (not is_full or h.ended_at is null)
+        where h.changed >= earliest and (not is_full or h.ended_at is null)
     ),
     'beats', (
       select coalesce(json_agg(json_build_array(t.id, t.beat) order by t.id), '[]')

@@ -5,6 +5,7 @@
 create function lessor.refresh_token(p_account bigint)
   returns table (token_generation bigint, key_generation integer, token bytea)
   language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
 begin
   perform lessor.my_refresher();
   return query
@@ -20,6 +21,7 @@ create function lessor.claim_refresh(
   p_term bigint, p_account bigint, p_generation bigint, p_attempt bigint, p_lasts bigint
 ) returns table (outcome text, host bigint, until bigint)
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
 declare
   me bigint := (lessor.my_refresher()).id;
   a lessor.account;
@@ -125,6 +127,7 @@ end $$;
 create function lessor.refuse_refresh(p_account bigint, p_generation bigint, p_attempt bigint)
   returns table (outcome text, host bigint)
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
 declare
   me bigint := (lessor.my_refresher()).id;
   current bigint;
