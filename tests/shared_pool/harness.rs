@@ -6,8 +6,8 @@ use std::time::Duration;
 use lessor::credential::Secret;
 use lessor::pool::{AccountId, AccountRecord, CredentialKind, Overflow, Wall};
 use lessor::shared_pool::{
-    HostId, KeyGeneration, NewHost, NewInvitation, PoolAddress, PoolClient, SealedCredential, SharedPoolSettings,
-    create_pool, new_pool_id,
+    HostId, KeyGeneration, NewHost, NewInvitation, NewsPosition, PoolAddress, PoolClient, SealedCredential,
+    SharedPoolSettings, create_pool, new_pool_id,
 };
 use tokio_postgres::{Client, NoTls};
 
@@ -115,6 +115,19 @@ impl TestPool {
         let host = joining.accept_invitation(b"own key", KEYS, b"wrapped keys", &password).await.unwrap();
         assert_eq!(host, invited.host);
         (PoolClient::connect(&address).await.unwrap().0, invited.user, host)
+    }
+
+    /// A position after everything that has happened: transactions of other tests on the same server hold it back.
+    pub async fn settled(&self, host: &PoolClient) -> NewsPosition {
+        let root = self.root().await;
+        let sql = "select pg_current_xact_id()::text::bigint";
+        let newest: i64 = root.query_one(sql, &[]).await.unwrap().get(0);
+        loop {
+            let position = host.news(None, None).await.unwrap().position;
+            if position.0 > newest {
+                return position;
+            }
+        }
     }
 
     /// The superuser in this database: for what no host may do.

@@ -19,7 +19,7 @@ fn news_is_what_has_changed_since() {
             (host.name.as_str(), host.admin, &host.terms, host.public_key.as_slice()),
             ("b", false, &vec![tb], &b"own key"[..])
         );
-        let none = a.news(Some(full.position), Some(ta)).await.unwrap();
+        let none = a.news(Some(pool.settled(&a).await), Some(ta)).await.unwrap();
         assert!(!none.full && !none.settings_changed);
         assert_eq!((none.accounts.len(), none.hosts.len(), none.beats.len(), none.elsewhere.len()), (0, 0, 2, 0));
         b.claim_seats(tb, 2, two, 2, 2, false).await.unwrap();
@@ -31,7 +31,8 @@ fn news_is_what_has_changed_since() {
         // a heartbeat is in every reading and changes nothing else
         let before = seats.beats.clone();
         b.beat(tb, 2).await.unwrap();
-        let beats = a.news(Some(seats.position), Some(ta)).await.unwrap();
+        let settled = pool.settled(&a).await;
+        let beats = a.news(Some(settled), Some(ta)).await.unwrap();
         assert_ne!(beats.beats, before);
         assert!(beats.elsewhere.is_empty() && beats.hosts.is_empty());
         a.set_settings(&hard(3)).await.unwrap();

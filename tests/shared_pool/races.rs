@@ -150,7 +150,7 @@ fn late_commits_are_read_the_next_time() {
     with_pool(hard(1), async |pool| {
         let first = pool.first().await;
         let (early, late) = (add(&first, 1).await, add(&first, 2).await);
-        let mut position = first.news(None, None).await.unwrap().position;
+        let mut position = pool.settled(&first).await;
         let (slow, fast) = (pool.root().await, pool.root().await);
         let change = "update lessor.account set changed = default where id = ";
         for _ in 0..3 {
@@ -161,7 +161,7 @@ fn late_commits_are_read_the_next_time() {
             slow.batch_execute("commit").await.unwrap();
             let news = first.news(Some(news.position), None).await.unwrap();
             assert!(ids(&news).contains(&late.bits()), "{news:?}");
-            position = news.position;
+            position = pool.settled(&first).await;
             assert_eq!(ids(&first.news(Some(position), None).await.unwrap()), [0_u64; 0]);
         }
     });

@@ -109,7 +109,7 @@ fn a_host_that_finds_no_seat_is_known_to_those_that_hold_one() {
         let (account, unheld) = (add(&a, 1).await, add(&a, 2).await);
         let (ta, tb) = (a.begin_term(1).await.unwrap(), b.begin_term(2).await.unwrap());
         assert_eq!(taken(a.claim_seats(ta, 1, account, 1, 1, false).await.unwrap()), Some((1, 0)));
-        let position = a.news(None, Some(ta)).await.unwrap().position;
+        let position = pool.settled(&a).await;
         for account in [account, unheld] {
             // more than there are, all or none
             assert_eq!(taken(b.claim_seats(tb, 2, account, 2, 2, true).await.unwrap()), None);

@@ -10,7 +10,7 @@ declare
   me bigint := (lessor.my_host()).id;
   now_ms bigint;
   roof integer;
-  above integer;
+  room integer;
   mark bigint;
   taken integer[];
 begin
@@ -34,13 +34,16 @@ begin
     return next;
     return;
   end if;
-  -- Only seats up to the roof are taken, the lowest first, and fewer by those that are taken above it: so claims at the
-  -- same time keep to the roof too, without a lock on the account.
-  select count(*) into above from lessor.seat
-    where account = p_account and number > roof and (term is not null or handed_out_until > now_ms);
+  -- Only seats up to a number are taken: the highest one that, with those that are taken above it, keeps to the roof. So
+  -- claims at the same time keep to it too, without a lock on the account.
+  select coalesce(max(number), 0) into room from (
+    select number, count(*) filter (where term is not null or handed_out_until > now_ms)
+      over (order by number desc rows between unbounded preceding and 1 preceding) as above
+      from lessor.seat where account = p_account
+  ) s where number + above <= roof;
   with free as (
     select number from lessor.seat
-      where account = p_account and number <= roof - above and term is null and handed_out_until <= now_ms
+      where account = p_account and number <= room and term is null and handed_out_until <= now_ms
       order by number limit greatest(p_seats, 0) for update skip locked
   )
   select coalesce(array_agg(number), '{}') into taken from free;
