@@ -1,5 +1,7 @@
 //! The text with which another machine joins a pool.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
@@ -67,12 +69,17 @@ pub enum JoinTokenError {
 
 /// The content of the text.
 #[derive(Serialize, Deserialize)]
-struct JoinTokenBody {
-    url: String,
-    user: String,
-    password: String,
-    key: String,
-    pool: String,
+struct JoinTokenBody<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    password: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    pool: Cow<'a, str>,
     #[serde(default)]
     admin: bool,
     #[serde(default)]
@@ -86,18 +93,21 @@ impl JoinToken {
     /// # Errors
     /// When it is too long.
     pub fn to_text(&self) -> Result<Secret, String> {
-        let key = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.one_time.to_bytes()));
-        let body = JoinTokenBody {
-            url: self.url.clone(),
-            user: self.user.clone(),
-            password: self.password.expose().to_owned(),
-            key: (*key).clone(),
-            pool: self.pool.clone(),
+        let key = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.one_time.to_bytes().as_slice()));
+        let content = JoinTokenBody {
+            url: self.url.as_str().into(),
+            user: self.user.as_str().into(),
+            password: self.password.expose().into(),
+            key: key.as_str().into(),
+            pool: self.pool.as_str().into(),
             admin: self.admin,
             refresher: self.refresher,
             expires: self.expires_at.0,
         };
-        let body = Zeroizing::new(serde_json::to_vec(&body).map_err(|error| error.to_string())?);
+        // allocated in full: a vector that grows leaves unwiped memory behind
+        let texts = self.url.len() + self.user.len() + self.password.expose().len() + self.pool.len();
+        let mut body = Zeroizing::new(Vec::with_capacity(512 + 6 * texts));
+        serde_json::to_writer(&mut *body, &content).map_err(|error| error.to_string())?;
         let length = u16::try_from(body.len()).map_err(|_| "the URL of the pool is too long".to_owned())?;
         // the length tells a token that is cut off from one that was changed
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 + body.len() + CHECKSUM));
@@ -137,20 +147,19 @@ impl JoinToken {
         if !is_canonical || rest.len() > length + CHECKSUM || found != checksum(checked) {
             return Err(JoinTokenError::Changed);
         }
-        let body: JoinTokenBody = serde_json::from_slice(&rest[..length]).map_err(|_| JoinTokenError::Changed)?;
-        let (password, key) = (Secret::new(body.password), Zeroizing::new(body.key));
-        let key = Zeroizing::new(URL_SAFE_NO_PAD.decode(&*key).map_err(|_| JoinTokenError::Changed)?);
+        let body: JoinTokenBody<'_> = serde_json::from_slice(&rest[..length]).map_err(|_| JoinTokenError::Changed)?;
+        let key = Zeroizing::new(URL_SAFE_NO_PAD.decode(&*body.key).map_err(|_| JoinTokenError::Changed)?);
         let key = Zeroizing::new(<[u8; 32]>::try_from(&**key).map_err(|_| JoinTokenError::Changed)?);
         let expires_at = Wall(body.expires);
         if expires_at <= now {
             return Err(JoinTokenError::Expired(now.since(expires_at)));
         }
         Ok(Self {
-            url: body.url,
-            user: body.user,
-            password,
+            url: body.url.into_owned(),
+            user: body.user.into_owned(),
+            password: Secret::new(body.password.into_owned()),
             one_time: HostKeyPair::from_bytes(&key),
-            pool: body.pool,
+            pool: body.pool.into_owned(),
             admin: body.admin,
             refresher: body.refresher,
             expires_at,

@@ -86,7 +86,8 @@ impl Membership {
         let rest = bytes.get_mut(length..).unwrap_or_default();
         length += bincode::encode_into_slice(plain, rest, FORMAT).map_err(|error| error.to_string())?;
         let rest = bytes.get_mut(length..).unwrap_or_default();
-        length += bincode::encode_into_slice(&*keys, rest, FORMAT).map_err(|error| error.to_string())?;
+        let keys: &PlainKeys = &keys;
+        length += bincode::encode_into_slice(keys, rest, FORMAT).map_err(|error| error.to_string())?;
         bytes.truncate(length);
         Ok(SecretBytes::new(bytes))
     }

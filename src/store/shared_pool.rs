@@ -54,19 +54,16 @@ pub(super) fn save_answer(database: &Connection, id: AccountId, from: Option<i64
     }
 }
 
-/// Seals the membership again with `new`. Without the keys in it the machine can only join again, which does not keep the
-/// other secrets from being sealed.
+/// Seals the membership again with `new`. One that does not open stays as it is: the machine can only join again, which
+/// does not keep the other secrets from being sealed.
 pub(super) fn reseal_membership(database: &Connection, old: &SealKey, new: &SealKey) -> Result<(), ApplyError> {
     let mut rows = database.prepare("SELECT sealed FROM pool_membership")?;
     let rows = rows.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
     let rows: Vec<Vec<u8>> = rows.collect::<rusqlite::Result<_>>()?;
     for sealed in rows {
-        match old.open(SealPurpose::PoolMembership, &sealed) {
-            Some(plain) => {
-                let sealed = new.seal(SealPurpose::PoolMembership, &plain).map_err(ApplyError::Refused)?;
-                database.execute("UPDATE pool_membership SET sealed = ?1", params![sealed])?;
-            }
-            None => save_membership(database, new, None)?,
+        if let Some(plain) = old.open(SealPurpose::PoolMembership, &sealed) {
+            let sealed = new.seal(SealPurpose::PoolMembership, &plain).map_err(ApplyError::Refused)?;
+            database.execute("UPDATE pool_membership SET sealed = ?1", params![sealed])?;
         }
     }
     Ok(())

@@ -106,7 +106,7 @@ fn write_of(adopting: &Adopting) -> Option<Write> {
 
 fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
     let Adopting { account, decision, credential } = adopting;
-    let SharedAccount { record: pooled, capacity, ceiling, generation, .. } = account;
+    let SharedAccount { record: pooled, capacity, ceiling, generation, has_refresh, .. } = account;
     let id = pooled.id;
     let share = Command::ShareAccount(id, SeatLimits { capacity, ceiling });
     let label_here = |record: &AccountRecord| record.label.clone().filter(|_| record.label != pooled.label);
@@ -114,6 +114,7 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
         AdoptDecision::LeaveOut(_) => {}
         AdoptDecision::Add { record, turns_off } => {
             state.shared_accounts.insert(id, generation);
+            state.shared_accounts.set_has_refresh(id, has_refresh);
             let label_here = label_here(&record);
             let change = AccountChange {
                 enabled: Some((record.enabled, record.disabled_reason.clone())),
@@ -143,6 +144,7 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
             if credential.is_some() || is_new {
                 state.shared_accounts.insert(id, generation);
             }
+            state.shared_accounts.set_has_refresh(id, has_refresh);
             state.from_pool(|state| {
                 state.apply_internal(now, share);
                 if let Some(credential) = credential {

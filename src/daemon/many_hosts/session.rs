@@ -113,6 +113,8 @@ impl<'w> Session<'w> {
             memory.position = None;
         }
         daemon.many_hosts.set_term(Some(term));
+        // it offers the pool the refreshed logins that it does not have yet
+        daemon.mailboxes.refresh.wake();
         let settings = info.settings;
         let beat = Pace::begun(settings.ttl / 4, beat_at);
         let news = Pace::new(NEWS_EVERY);

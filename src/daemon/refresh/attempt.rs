@@ -226,7 +226,8 @@ async fn conclude(
                 None => save_credential(daemon, id, login, credential, life).await,
             };
             if !is_used {
-                return RefreshOutcome::LoginEnded;
+                // of several hosts, another one was first
+                return if job.claim.is_some() { RefreshOutcome::Renewed } else { RefreshOutcome::LoginEnded };
             }
             if let Some((link, credential)) = shared {
                 shared_login::write_back(daemon, id, link, credential).await;

@@ -8,7 +8,6 @@ mod start_tool;
 mod worker;
 
 pub(crate) use ending::{LONGEST_ATTEMPT, awaited_refreshes};
-pub(crate) use over_hosts::hand_over_answers;
 #[cfg(test)]
 pub(crate) use worker::ManualWorker;
 pub(crate) use worker::start;

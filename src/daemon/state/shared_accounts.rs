@@ -27,6 +27,8 @@ pub(crate) struct SharedAccounts {
 pub(crate) struct SharedAccountNote {
     /// Of which generation the stored credential is.
     pub(crate) generation: TokenGeneration,
+    /// Whether the pool has a refresh token of it, as far as is known.
+    pub(crate) has_refresh: bool,
     /// The record as the pool has it, once it is known.
     pub(crate) record: Option<AccountRecord>,
     /// Its label here, if another account has its label in the pool.
@@ -50,8 +52,14 @@ impl SharedAccounts {
 
     /// The account is shared from now on, or has a credential of another generation.
     pub(crate) fn insert(&mut self, id: AccountId, generation: TokenGeneration) {
-        let new =
-            || SharedAccountNote { generation, record: None, label_here: None, handed_out: None, limits: Vec::new() };
+        let new = || SharedAccountNote {
+            generation,
+            has_refresh: true,
+            record: None,
+            label_here: None,
+            handed_out: None,
+            limits: Vec::new(),
+        };
         self.accounts.entry(id).or_insert_with(new).generation = generation;
     }
 
@@ -85,6 +93,13 @@ impl SharedAccounts {
     pub(crate) fn set_record(&mut self, id: AccountId, record: AccountRecord, label_here: Option<String>) {
         if let Some(note) = self.accounts.get_mut(&id) {
             (note.record, note.label_here) = (Some(record), label_here);
+        }
+    }
+
+    /// Whether the pool has a refresh token of an account.
+    pub(crate) fn set_has_refresh(&mut self, id: AccountId, has_refresh: bool) {
+        if let Some(note) = self.accounts.get_mut(&id) {
+            note.has_refresh = has_refresh;
         }
     }
 

@@ -98,15 +98,15 @@ impl SharedClaim {
         settle_failed(&*self.client, self.attempt, !may_be_rotated).await;
     }
 
-    /// The server has answered; `false` when this host does not use the answer.
+    /// The server has answered; whether this host uses the answer, and not one that another host has stored meanwhile.
     pub(super) async fn answered(
         &self,
         daemon: &Arc<Daemon>,
         (credential, life): (Credential, Option<Duration>),
     ) -> bool {
-        let local = DaemonLogin(daemon);
-        let handed = settle_new(&*self.client, &local, &self.membership, self.attempt, (credential, life)).await;
-        handed != HandOver::Gone
+        let (local, access) = (DaemonLogin(daemon), credential.access.duplicate());
+        let _handed = settle_new(&*self.client, &local, &self.membership, self.attempt, (credential, life)).await;
+        daemon.state().credentials.get(self.attempt.account).is_some_and(|known| known.access == access)
     }
 
     /// The server has refused the refresh token; `None` if that is final.
@@ -125,7 +125,7 @@ impl SharedClaim {
 
 /// Gives the pool the answers that it does not have yet: after the connection to its database was made, or this host got
 /// new keys.
-pub(crate) async fn hand_over_answers(daemon: &Arc<Daemon>, client: &PoolClient) {
+pub(super) async fn hand_over_answers(daemon: &Arc<Daemon>, client: &PoolClient) {
     let Some(membership) = daemon.many_hosts.membership() else { return };
     let answers = daemon.state().pool_answers();
     for (id, _) in answers {

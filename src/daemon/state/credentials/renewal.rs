@@ -38,7 +38,7 @@ impl State {
         }
         let can_be_refreshed = if self.is_shared(id) {
             // the pool has its refresh token
-            credential.kind == CredentialKind::Oauth && self.may_refresh_shared_logins()
+            credential.kind == CredentialKind::Oauth && self.may_refresh_shared_logins() && self.pool_has_refresh(id)
         } else {
             is_refreshable(credential)
         };

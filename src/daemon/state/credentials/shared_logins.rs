@@ -42,10 +42,15 @@ impl State {
         }
     }
 
+    /// Whether the pool has a refresh token of a shared account.
+    pub(super) fn pool_has_refresh(&self, id: AccountId) -> bool {
+        self.shared_accounts.get(id).is_some_and(|note| note.has_refresh)
+    }
+
     /// Whether only other hosts get this account its next token.
     pub(crate) fn is_refreshed_elsewhere(&self, id: AccountId) -> bool {
         let is_login = || self.credentials.get(id).is_some_and(|known| known.kind == CredentialKind::Oauth);
-        self.is_shared(id) && is_login() && !self.logins.plan.contains(id) && !self.can_be_refreshed(id)
+        self.pool_has_refresh(id) && is_login() && !self.logins.plan.contains(id) && !self.can_be_refreshed(id)
     }
 
     /// The account waits for another host: its token cannot be handed out any more, and this host cannot refresh it.
