@@ -19,8 +19,9 @@ type Scene = fn(&mut Fixture) -> String;
 /// A key, what both configurations share, its two values, the scene that tells them apart.
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
-/// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 13] = [
+/// Beginnings of active keys that the pool knows nothing of, or that concern other hosts; `tests/daemon`, `tests/gateway`
+/// and `tests/shared_pool` play theirs.
+const ELSEWHERE: [&str; 14] = [
     "agents.",
     "daemon.log",
     "daemon.idle_exit",
@@ -28,6 +29,7 @@ const ELSEWHERE: [&str; 13] = [
     "history.",
     "limits.max_attempts",
     "notify.",
+    "pool.",
     "prices.",
     "providers.",
     "quota.poll",

@@ -204,6 +204,7 @@ fn masked(line: &str) -> String {
     let Some((name, value)) = line.split_once('=') else { return line.to_owned() };
     let lower = name.to_ascii_lowercase();
     let secret = ["secret", "token", "key", "password", "auth"].iter().any(|word| lower.contains(word))
-        || value.contains("://") && value.contains('@');
+        || value.contains("://") && value.contains('@')
+        || value.to_ascii_lowercase().contains("pass");
     if secret { format!("{name}= …") } else { line.to_owned() }
 }

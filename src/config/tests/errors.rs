@@ -38,6 +38,9 @@ fn errors_have_exact_positions() {
         1:20 | gateway.max_body | gateway.max_body = 32 | write 32MiB or 32KiB
         1:9 | gateway.listen | gateway.listen = "0.0.0.0:80" | allow_remote = true
         1:18 | gateway.listen | gateway.listen = "here" | ADDRESS:PORT
+        1:12 | pool.url | pool.url = "postgres://me:x@db/l" | is a URL with a password, which is not allowed: `lessor pool init`
+        1:12 | pool.url | pool.url = "mysql://db/l" | is "mysql://db/l"; allowed: postgres://[USER@]HOST[:PORT]/DATABASE without
+        1:12 | pool.url | pool.url = "postgres:///l" | is a URL without a host
         1:18 | quota.protect | quota.protect = [{ models = ["a"] }] | without `below`
         3:9 | quota.protect | [[quota.protect]]\nmodels = ["a"]\nbelow = 2 | not from 0 to 1
         1:47 | quota.protect | quota.protect = [{ models = ["a"], below = 0, x = 1 }] | unknown entry `x`
@@ -117,6 +120,9 @@ fn a_misplaced_secret_is_not_repeated() {
         "[providers.openai.oauth]\nclient_secret_env = sk-hush",
         "[providers.openai.oauth]\nclient_secret = \"hush\"",
         "[providers.openai]\nbase_url = \"https://me:hush@x.example\"",
+        "[pool]\nurl = \"postgres://me:hush@x.example/lessor\"",
+        "[pool]\nurl = \"postgres://x.example/lessor?password=hush\"",
+        "[pool]\nurl = \"host=x.example password=hush\"",
     ] {
         let shown = parse(text).unwrap_err().to_string();
         assert!(!shown.contains("hush"), "{shown}");
