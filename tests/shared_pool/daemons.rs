@@ -107,12 +107,11 @@ impl Hosts {
 }
 
 fn is_connected(client: &mut Client) -> bool {
-    let warnings = client.call("status", json!({}))["warnings"].to_string();
-    client.call("pool.status", json!({}))["connected"] == true && !warnings.contains("[pool] url")
+    client.call("pool.status", json!({}))["summary"]["state"] == "connected"
 }
 
 fn accounts(client: &mut Client) -> Vec<Value> {
-    client.call("account.list", json!({}))["accounts"].as_array().unwrap().clone()
+    client.call("account.list", json!({})).as_array().unwrap().clone()
 }
 
 /// A lease without the credential: a token that was handed out would keep the seat.
