@@ -27,12 +27,11 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
             }))
         }
         Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) => None,
-        Event::SeatsEnd(fence, until) => {
+        Event::SeatsEnd(fence, _) => {
             let lease = pool.lease(*fence)?;
             let (fence, account, name) = (fence.0, lease.account, name(lease.account, pool));
-            let until = until.0;
             Some(Box::new(move || {
-                tracing::warn!(kind = "lease.revoked", %account, fence, until, "the seat of a lease on {name} is about to end");
+                tracing::warn!(kind = "lease.revoked", %account, fence, "the seat of a lease on {name} is about to end");
             }))
         }
         Event::Moved(moved) => switched(moved, now, pool),

@@ -16,6 +16,7 @@ pub(crate) struct ManyHosts {
     /// What must be added to this host's time of day to get that of the database, in ms.
     clock_offset: AtomicI64,
     parts: Mutex<Parts>,
+    starting: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -122,6 +123,11 @@ impl ManyHosts {
     pub(super) fn set_worker(&self, end: Option<EndWorker>) {
         self.is_on.store(end.is_some(), Ordering::Relaxed);
         self.parts().end_worker = end;
+    }
+
+    /// Held while the worker may be started.
+    pub(super) fn starting(&self) -> MutexGuard<'_, ()> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What ends the worker, if it runs.

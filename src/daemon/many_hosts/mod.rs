@@ -49,6 +49,8 @@ use crate::shared_pool::{Membership, PoolClient, SharedPoolError};
 /// Starts the worker if there is a pool to connect with, or has it look again if it runs. To be called at the start and
 /// after each change of the configuration.
 pub(in crate::daemon) fn update(daemon: &Arc<Daemon>) {
+    // of two changes at once, one starts it
+    let _one_at_a_time = daemon.many_hosts.starting();
     if daemon.many_hosts.is_on() {
         return daemon.mailboxes.many_hosts.send(PoolMessage::Rejoin);
     }

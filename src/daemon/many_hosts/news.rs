@@ -1,19 +1,48 @@
 //! What other hosts have changed: limits, usage and seats. Accounts are adopted before (`adopt.rs`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::adopt;
+use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::pool::{AccountId, Command, Now};
-use crate::shared_pool::{PoolNews, SharedLimit, SharedUsage};
+use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedUsage};
 
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
 
+/// News whose accounts are adopted, and the rest is applied.
+pub(super) struct AppliedNews {
+    pub(super) news: Box<PoolNews>,
+    pub(super) adopted: adopt::Adopted,
+}
+
+/// Adopts the accounts of the news, and applies the rest.
+pub(super) async fn adopt_and_apply(
+    daemon: &Arc<Daemon>,
+    client: &PoolClient,
+    mut news: Box<PoolNews>,
+) -> Result<AppliedNews, BeginError> {
+    let has_old_keys =
+        daemon.many_hosts.membership().is_some_and(|membership| membership.keys.generation() < news.keys);
+    if has_old_keys {
+        term::renew_membership(daemon, client).await?;
+    }
+    let accounts = std::mem::take(&mut news.accounts);
+    let ids: Vec<_> = accounts.iter().map(|account| account.record.id).collect();
+    let mut adopted = adopt::Adopted::default();
+    if let Some(membership) = daemon.many_hosts.membership().filter(|_| !accounts.is_empty()) {
+        adopted = adopt::adopt(daemon, &membership, accounts).await;
+    }
+    apply(daemon, &news, &ids);
+    Ok(AppliedNews { news, adopted })
+}
+
 /// Applies what the news say of limits, usage and seats. `accounts` are those that they name.
-pub(super) fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
+fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
     let gone = gone_accounts(&daemon.state(), news, accounts);
     if !gone.is_empty() {
         let state = &mut *daemon.state();

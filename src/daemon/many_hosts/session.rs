@@ -2,6 +2,8 @@
 //!
 //! At rest it sends one heartbeat every quarter of the ttl and reads the news every 5 s: less than two statements a second.
 
+mod reading;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +13,18 @@ use super::claims::{ClaimEnd, CurrentTerm};
 use super::clock_offset::measured;
 use super::handle::PoolTerm;
 use super::message::PoolMessage;
+use super::news::AppliedNews;
 use super::outgoing::{LimitChange, NumberedChange, Outgoing};
 use super::pace::Pace;
-use super::status::SeenHost;
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm};
-use super::{adopt, news, sending};
+use super::{news, sending};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::pool::{AccountId, Mono, Now};
 use crate::shared_pool::{
     BeatAnswer, NewsPosition, PoolClient, PoolInfo, PoolNews, PoolNotice, PoolNoticeKind, PoolNotices, SeatValidity,
-    SharedPoolError, SharedPoolErrorKind, SharedPoolSettings, SilentTerms, TermId,
+    SharedPoolError, SharedPoolErrorKind, SharedPoolSettings, SilentTerms,
 };
 
 /// How often the news are read at least: notices can be lost.
@@ -76,12 +78,6 @@ enum TaskEnd {
     Limit(NumberedChange, Result<(), SharedPoolError>),
     Info(Result<PoolInfo, SharedPoolError>),
     Other(Result<(), SharedPoolError>),
-}
-
-/// News whose accounts are adopted.
-struct AppliedNews {
-    news: Box<PoolNews>,
-    adopted: adopt::Adopted,
 }
 
 pub(super) struct Session<'w> {
@@ -202,7 +198,7 @@ impl<'w> Session<'w> {
         }
         for account in self.memory.outgoing.take_accounts() {
             self.count(1);
-            let is_admin = self.target.membership.admin;
+            let is_admin = self.daemon.many_hosts.membership().is_some_and(|membership| membership.admin);
             let sending = sending::account(self.daemon.clone(), self.client.clone(), account, is_admin);
             self.tasks.spawn(async move { TaskEnd::Other(sending.await) });
         }
@@ -280,7 +276,8 @@ impl<'w> Session<'w> {
                 Ok(news) => {
                     self.look_for_silent_terms(&news, sent.mono, received.mono);
                     let (daemon, client) = (self.daemon.clone(), self.client.clone());
-                    self.tasks.spawn(async move { TaskEnd::Applied(apply(&daemon, &client, news).await) });
+                    self.tasks
+                        .spawn(async move { TaskEnd::Applied(news::adopt_and_apply(&daemon, &client, news).await) });
                     None
                 }
                 Err(error) => {
@@ -378,81 +375,6 @@ impl<'w> Session<'w> {
         SessionEnd::TermOver
     }
 
-    /// Ends the terms of hosts whose heartbeat stands still for longer than their seats can be valid.
-    fn look_for_silent_terms(&mut self, news: &PoolNews, sent: Mono, received: Mono) {
-        let Some((_, silent)) = &mut self.memory.silent else { return };
-        let found = silent.look(&news.beats, Some(self.term.id), sent, received);
-        self.note_beats(news, received);
-        for (term, beat) in found {
-            self.count(1);
-            let (client, name) = (self.client.clone(), self.host_of(term));
-            self.tasks.spawn(async move {
-                TaskEnd::Other(client.end_silent_term(term, beat).await.map(|has_ended| {
-                    if has_ended {
-                        tracing::info!(
-                            term = term.0,
-                            "{name} of the shared pool is silent: its seats are free for other hosts"
-                        );
-                    }
-                }))
-            });
-        }
-    }
-
-    fn host_of(&self, term: TermId) -> String {
-        let status = self.daemon.many_hosts.status();
-        let host = status.hosts.iter().find(|seen| seen.host.terms.contains(&term));
-        host.map_or_else(|| "a host".to_owned(), |seen| format!("the host {}", seen.host.name))
-    }
-
-    /// Notes which hosts are alive, for `status`.
-    fn note_beats(&self, news: &PoolNews, received: Mono) {
-        let own = self.target.membership.host;
-        self.daemon.many_hosts.change_status(|status| {
-            if news.full {
-                let is_listed = |seen: &SeenHost| news.hosts.iter().any(|host| host.id == seen.host.id);
-                status.hosts.retain(is_listed);
-            }
-            for host in &news.hosts {
-                match status.hosts.iter_mut().find(|seen| seen.host.id == host.id) {
-                    Some(seen) => seen.host = host.clone(),
-                    None => status.hosts.push(SeenHost::new(host.clone(), host.id == own)),
-                }
-            }
-            status.hosts.sort_unstable_by(|a, b| a.host.name.cmp(&b.host.name));
-            for seen in &mut status.hosts {
-                seen.note_beats(&news.beats, received);
-            }
-        });
-    }
-
-    fn news_applied(&mut self, applied: AppliedNews) {
-        let AppliedNews { news, adopted } = applied;
-        self.daemon.many_hosts.change_status(|status| {
-            if news.full {
-                status.left_out.clear();
-            }
-            let is_new = |id| adopted.used.contains(&id) || adopted.left_out.iter().any(|(new, _)| *new == id);
-            status.left_out.retain(|(id, _)| !is_new(*id) && !news.removed.contains(id));
-            status.left_out.extend(adopted.left_out);
-        });
-        if adopted.needs_keys {
-            // the keys are read before the accounts: they were replaced between the two
-            self.memory.position = None;
-            self.news.ask(clock::now().mono.after(Duration::from_millis(500)));
-        } else if self.memory.incarnation == Some(news.incarnation) {
-            self.memory.position = Some(news.position);
-        } else {
-            self.memory.incarnation = Some(news.incarnation);
-            self.forget_database();
-        }
-        if news.settings_changed {
-            self.count(1);
-            let client = self.client.clone();
-            self.tasks.spawn(async move { TaskEnd::Info(client.pool_info().await) });
-        }
-    }
-
     /// Uses these settings. Of several, the longest patience with others counts, and the shortest validity of own seats: the
     /// other hosts may not know of a change yet.
     fn use_settings(&mut self, settings: SharedPoolSettings) {
@@ -478,21 +400,4 @@ impl<'w> Session<'w> {
 
 fn holds_seats(daemon: &Daemon, account: AccountId) -> bool {
     daemon.state().pool.seats(account).is_some_and(|seats| seats.held > 0)
-}
-
-/// Adopts the accounts of the news, and applies the rest.
-async fn apply(daemon: &Arc<Daemon>, client: &PoolClient, mut news: Box<PoolNews>) -> Result<AppliedNews, BeginError> {
-    let has_old_keys =
-        daemon.many_hosts.membership().is_some_and(|membership| membership.keys.generation() < news.keys);
-    if has_old_keys {
-        term::renew_membership(daemon, client).await?;
-    }
-    let accounts = std::mem::take(&mut news.accounts);
-    let ids: Vec<_> = accounts.iter().map(|account| account.record.id).collect();
-    let mut adopted = adopt::Adopted::default();
-    if let Some(membership) = daemon.many_hosts.membership().filter(|_| !accounts.is_empty()) {
-        adopted = adopt::adopt(daemon, &membership, accounts).await;
-    }
-    news::apply(daemon, &news, &ids);
-    Ok(AppliedNews { news, adopted })
 }

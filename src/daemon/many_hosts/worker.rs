@@ -75,14 +75,7 @@ impl PoolWorker {
         if daemon.many_hosts.membership().is_none() {
             self.forget_pool(daemon).await;
         }
-        loop {
-            match self.messages(daemon, std::future::pending::<()>()).await {
-                Waited::Stop => return false,
-                Waited::Elsewhere | Waited::Done(()) if PoolTarget::of(daemon).is_ok() => return true,
-                // it is not a member any more, or has an url only
-                Waited::Elsewhere | Waited::Done(()) => return true,
-            }
-        }
+        !matches!(self.messages(daemon, std::future::pending::<()>()).await, Waited::Stop)
     }
 
     /// This host has left the pool: what it knew of it is removed.
@@ -176,8 +169,10 @@ impl PoolWorker {
         self.backoff.succeeded();
         let now = clock::now().wall;
         daemon.many_hosts.set_client(Some(client.clone()));
+        let mut was_connected = false;
         daemon.many_hosts.change_status(|status| {
-            if !status.is_connected() {
+            was_connected = status.is_connected();
+            if !was_connected {
                 status.link = PoolLink::Connected(now);
             }
             status.seats_until = begun.validity.until();
@@ -189,6 +184,8 @@ impl PoolWorker {
                 client.place(),
                 spoken(now.since(since))
             ),
+            // another term on the same connection
+            None if was_connected => return,
             None => tracing::info!(term = begun.term.id.0, "connected with the shared pool at {}", client.place()),
         }
         if !begun.info.fsync {
