@@ -96,6 +96,7 @@ fn calls() -> Vec<Call> {
             organization: text("Team"),
             resource: text("https://api.example/v1"),
             refresh_from: Some(4_070_908_500_000),
+            own: true,
         })),
         Call::RemoveAccount(AccountRef { account: "work".into() }),
         Call::SetAccount(Box::new(SetAccountParams {
@@ -170,6 +171,7 @@ fn calls() -> Vec<Call> {
             }],
             mode: text("share"),
             dry_run: true,
+            own: true,
         })),
         Call::ExportAccounts(ExportAccountsParams { secrets: true }),
         Call::Forecast(ForecastParams {

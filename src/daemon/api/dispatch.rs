@@ -203,6 +203,9 @@ pub fn dispatch_planned(
         Call::Subscribe(params) => subscribe(daemon, reply, params),
         Call::ListLeases(_) => lease::list(daemon, reply),
         Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
+        Call::ListAccounts(params) if daemon.many_hosts.is_on() => {
+            reply.later(daemon, holding(memory, account::list_of_pool(daemon.clone(), params)))
+        }
         Call::ListAccounts(params) => account::list(daemon, reply, &params),
         Call::AddAccount(params) => reply.later_saved(daemon, holding(memory, add::add(daemon.clone(), *params))),
         Call::RemoveAccount(params) => change(daemon, reply, &params.account, AccountAction::Remove),

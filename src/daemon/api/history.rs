@@ -35,6 +35,7 @@ pub async fn query(daemon: Arc<Daemon>, params: HistoryParams) -> AnswerResult {
     })?;
     let mut info = answer.map_err(shutting_down)?.map_err(refusal)?;
     complete_names(&daemon.state(), &mut info);
+    info.host = daemon.many_hosts.membership().map(|membership| membership.name.clone());
     Ok(Answer::History(Box::new(info)))
 }
 

@@ -34,6 +34,7 @@ use crate::daemon::many_hosts::handle::ManyHosts;
 use crate::daemon::notification::troubles::NoticeTroubles;
 use crate::daemon::os::clock;
 use crate::daemon::page_sessions::PageSessions;
+use crate::daemon::view::PoolSeats;
 use crate::history::History;
 use crate::pool::{AccountId, Bind, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
@@ -131,6 +132,8 @@ pub struct Shared {
     pub(crate) page: PageSessions,
     /// The pool that this host shares with others.
     pub(crate) many_hosts: ManyHosts,
+    /// The seats of the other hosts, as people were last shown them.
+    pub(crate) pool_seats: PoolSeats,
     /// Why notifications cannot be sent.
     pub(crate) notice_troubles: NoticeTroubles,
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
@@ -300,6 +303,7 @@ impl Daemon {
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
                 many_hosts: ManyHosts::new(restored.membership, restored.pool_term),
+                pool_seats: PoolSeats::default(),
                 notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),

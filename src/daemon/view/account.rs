@@ -117,9 +117,15 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         resets: banked_resets(state, now, record.id),
         in_flight_cap: state.shared().requests.read(|table| table.cap(record.id, now.mono)).map(Into::into),
         subagents: account.subagents(),
-        sharing: None,
-        elsewhere: Vec::new(),
+        sharing: sharing(state, record.id),
+        elsewhere: state.shared().pool_seats.of(record.id),
     }
+}
+
+/// Whether the account is the pool's or this host's own; `None` without a shared pool.
+fn sharing(state: &State, id: AccountId) -> Option<String> {
+    state.shared().many_hosts.membership()?;
+    Some(if state.is_shared(id) { "pool" } else { "own" }.to_owned())
 }
 
 /// The banked resets that have not expired.

@@ -68,6 +68,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
     let mut leases: Vec<&Lease> = state.pool.leases().collect();
     leases.sort_unstable_by_key(|lease| lease.fence);
     let shared = state.shared();
+    let host = shared.many_hosts.membership().map(|membership| membership.name.clone());
     let row = |lease: &Lease| LeaseRow {
         lease: shared.lease_key.id(lease),
         fence: lease.fence.0,
@@ -89,7 +90,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
         agent: lease.agent.as_deref().map(str::to_owned),
         directory: None,
         subagent: lease.subagent.as_ref().map(|subagent| subagent.id.to_string()),
-        host: None,
+        host: host.clone(),
     };
     leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
 }

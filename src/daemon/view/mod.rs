@@ -6,6 +6,7 @@ mod denial;
 mod gateway_key;
 mod lease;
 mod pool;
+mod pool_seats;
 mod provider;
 mod remedy;
 mod situation;
@@ -18,6 +19,7 @@ pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusab
 pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease_rows, with_lease, with_programs};
 pub(crate) use pool::pool_summary;
+pub(crate) use pool_seats::{PoolSeats, read_pool_seats};
 pub(crate) use provider::provider_info;
 pub use remedy::renewal_command;
 pub(crate) use remedy::{client_check, login_command, refused_client_remedy, remedy, renewal_hint};

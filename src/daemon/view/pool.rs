@@ -44,3 +44,23 @@ pub(crate) fn pool_summary(state: &State, now: Now) -> Option<PoolSummaryInfo> {
         trouble,
     })
 }
+
+/// What the user should know of the pool in `status`.
+pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
+    let mut found = Vec::new();
+    let Some(pool) = pool_summary(state, now) else { return found };
+    if pool.state == "connected" && pool.hosts > 0 && pool.refreshers == 0 {
+        found.push(
+            "no refresher of the shared pool is online: its logins are used until their access tokens end; see: lessor \
+             pool hosts"
+                .to_owned(),
+        );
+    }
+    let left_out = state.shared().many_hosts.status().left_out;
+    found.extend(
+        left_out
+            .into_iter()
+            .map(|(id, why)| format!("{} of the shared pool is not used: {why}", state.account_name(id))),
+    );
+    found
+}

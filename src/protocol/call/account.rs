@@ -56,6 +56,9 @@ pub struct AddAccountParams {
     pub resource: Option<String>,
     /// When it may be refreshed, epoch ms, if the server rejects an earlier refresh.
     pub refresh_from: Option<u64>,
+    /// With a shared pool: a new account is this host's own, and not shared.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// An account by id, unique prefix of an id, email or label.

@@ -18,6 +18,9 @@ pub struct ImportAccountsParams {
     /// Reports what would happen, without changes.
     #[serde(default)]
     pub dry_run: bool,
+    /// With a shared pool: new accounts are this host's own, and not shared.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// One login or key of another tool.

@@ -48,6 +48,9 @@ pub(crate) struct AccountAddArgs {
     /// The id of the cloud project
     #[arg(long, value_name = "ID")]
     project_id: Option<String>,
+    /// Keep the account for this host, although it shares a pool with others
+    #[arg(long)]
+    own: bool,
 }
 
 fn max_leases(text: &str) -> Result<u32, String> {
@@ -69,6 +72,7 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         priority: options.priority,
         allowed_agents: options.allowed_agents,
         project_id: options.project_id,
+        own: options.own,
         ..new_account(&provider_name(&options.provider), CredentialKind::ApiKey, "")
     };
     let output = &context.output;

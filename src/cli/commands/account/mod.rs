@@ -311,5 +311,6 @@ pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) ->
         organization: None,
         resource: None,
         refresh_from: None,
+        own: false,
     }
 }

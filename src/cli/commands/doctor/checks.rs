@@ -51,7 +51,7 @@ fn ask(context: &Context, found: &FoundCredentials) -> Result<DaemonAnswers, Str
     let ask = || -> Result<DaemonAnswers, CliError> {
         let mut client = context.connect()?;
         let entries: Vec<&DiscoveredAccount> = found.entries.iter().map(|(entry, _)| entry).collect();
-        let answers = if entries.is_empty() { Vec::new() } else { send(&mut client, &entries, None, true)? };
+        let answers = if entries.is_empty() { Vec::new() } else { send(&mut client, &entries, None, (true, false))? };
         Ok((client.status()?, client.accounts(ListAccountsParams::default())?, answers))
     };
     ask().map_err(|error| error.message().to_owned())

@@ -45,6 +45,9 @@ pub(crate) struct ImportArgs {
     /// Write the matching settings of other tools into the configuration
     #[arg(long)]
     accept_config: bool,
+    /// Keep new accounts for this host, although it shares a pool with others
+    #[arg(long)]
+    own: bool,
 }
 
 fn tool(name: &str) -> Result<Tool, String> {
@@ -62,7 +65,7 @@ pub(super) fn execute(args: ImportArgs, context: &Context) -> Result<u8, CliErro
     let entries: Vec<&DiscoveredAccount> = found.entries.iter().map(|(entry, _)| entry).collect();
     let answers = match entries.as_slice() {
         [] => Vec::new(),
-        entries => send(&mut context.connect()?, entries, mode, args.dry_run)?,
+        entries => send(&mut context.connect()?, entries, mode, (args.dry_run, args.own))?,
     };
     let (config, skipped) = changed_settings(&found, context)?;
     let mut report = ImportReport::new(found, answers, args.dry_run, config);

@@ -14,12 +14,12 @@ use crate::{
 /// The size of the entries in one call, in bytes; the rest is for its frame.
 const MAX_BATCH: usize = MAX_MESSAGE - 16 * 1024;
 
-/// Sends the entries to the daemon; answers what was done with each, in order.
+/// Sends the entries to the daemon, to be imported or only compared, for a shared pool or this host alone; answers what was done with each, in order.
 pub(crate) fn send(
     client: &mut Client,
     entries: &[&DiscoveredAccount],
     mode: Option<LinkMode>,
-    dry_run: bool,
+    (dry_run, own): (bool, bool),
 ) -> Result<Vec<ImportedEntry>, CliError> {
     let mut answers: Vec<Option<ImportedEntry>> = entries.iter().map(|_| None).collect();
     let batches = batches(entries);
@@ -30,6 +30,7 @@ pub(crate) fn send(
             entries: batch.iter().map(|index| import_entry(entries[*index])).collect(),
             mode: mode.map(|mode| mode.name().to_owned()),
             dry_run,
+            own,
         };
         let rows = client.import_accounts(call)?.entries;
         for (index, row) in batch.into_iter().zip(rows) {

@@ -242,7 +242,7 @@ fn free_label(program: LoginProgram, known: &[AccountInfo]) -> String {
 fn add(login: &DiscoveredAccount, known: &[AccountInfo], context: &Context) -> Result<(AccountInfo, bool), CliError> {
     // the login may have taken longer than an idle connection stays open
     let mut client = context.connect()?;
-    let row = send(&mut client, &[login], None, false)?.into_iter().next();
+    let row = send(&mut client, &[login], None, (false, false))?.into_iter().next();
     let row = row.ok_or_else(|| CliError::internal("the daemon answered nothing about the login"))?;
     let Some(added) = row.account.filter(|_| row.outcome != "refused") else {
         let message = format!("the login was not added: {}", clean(&row.message));

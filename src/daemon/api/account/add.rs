@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::credential::{Credential, LabelSource, claims::LoginClaims, oauth::LoginIdentity};
+use crate::daemon::api::pool::shared_account::PoolPart;
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
-use crate::daemon::state::{Daemon, State, save};
+use crate::daemon::state::{Daemon, State, Unsaved, save};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountChange, AccountId, AccountOwner, AccountRecord, Command, CredentialKind, LoginCandidate, LoginProblem,
@@ -26,20 +27,29 @@ pub async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> UnsavedAnswer
     let _lock = daemon.account_writes.lock().await;
     check(&params)?;
     let new_ids = new_ids()?;
-    let (record, credential) = {
+    let is_own = params.own;
+    let (record, credential, is_new) = {
         let state = &*daemon.state();
         target(state, &params.provider, None, None)?;
-        record_of(state, params, &new_ids)?
+        let (record, credential) = record_of(state, params, &new_ids)?;
+        let is_new = state.pool.account(record.id).is_none();
+        (record, credential, is_new)
+    };
+    let command = format!("lessor account add {}", record.provider);
+    let part = match is_own && is_new {
+        true => PoolPart::Own,
+        false => PoolPart::of(&daemon, (&record, is_new), &credential, &command).await?,
     };
     let write = Write::SaveAccount { record: Box::new(record.clone()), credential: Some(credential.duplicate()) };
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the account could not be saved: {error}"));
-    save(&daemon.store, write).await.map_err(not_saved)?;
-    put_in_use(&daemon, record, credential)
+    save(&daemon.store, part.with(record.id, write)).await.map_err(not_saved)?;
+    put_in_use(&daemon, record, credential, part)
 }
 
 /// Puts a saved account in use.
-fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) -> UnsavedAnswer {
+fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential, part: PoolPart) -> UnsavedAnswer {
     let state = &mut *daemon.state();
+    part.note(state, &record);
     let (now, id) = (clock::now(), record.id);
     let prints = &state.credentials.fingerprints;
     let is_new = prints.known_since(id, prints.of(&credential)).is_none();
@@ -47,6 +57,10 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
         state.end_link(id);
     }
     state.keep_credential(id, credential);
+    if let PoolPart::Added(pooled) = part {
+        state.add_shared(now, record, pooled);
+        return view::account_answer(state, now, id).map(Unsaved::nothing_to_save);
+    }
     let command = if state.pool.account(id).is_some() {
         // the new credential of a known account is taken as valid
         let change = AccountChange {

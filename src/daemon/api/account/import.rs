@@ -11,6 +11,7 @@ use super::remedy::{login_remedy, other_remedy};
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, FormerRole, Link, LinkMode, LoginHome, may_refresh};
+use crate::daemon::api::pool::shared_account::PoolPart;
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
@@ -72,17 +73,28 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         if let Some(command) = lacking(&daemon.state(), &entry, &step, known_already) {
             message += &format!("; it cannot be renewed yet; first: {command}");
         }
-        let outcome = step.outcome.name().to_owned();
+        let mut outcome = step.outcome.name().to_owned();
         let account = if params.dry_run || step.account.is_none() {
             known_already
         } else {
             if let Some(holder) = step.taken_from.and_then(|place| ids.get(place).copied().flatten()) {
                 daemon.state().exchange_former(clock::now(), holder, FormerRole::Withdrawn);
             }
-            let imported = carry_out(&daemon, entry, step.clone(), known_already).await?;
-            let id = *imported.peek();
-            done = done.then(imported.map(drop));
-            Some(id)
+            match carry_out(&daemon, entry, step.clone(), known_already, params.own).await {
+                Ok(imported) => {
+                    let id = *imported.peek();
+                    done = done.then(imported.map(drop));
+                    Some(id)
+                }
+                // an account that the shared pool did not take; the other entries go on
+                Err(error) if is_of_pool(&error) => {
+                    outcome = ImportStep::refused(String::new()).outcome.name().to_owned();
+                    let hint = error.data.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                    message = error.message + &hint;
+                    known_already
+                }
+                Err(error) => return Err(error),
+            }
         };
         if let Some(place) = step.account
             && place >= ids.len()
@@ -97,6 +109,11 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         rows.push(ImportedEntry { outcome, account: label, message });
     }
     Ok(done.map(|()| Answer::Imported(ImportInfo { entries: rows })))
+}
+
+/// Whether it is the shared pool that refused.
+fn is_of_pool(error: &ErrorInfo) -> bool {
+    matches!(error.data.kind, ErrorKind::NotAllowed | ErrorKind::PoolUnavailable | ErrorKind::NotInPool)
 }
 
 /// Whether only the tool of a login can refresh it, and writes the access tokens to a file that lessor can follow. A login
@@ -189,6 +206,7 @@ async fn carry_out(
     entry: DiscoveredAccount,
     step: ImportStep,
     known: Option<AccountId>,
+    is_own: bool,
 ) -> Result<Unsaved<AccountId>, ErrorInfo> {
     let new_ids = new_ids()?;
     let (record, credential) = {
@@ -206,8 +224,14 @@ async fn carry_out(
         LinkChange::Keep => None,
         LinkChange::Set(link) => Some(link.clone()),
     };
-    write(daemon, &record, credential.as_ref(), link.as_ref()).await?;
-    put_in_use(daemon, (record, credential, link), entry, (step, known.is_some()))
+    // a login that another tool keeps is this host's: only this host can read it
+    let is_own = known.is_none() && (is_own || link.is_some());
+    let part = match credential.as_ref().filter(|_| !is_own) {
+        Some(credential) => PoolPart::of(daemon, (&record, known.is_none()), credential, "lessor import").await?,
+        None => PoolPart::Own,
+    };
+    write(daemon, (&record, part), credential.as_ref(), link.as_ref()).await?;
+    put_in_use(daemon, (record, credential, link), entry, (step, known.is_some(), part))
 }
 
 /// Puts a saved account in use.
@@ -215,9 +239,10 @@ fn put_in_use(
     daemon: &Daemon,
     (record, credential, link): (AccountRecord, Option<Credential>, Option<Link>),
     entry: DiscoveredAccount,
-    (step, is_known): (ImportStep, bool),
+    (step, is_known, part): (ImportStep, bool, PoolPart),
 ) -> Result<Unsaved<AccountId>, ErrorInfo> {
     let state = &mut *daemon.state();
+    part.note(state, &record);
     let (now, id) = (clock::now(), record.id);
     if let Some(credential) = credential {
         if step.keeps_former {
@@ -232,6 +257,9 @@ fn put_in_use(
     }
     let command = if state.pool.account(id).is_some() {
         Command::ChangeAccount(id, Box::new(change(&record, &step.update)))
+    } else if let PoolPart::Added(pooled) = part {
+        state.add_shared(now, record, pooled);
+        Command::ChangeAccount(id, Box::default())
     } else {
         Command::AddAccount(Box::new(record))
     };
@@ -252,12 +280,13 @@ fn put_in_use(
 /// Writes an account and its link, and waits until both are on disk.
 async fn write(
     daemon: &Daemon,
-    record: &AccountRecord,
+    (record, part): (&AccountRecord, PoolPart),
     credential: Option<&Credential>,
     link: Option<&Link>,
 ) -> Result<(), ErrorInfo> {
     let account =
         Write::SaveAccount { record: Box::new(record.clone()), credential: credential.map(Credential::duplicate) };
+    let account = part.with(record.id, account);
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("an account could not be saved: {error}"));
     // the store commits in order, and both together where it can
     let account = save(&daemon.store, account);

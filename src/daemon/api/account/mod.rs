@@ -10,15 +10,17 @@ pub mod replace;
 pub mod reset;
 pub mod usage;
 
+use std::sync::Arc;
+
 use self::add::{check_account_texts, check_agents, check_reserve};
 use super::connection::planner::let_others_lock;
 use crate::config::format_key;
-use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::reply::{AnswerResult, CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
 use crate::daemon::state::{Daemon, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Account, AccountChange, AccountId, Command, Now};
-use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
+use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;
 use crate::visible::shell_word;
 
@@ -36,10 +38,20 @@ pub enum AccountAction {
 
 /// `account.list`
 pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsParams) -> CallResult {
+    reply.answer(&Answer::Accounts(listed(daemon, params)))
+}
+
+/// The same with the seats that other hosts of the shared pool hold.
+pub async fn list_of_pool(daemon: Arc<Daemon>, params: ListAccountsParams) -> AnswerResult {
+    view::read_pool_seats(&daemon).await;
+    Ok(Answer::Accounts(listed(&daemon, &params)))
+}
+
+fn listed(daemon: &Daemon, params: &ListAccountsParams) -> Vec<AccountInfo> {
     let is_wanted = |provider: &String| params.provider.as_ref().is_none_or(|wanted| wanted == provider);
-    reply.answer(&Answer::Accounts(of_each_account(daemon, |state, now, account| {
+    of_each_account(daemon, |state, now, account| {
         is_wanted(&account.record.provider).then(|| view::account_info(state, now, account))
-    })))
+    })
 }
 
 /// What `make` makes of each account. The state is locked for a few accounts at a time: where there are thousands, to

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::add::{check_account_texts, check_secret};
 use super::{AccountAction, pool_command};
 use crate::credential::Credential;
+use crate::daemon::api::pool::shared_account::PoolPart;
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, find_account, refused, secret};
 use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
-use crate::pool::{Account, AccountId, Command, CredentialKind, LoginState, Wall};
+use crate::pool::{Account, AccountId, AccountRecord, Command, CredentialKind, LoginState, Wall};
 use crate::protocol::{ErrorInfo, ErrorKind, SecretText, SetAccountParams};
 use crate::{provider, store::Write};
 
@@ -29,7 +30,7 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
         expires_at: params.expires_at.take().map(Wall),
     };
     let is_new_secret = new.secret.is_some();
-    let (id, record, credential, command) = {
+    let (id, record, credential, command, initial) = {
         let state = &*daemon.state();
         let id = find_account(state, &params.account)?;
         let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
@@ -37,12 +38,21 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
         let credential = new_credential(state, account, new)?;
         let command = pool_command(state, id, AccountAction::Set(Box::new(params)))?;
         let command = with_login_state(command, state, account, &credential);
-        (id, account.record.clone(), credential, command)
+        let initial = match &command {
+            Command::ChangeAccount(_, change) => change.login_state.clone(),
+            _ => None,
+        };
+        let initial = initial.unwrap_or_else(|| account.record.login_state.clone());
+        (id, account.record.clone(), credential, command, initial)
     };
+    let instead = format!("lessor account set {}", daemon.state().account_reference(id));
+    let pooled = AccountRecord { login_state: initial, ..record.clone() };
+    let part = PoolPart::of(&daemon, (&pooled, false), &credential, &instead).await?;
     let write = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
     let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the credential could not be saved: {error}"));
-    save(&daemon.store, write).await.map_err(not_saved)?;
+    save(&daemon.store, part.with(id, write)).await.map_err(not_saved)?;
     let state = &mut *daemon.state();
+    part.note(state, &pooled);
     let now = clock::now();
     if is_new_secret {
         state.end_link(id);

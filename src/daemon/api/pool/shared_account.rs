@@ -14,6 +14,7 @@ use crate::daemon::state::{Daemon, State, Unsaved};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, SeatLimits};
 use crate::protocol::{ErrorInfo, ErrorKind};
 use crate::shared_pool::{Membership, PoolClient, SealedCredential, SharedPoolErrorKind, TokenGeneration};
+use crate::store::Write;
 
 /// This host as an admin of its pool, and the connection to the database.
 pub(in crate::daemon) struct PoolAdmin {
@@ -25,15 +26,8 @@ pub(in crate::daemon) struct PoolAdmin {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::daemon) struct PooledAccount {
     /// The generation of its credential.
-    pub(in crate::daemon) generation: TokenGeneration,
+    generation: TokenGeneration,
     limits: SeatLimits,
-}
-
-impl PooledAccount {
-    /// The number for the store.
-    pub(in crate::daemon) fn stored(self) -> Option<i64> {
-        Some(self.generation.0)
-    }
 }
 
 impl PoolAdmin {
@@ -108,12 +102,65 @@ impl PoolAdmin {
     }
 }
 
-/// The account that a call names, if it is shared. Costs nothing without a shared pool.
+/// What the pool has of an account that this host is about to save.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::daemon) enum PoolPart {
+    /// Nothing: the account is this host's own.
+    Own,
+    /// The pool has the account since a moment ago.
+    Added(PooledAccount),
+    /// The pool has the new credential of the account.
+    Replaced(TokenGeneration),
+}
+
+impl PoolPart {
+    /// Gives an account that is new, or has a new credential, to the pool, if it is the pool's. Nothing is changed if that
+    /// fails. `command` is what an admin runs instead.
+    pub(in crate::daemon) async fn of(
+        daemon: &Daemon,
+        (record, is_new): (&AccountRecord, bool),
+        credential: &Credential,
+        command: &str,
+    ) -> Result<Self, ErrorInfo> {
+        if is_new && goes_to_pool(daemon, record) {
+            let admin = PoolAdmin::of(daemon, command).map_err(|error| match error.data.kind {
+                ErrorKind::NotAllowed => {
+                    let hint = error.data.hint.clone().unwrap_or_default();
+                    error.hint(format!("{hint}; or, for this host alone: lessor account add --own"))
+                }
+                _ => error,
+            })?;
+            return admin.add(daemon, record, credential).await.map(Self::Added);
+        }
+        if !is_new && daemon.state().is_shared(record.id) {
+            return PoolAdmin::of(daemon, command)?.replace(daemon, record, credential).await.map(Self::Replaced);
+        }
+        Ok(Self::Own)
+    }
+
+    /// The write of the account, together with what the pool has of it.
+    pub(in crate::daemon) fn with(self, id: AccountId, account: Write) -> Write {
+        let generation = match self {
+            Self::Own => return account,
+            Self::Added(pooled) => pooled.generation,
+            Self::Replaced(generation) => generation,
+        };
+        Write::Together(vec![account, Write::SaveSharedAccount(id, Some(generation.0))])
+    }
+
+    /// Notes the generation of a credential that was replaced.
+    pub(in crate::daemon) fn note(self, state: &mut State, record: &AccountRecord) {
+        if let Self::Replaced(generation) = self {
+            let label_here = state.shared_accounts.get(record.id).and_then(|note| note.label_here.clone());
+            state.shared_accounts.insert(record.id, generation);
+            state.shared_accounts.set_record(record.id, record.clone(), label_here);
+        }
+    }
+}
+
+/// The account that a call names, if it is shared.
 pub(in crate::daemon) fn shared(daemon: &Daemon, name: &str) -> Option<AccountId> {
     let state = &*daemon.state();
-    if state.shared_accounts.is_empty() {
-        return None;
-    }
     find_account(state, name).ok().filter(|id| state.is_shared(*id))
 }
 
