@@ -12,14 +12,14 @@ const TTL: Duration = Duration::from_millis(4000);
 const MARGIN: Duration = Duration::from_millis(1000);
 
 /// A database for a pool, removed afterwards.
-struct Database {
-    name: String,
-    server: tokio_postgres::Config,
+pub struct Database {
+    pub name: String,
+    pub server: tokio_postgres::Config,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Database {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let name = format!("lessor_test_{}", lessor::shared_pool::new_pool_id().unwrap());
         let database = Self { name, server: server(), runtime };
@@ -27,18 +27,18 @@ impl Database {
         database
     }
 
-    fn as_superuser(&self, database: &str, statements: &str) {
+    pub fn as_superuser(&self, database: &str, statements: &str) {
         self.runtime.block_on(async {
             superuser(&self.server, database).await.batch_execute(statements).await.unwrap();
         });
     }
 
     /// The URL that a configuration has: without a user.
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         address(&self.server, "x", &self.name, "").url.replace("x@", "")
     }
 
-    fn password(&self) -> String {
+    pub fn password(&self) -> String {
         String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap()
     }
 }
@@ -63,13 +63,13 @@ impl Drop for Database {
 }
 
 /// Two hosts of one pool with accounts of one seat each.
-struct Hosts {
-    homes: [Home; 2],
-    database: Database,
+pub struct Hosts {
+    pub homes: [Home; 2],
+    pub database: Database,
 }
 
 impl Hosts {
-    fn with_accounts(number: usize) -> Self {
+    pub fn with_accounts(number: usize) -> Self {
         let database = Database::new();
         let config = "[leases]\nper_account = 1\nmax_per_account = 1\noverflow = \"wait\"\ngrace = \"200ms\"\n";
         let mut first = Home::new(config);
@@ -101,26 +101,26 @@ impl Hosts {
         Self { homes: [first, second], database }
     }
 
-    fn clients(&self) -> [Client; 2] {
+    pub fn clients(&self) -> [Client; 2] {
         [self.homes[0].client(), self.homes[1].client()]
     }
 }
 
-fn is_connected(client: &mut Client) -> bool {
+pub fn is_connected(client: &mut Client) -> bool {
     client.call("pool.status", json!({}))["summary"]["state"] == "connected"
 }
 
-fn accounts(client: &mut Client) -> Vec<Value> {
+pub fn accounts(client: &mut Client) -> Vec<Value> {
     client.call("account.list", json!({})).as_array().unwrap().clone()
 }
 
 /// A lease without the credential: a token that was handed out would keep the seat.
-fn acquire(client: &mut Client, wait: Duration) -> Value {
+pub fn acquire(client: &mut Client, wait: Duration) -> Value {
     let wait = u64::try_from(wait.as_millis()).unwrap();
     client.ask("lease.acquire", &json!({ "provider": "anthropic", "credential": false, "wait_ms": wait }))
 }
 
-fn account_of(lease: &Value) -> String {
+pub fn account_of(lease: &Value) -> String {
     lease["result"]["account"]["id"].as_str().unwrap_or_else(|| panic!("{lease}")).to_owned()
 }
 

@@ -7,6 +7,7 @@ mod harness;
 mod hosts;
 mod limits;
 mod news;
+mod operating;
 mod races;
 mod refresh;
 mod rights;

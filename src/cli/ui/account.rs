@@ -205,6 +205,7 @@ pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> Stri
         Column::name("ACCOUNT"),
         Column::flexible("PROVIDER", 9).left_out(1),
         Column::fixed("TIER").left_out(4),
+        Column::fixed("OF").left_out(5),
         Column::fixed("STATE"),
         Column::number("LEASES"),
         Column::fixed("LIMIT").moved_below(2),
@@ -215,8 +216,9 @@ pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> Stri
             (name(account).to_owned(), Some(Tint::Strong)),
             (account.provider.clone(), None),
             (if account.tier == Tier::Unknown { String::new() } else { tier(account.tier).to_owned() }, None),
+            (sharing(account).to_owned(), Some(Tint::Faint)),
             (state(account), Some(tint(&account.state))),
-            (format!("{}/{}", account.leases, account.capacity), None),
+            (leases(account), None),
             (limits(account, now), Some(Tint::Warn)),
             (format::last(now, account.last_used_at), Some(Tint::Faint)),
         ]);
@@ -226,6 +228,28 @@ pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> Stri
     let remedies = remedies(accounts, output);
     let gap = if remedies.is_empty() { "" } else { "\n" };
     table.render(output) + gap + &remedies
+}
+
+/// Whether the shared pool has the account, or this host alone; empty without a shared pool.
+pub(crate) fn sharing(account: &AccountInfo) -> &'static str {
+    match account.sharing.as_deref() {
+        Some("pool") => "the pool",
+        Some(_) => "this host",
+        None => "",
+    }
+}
+
+/// How many leases it has and may have; with the seats that other hosts hold.
+pub(crate) fn leases(account: &AccountInfo) -> String {
+    let elsewhere: u64 = account.elsewhere.iter().map(|held| held.seats).sum();
+    let elsewhere = if elsewhere == 0 { String::new() } else { format!("+{elsewhere}") };
+    format!("{}{elsewhere}/{}", account.leases, account.capacity)
+}
+
+/// The seats that other hosts hold, as in `2 on ci-2, 1 on ci-3`; `None` if there are none.
+pub(crate) fn elsewhere(account: &AccountInfo) -> Option<String> {
+    let held: Vec<String> = account.elsewhere.iter().map(|held| format!("{} on {}", held.seats, held.host)).collect();
+    (!held.is_empty()).then(|| held.join(", "))
 }
 
 /// The limits in force, the longest first.

@@ -1,5 +1,7 @@
 //! The pool that this host shares with others, in `status`.
 
+use std::time::Duration;
+
 use crate::daemon::many_hosts::status::{PoolLink, SeenHost};
 use crate::daemon::state::State;
 use crate::pool::Now;
@@ -26,7 +28,9 @@ pub(crate) fn pool_summary(state: &State, now: Now) -> Option<PoolSummaryInfo> {
     };
     let is_in = |seen: &&SeenHost| seen.host.ended_at.is_none() && seen.host.joined_at.is_some();
     let hosts = || status.hosts.iter().filter(is_in);
-    let is_online = |seen: &&SeenHost| if seen.is_own { status.is_connected() } else { !seen.host.terms.is_empty() };
+    let patience = status.settings.map_or(Duration::MAX, |settings| settings.ttl.saturating_add(settings.margin));
+    let is_heard = |seen: &SeenHost| seen.seen.is_some_and(|at| now.mono.since(at) <= patience);
+    let is_online = |seen: &&SeenHost| if seen.is_own { status.is_connected() } else { is_heard(seen) };
     let seats = state.pool.accounts().iter().filter_map(|account| state.pool.seats(account.record.id));
     let (held, elsewhere) = seats.fold((0, 0), |(held, elsewhere), seats| {
         (held + u64::from(seats.held), elsewhere + u64::from(seats.elsewhere))
@@ -43,24 +47,4 @@ pub(crate) fn pool_summary(state: &State, now: Now) -> Option<PoolSummaryInfo> {
         seats_until: status.seats_until.map(|until| now.wall_of(until).0),
         trouble,
     })
-}
-
-/// What the user should know of the pool in `status`.
-pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
-    let mut found = Vec::new();
-    let Some(pool) = pool_summary(state, now) else { return found };
-    if pool.state == "connected" && pool.hosts > 0 && pool.refreshers == 0 {
-        found.push(
-            "no refresher of the shared pool is online: its logins are used until their access tokens end; see: lessor \
-             pool hosts"
-                .to_owned(),
-        );
-    }
-    let left_out = state.shared().many_hosts.status().left_out;
-    found.extend(
-        left_out
-            .into_iter()
-            .map(|(id, why)| format!("{} of the shared pool is not used: {why}", state.account_name(id))),
-    );
-    found
 }

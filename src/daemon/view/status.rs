@@ -36,7 +36,6 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     warnings.extend(warnings::summed_up(gateway_key::warnings(&daemon.gateway_keys, now.wall)));
     let shortage = daemon.gateway_shortage.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     warnings.extend(shortage.and_then(|shortage| warnings::of_shortage(&shortage, now.wall)));
-    warnings.extend(super::pool::warnings(state, now));
     warnings.extend(warnings::summed_up(warnings::of_links(state)));
     warnings.extend(warnings::summed_up(denial::warnings(state, now)));
     warnings.extend(warnings::summed_up(state.attest_warnings(now.wall)));

@@ -26,7 +26,7 @@ pub(crate) fn of_many_hosts(daemon: &Shared, state: &State, now: Now) -> Vec<Str
             "[pool] url is set, but this host has not joined the pool: lessor pool join --token-stdin".to_owned(),
         ),
         PoolLink::NoUrl => warnings.push(
-            "this host has joined a shared pool, and [pool] url is not set: the pool's accounts are not leased; set the              url, or leave the pool: lessor pool leave"
+            "this host has joined a shared pool, and [pool] url is not set: the pool's accounts are not leased; set the url, or leave the pool: lessor pool leave"
                 .to_owned(),
         ),
         PoolLink::Away(PoolAway { since, why, next }) => {
@@ -43,7 +43,7 @@ pub(crate) fn of_many_hosts(daemon: &Shared, state: &State, now: Now) -> Vec<Str
     let patience = status.settings.map_or(Duration::MAX, |settings| settings.ttl.saturating_add(settings.margin));
     if status.is_connected() && !status.hosts.is_empty() && !status.has_refresher(now.mono, patience) {
         warnings.push(
-            "no host that refreshes the shared pool's logins is online: they end with their access tokens; start one, or              let a host do it: lessor pool hosts"
+            "no host that refreshes the shared pool's logins is online: they end with their access tokens; start one, or let a host do it: lessor pool hosts"
                 .to_owned(),
         );
     }

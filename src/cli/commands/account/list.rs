@@ -114,6 +114,9 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     }
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
+    fields.extend(account::elsewhere(info).map(|held| ("seats", held)));
+    let of = account::sharing(info);
+    fields.extend((!of.is_empty()).then(|| ("account of", of.to_owned())));
     fields.push(("priority", info.priority.to_string()));
     let percent = format!("{:.0} % of its windows, for requests that name it", info.reserve * 100.0);
     fields.extend((info.reserve > 0.0).then_some(("reserve", percent)));

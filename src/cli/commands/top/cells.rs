@@ -35,7 +35,7 @@ pub(super) fn of_account(
         ColumnField::Provider => one(&clean(&info.provider), Tone::Plain),
         ColumnField::State => one(&state_text(info, now), tone),
         ColumnField::Quota => quota(info, now, width, window_width(dashboard.accounts())),
-        ColumnField::Leases => one(&format!("{}/{}", info.leases, info.capacity), Tone::Plain),
+        ColumnField::Leases => one(&account::leases(info), Tone::Plain),
         ColumnField::InFlight if info.in_flight == 0 => Vec::new(),
         ColumnField::InFlight => one(&info.in_flight.to_string(), Tone::Strong),
         ColumnField::LastUsed => one(&format::last(now, info.last_used_at), Tone::Faint),

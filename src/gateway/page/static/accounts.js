@@ -14,7 +14,8 @@ const TINTS = {
 export function makeStarts() {
   const list = el('div', { class: 'starts', 'aria-live': 'polite' });
   const warnings = el('ul', { class: 'warnings' });
-  const { element } = section('start', text.start, list, warnings);
+  const pool = el('p', { class: 'dim' });
+  const { element } = section('start', text.start, list, pool, warnings);
   return {
     element,
     /** The daemon does not answer: what held before may not hold now. */
@@ -27,10 +28,19 @@ export function makeStarts() {
       const items = providers.length > 0 ? providers : [null];
       const minute = Math.floor(now / 15000);
       show(list, items, (of) => of?.provider ?? '', (of) => JSON.stringify([of, of?.free_at ? minute : 0]), (of) => start(of, now));
+      pool.hidden = !status.pool;
+      if (status.pool) setText(pool, poolLine(status.pool));
       warnings.hidden = status.warnings.length === 0;
       show(warnings, status.warnings, (line) => line, () => '', (line) => el('li', {}, line));
     },
   };
+}
+
+/** How the pool is that this host shares with others. */
+function poolLine(pool) {
+  if (pool.state === 'connected') return fill(text.pool.connected, pool);
+  const trouble = pool.trouble ? `; ${pool.trouble}` : '';
+  return fill(text.pool.other, { state: words(pool.state) }) + trouble;
 }
 
 function start(of, now) {
@@ -77,6 +87,8 @@ function card(account, now, act, samples, isOpen) {
   const name = nameOf(account);
   const state = el('span', { class: `badge ${TINTS[account.state] ?? ''}` }, text.states[account.state] ?? words(account.state));
   const facts = [account.provider, account.plan || (account.tier !== 'unknown' && account.tier), fill(text.leasesOf, account)];
+  for (const held of account.elsewhere ?? []) facts.push(fill(text.elsewhere, held));
+  if (account.sharing === 'own') facts.push(text.ownAccount);
   if (account.in_flight > 0) facts.push(account.in_flight === 1 ? text.inFlightOne : fill(text.inFlight, { n: account.in_flight }));
   return el('li', { class: 'account' },
     el('div', { class: 'head' }, el('h3', {}, name), state),

@@ -48,6 +48,12 @@ export const text = {
     disabled: 'disabled',
   },
   leasesOf: '{leases} of {capacity} leases',
+  elsewhere: '{seats} on {host}',
+  ownAccount: 'of this host alone',
+  pool: {
+    connected: 'Pool: {online} of {hosts} hosts online, {accounts} accounts shared, seats {seats} here and {elsewhere} elsewhere',
+    other: 'Pool: {state}',
+  },
   inFlight: '{n} requests under way',
   inFlightOne: '1 request under way',
   whole: 'whole account',

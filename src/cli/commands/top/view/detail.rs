@@ -89,6 +89,8 @@ fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) ->
     fields.add("id", &info.id);
     let requests = format::count(usize::try_from(info.in_flight).unwrap_or(usize::MAX), "request");
     fields.add("leases", &format!("{} of {}, {requests} under way", info.leases, info.capacity));
+    fields.maybe("seats", account::elsewhere(info).as_deref());
+    fields.maybe("account of", Some(account::sharing(info)));
     fields.add("use", &info.allowed_agents.join(", "));
     if info.priority != 0 {
         fields.add("priority", &info.priority.to_string());

@@ -9,7 +9,7 @@ use crate::cli::commands::top::cells::{Pieces, for_how_long};
 use crate::cli::commands::top::dashboard::{Dashboard, Gone, Hour};
 use crate::cli::commands::top::look::Tone;
 use crate::cli::ui::{account, clean, cut, format};
-use crate::protocol::{AccountLabel, HistoryInfo, ProviderInfo};
+use crate::protocol::{AccountLabel, HistoryInfo, PoolSummaryInfo, ProviderInfo};
 
 const MINUTES: usize = 60;
 const MINUTE_MS: u64 = 60_000;
@@ -45,10 +45,20 @@ fn title(dashboard: &Dashboard, canvas: &mut Canvas<'_>) {
         let requests = format::count(usize::try_from(state.status.in_flight).unwrap_or(usize::MAX), "request");
         let text = format!("  {leases} · {requests} under way · {} waiting", state.status.queue.len());
         left.push((text, Tone::Plain));
+        left.extend(state.status.pool.as_ref().map(pool_text));
     }
     let clock = format::clock_with_seconds(dashboard.now);
     canvas.pieces(1, 0, width.saturating_sub(clock.width() + 4), &left);
     canvas.piece(width - clock.width() - 1, 0, &clock, Tone::Strong.style());
+}
+
+/// How the shared pool is.
+fn pool_text(pool: &PoolSummaryInfo) -> (String, Tone) {
+    match pool.state.as_str() {
+        "connected" => (format!(" · pool: {} of {} hosts online", pool.online, pool.hosts), Tone::Plain),
+        "away" => (" · pool: database away".to_owned(), Tone::Bad),
+        other => (format!(" · pool: {}", clean(&format::spaced(other))), Tone::Warn),
+    }
 }
 
 /// The lines that say whether an agent can start now: one text for each provider, several in a line where they fit.
