@@ -79,6 +79,11 @@ impl SharedAccounts {
         self.moved_out.remove(&id);
     }
 
+    /// This host has joined a pool: what it moved out of one, or left behind with one, may come again.
+    pub(crate) fn let_all_in(&mut self) {
+        self.moved_out.clear();
+    }
+
     /// Whether the account was moved out of the pool.
     pub(crate) fn was_moved_out(&self, id: AccountId) -> bool {
         self.moved_out.contains(&id)

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use super::pool::HostSeatsInfo;
 use crate::pool::{AccountId, CredentialKind, Pool, Tier};
 
 /// An account, as shown to its holder.
@@ -134,6 +133,15 @@ pub struct AccountInfo {
     /// The seats of it that other hosts hold.
     #[serde(default)]
     pub elsewhere: Vec<HostSeatsInfo>,
+}
+
+/// Seats of one account on one other host.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HostSeatsInfo {
+    /// The name of the host.
+    pub host: String,
+    /// How many seats.
+    pub seats: u64,
 }
 
 impl AccountInfo {

@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use account::{
-    AccountInfo, AccountLabel, AccountName, AccountTotals, BankedResetsInfo, CheckInfo, LimitInfo, LinkInfo, UsageInfo,
-    UsedResetInfo,
+    AccountInfo, AccountLabel, AccountName, AccountTotals, BankedResetsInfo, CheckInfo, HostSeatsInfo, LimitInfo,
+    LinkInfo, UsageInfo, UsedResetInfo,
 };
 pub use explanation::{
     CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, PassedInfo, RequestInfo,
@@ -27,8 +27,8 @@ pub use history::{HistoryGroup, HistoryInfo, PastLease, RequestSums};
 pub(crate) use lease::any_lease;
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use pool::{
-    EvictedHostInfo, ExposedSecretInfo, HostSeatsInfo, JoinTokenInfo, LeftPoolInfo, MigratedInfo, PoolHostInfo,
-    PoolMemberInfo, PoolRekeyInfo, PoolRulesInfo, PoolSeatsInfo, PoolStatusInfo, PoolSummaryInfo, SkippedAccountInfo,
+    EvictedHostInfo, ExposedSecretInfo, JoinTokenInfo, LeftPoolInfo, MigratedInfo, PoolHostInfo, PoolMemberInfo,
+    PoolRekeyInfo, PoolRulesInfo, PoolSeatsInfo, PoolStatusInfo, PoolSummaryInfo, SkippedAccountInfo,
 };
 pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{

@@ -87,15 +87,6 @@ pub struct PoolSeatsInfo {
     pub handed_out: u64,
 }
 
-/// Seats of one account on one other host.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-pub struct HostSeatsInfo {
-    /// The name of the host.
-    pub host: String,
-    /// How many seats.
-    pub seats: u64,
-}
-
 /// The pool in `status`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolSummaryInfo {
@@ -190,9 +181,9 @@ pub struct ExposedSecretInfo {
     /// Its provider.
     pub provider: String,
     /// `api_key`, `token` (long-lived), `login` (with its refresh token: a new login is needed), or `access_token`, which
-    /// ends by itself.
+    /// has an end of its own.
     pub secret: String,
-    /// When it ends by itself, epoch ms; null: never.
+    /// When it ends, epoch ms; null: never.
     pub ends_at: Option<u64>,
     /// The command that stores the replacement.
     pub command: Option<String>,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::ui::{Output, format, prompt};
 use crate::cli::{context::Context, error::CliError};
-use crate::protocol::{ExportAccountsParams, ExportInfo, ExportedAccount};
+use crate::protocol::{AccountInfo, ExportAccountsParams, ExportInfo, ExportedAccount, ListAccountsParams};
 use crate::visible::escape_json;
 
 #[derive(Debug, Args)]
@@ -32,6 +32,7 @@ pub(crate) fn export(options: &ExportArgs, context: &Context) -> Result<(), CliE
     let document = context.ask(|client| client.export_accounts(ExportAccountsParams { secrets }))?;
     if secrets {
         warn_of_rotation(&document, &context.output);
+        note_left_out(&document, context)?;
     }
     match &options.output {
         None => context.output.document(&document),
@@ -50,6 +51,21 @@ fn confirm(output: &Output) -> Result<(), CliError> {
     let question = "This writes every key and token unencrypted, refresh tokens included. Type yes to continue:";
     let confirmed = prompt::ask(question, output)?.is_some_and(|answer| answer == "yes");
     if confirmed { Ok(()) } else { Err(CliError::bad_request("nothing was exported")) }
+}
+
+/// The secrets of a shared pool are exported by its admins only.
+fn note_left_out(document: &ExportInfo, context: &Context) -> Result<(), CliError> {
+    let accounts = context.ask(|client| client.accounts(ListAccountsParams::default()))?;
+    let is_out = |account: &&AccountInfo| document.accounts.iter().all(|exported| exported.id != account.id);
+    let left_out = accounts.iter().filter(is_out).filter(|account| account.sharing.as_deref() == Some("pool")).count();
+    if left_out > 0 {
+        let accounts = format::count(left_out, "shared account");
+        context.output.note(&format!(
+            "note: {accounts} left out: on an admin of the pool (lessor pool hosts shows which hosts are): lessor export \
+             --secrets"
+        ));
+    }
+    Ok(())
 }
 
 /// A refresh token that rotates can be used by one program only.

@@ -262,6 +262,10 @@ pub(super) fn added(info: &AccountInfo, what: &str, context: &Context) -> Result
         context.output.note(&format!("{}.", clean(&sentence)));
     }
     note_obstacle(info, context);
+    if info.sharing.as_deref() == Some("own") && !context.output.json {
+        let name = account::reference(info);
+        context.output.note(&clean(&format!("it is of this host alone; to share it: lessor pool migrate {name}")));
+    }
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::hosts::{find_host, host_info, read_news};
+use super::hosts::{find_host, host_info};
 use super::rekey::replace_keys;
-use super::{admin, client, pool_error};
+use super::{admin, client, pool_error, read_news};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::bad;
 use crate::daemon::state::Daemon;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::database_url::without_user;
-use super::member::{check_name, overflow_named, random_password};
 use super::rekey::current_keys;
-use super::{admin, client, key_error, membership, pool_error};
+use super::words::{check_name, check_rules, host_text, overflow_name, overflow_named, random_password};
+use super::{admin, client, key_error, membership, pool_error, read_news};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::bad;
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
 use crate::daemon::view;
-use crate::pool::{Overflow, Wall, millis};
+use crate::pool::{Wall, millis};
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ErrorKind, JoinTokenInfo, JoinTokenParams, PoolHostInfo, PoolRulesInfo,
     PoolSeatsInfo, PoolStatusInfo, SecretText, SetPoolParams,
@@ -157,11 +157,6 @@ pub(super) fn name_of(hosts: &[PoolHost], id: Option<HostId>) -> String {
     hosts.iter().find(|host| host.id == id).map_or_else(|| host_text(id), |host| host.name.clone())
 }
 
-/// The id of a host as text.
-pub(super) fn host_text(id: HostId) -> String {
-    format!("ho_{}", id.0)
-}
-
 /// The host of this name or id that is in the pool or invited.
 pub(super) fn find_host<'h>(hosts: &'h [PoolHost], name: &str) -> Result<&'h PoolHost, ErrorInfo> {
     let is_it = |host: &&PoolHost| host.ended_at.is_none() && (host.name == name || host_text(host.id) == name);
@@ -253,24 +248,6 @@ pub(super) async fn set(daemon: Arc<Daemon>, params: SetPoolParams) -> AnswerRes
     Ok(Answer::PoolRules(rules(&settings)))
 }
 
-/// Has the worker see now what this call has changed in the database.
-pub(super) fn read_news(daemon: &Daemon) {
-    daemon.mailboxes.many_hosts.send(crate::daemon::many_hosts::message::PoolMessage::ReadNews);
-}
-
-/// Refuses settings that contradict each other.
-pub(super) fn check_rules(per_account: u32, max_per_account: u32) -> Result<(), ErrorInfo> {
-    if per_account == 0 {
-        return Err(bad("`per_account` is 0; at least 1 is needed"));
-    }
-    if max_per_account < per_account {
-        return Err(bad(format!(
-            "`max_per_account` is {max_per_account}, below `per_account`, which is {per_account}"
-        )));
-    }
-    Ok(())
-}
-
 fn rules(settings: &SharedPoolSettings) -> PoolRulesInfo {
     PoolRulesInfo {
         per_account: settings.per_account,
@@ -278,14 +255,5 @@ fn rules(settings: &SharedPoolSettings) -> PoolRulesInfo {
         overflow: overflow_name(settings.overflow).to_owned(),
         ttl_ms: millis(settings.ttl),
         margin_ms: millis(settings.margin),
-    }
-}
-
-/// An overflow's name, as in the configuration.
-pub(super) fn overflow_name(overflow: Overflow) -> &'static str {
-    match overflow {
-        Overflow::Wait => "wait",
-        Overflow::Fail => "fail",
-        Overflow::Share => "share",
     }
 }

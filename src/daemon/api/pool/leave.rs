@@ -83,8 +83,8 @@ fn refuse_last(hosts: &[PoolHost], own: &Membership, accounts: usize) -> Result<
         (own.admin && !has_other(|host| host.admin), own.refresher && !has_other(|host| host.refresher));
     let what = match (admin, refresher) {
         (false, false) => return Ok(()),
-        (true, true) => "the last admin and refresher: nobody could change the pool or refresh its logins any more",
-        (true, false) => "the last admin: nobody could change the pool any more",
+        (true, true) => "the last admin and refresher: no host could change the pool or refresh its logins any more",
+        (true, false) => "the last admin: no host could change the pool any more",
         (false, true) => "the last refresher: no login of the pool could be refreshed any more",
     };
     let hint = match accounts {
@@ -111,6 +111,8 @@ fn remove_shared(daemon: &Daemon, shared: &[AccountId]) -> u64 {
     let now = clock::now();
     for id in shared {
         state.apply_from_pool(now, Command::RemoveAccount(*id));
+        // news that the worker has read do not bring it back
+        state.shared_accounts.move_out(*id);
     }
     state.pool.accounts().len() as u64
 }

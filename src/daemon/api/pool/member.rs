@@ -6,23 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::database_url::{with_user, without_user};
-use super::hosts::overflow_name;
+use super::words::{check_name, check_rules, host_text, machine_name, overflow_name, overflow_named, random_password};
 use super::{client, key_error, pool_error, save_membership};
-use crate::credential::Secret;
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::{bad, secret};
 use crate::daemon::many_hosts;
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
-use crate::pool::Overflow;
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, InitPoolParams, JoinPoolParams, PoolMemberInfo};
 use crate::shared_pool::{
     HostKeyPair, JoinToken, Membership, NewHost, PoolAddress, PoolClient, PoolKeys, SharedPoolErrorKind,
     SharedPoolSettings, create_pool, new_pool_id,
 };
-
-/// The longest name of a host, in letters.
-const LONGEST_NAME: usize = 48;
 
 /// `pool.init`
 pub(super) async fn init(daemon: Arc<Daemon>, params: InitPoolParams) -> AnswerResult {
@@ -57,6 +52,7 @@ pub(super) async fn init(daemon: Arc<Daemon>, params: InitPoolParams) -> AnswerR
         Membership { pool, host: created.host, name, address, key_pair, keys, admin: true, refresher: true };
     save_membership(&daemon, Some(&membership)).await?;
     tracing::info!("created the shared pool {}", membership.pool);
+    daemon.state().shared_accounts.let_all_in();
     let membership = Arc::new(membership);
     many_hosts::rejoin(&daemon, Some(membership.clone()));
     member_info(&daemon, &membership, true).await
@@ -83,6 +79,7 @@ pub(super) async fn join(daemon: Arc<Daemon>, params: JoinPoolParams) -> AnswerR
     }
     let membership = accept(&daemon, token, params.root_certificate.map(PathBuf::from)).await?;
     tracing::info!("joined the shared pool {} as {}", membership.pool, membership.name);
+    daemon.state().shared_accounts.let_all_in();
     let membership = Arc::new(membership);
     many_hosts::rejoin(&daemon, Some(membership.clone()));
     member_info(&daemon, &membership, false).await
@@ -154,21 +151,25 @@ fn in_another_pool(known: &Membership) -> ErrorInfo {
 
 /// What this host is in the pool, and what the pool has.
 async fn member_info(daemon: &Daemon, membership: &Membership, created: bool) -> AnswerResult {
-    let client = client(daemon, membership).await?;
-    let info = client.pool_info().await.map_err(|error| pool_error(&error))?;
-    let accounts = client.news(None, None).await.map_err(|error| pool_error(&error))?.accounts.len();
+    // what this host is does not depend on whether the database still answers
+    let (settings, accounts) = match client(daemon, membership).await {
+        Ok(client) => (client.pool_info().await.ok(), client.news(None, None).await.ok()),
+        Err(_) => (None, None),
+    };
+    let settings = settings.map(|info| info.settings).unwrap_or_default();
+    let accounts = accounts.map_or(0, |news| news.accounts.len());
     Ok(Answer::PoolMember(Box::new(PoolMemberInfo {
         pool: membership.pool.clone(),
         url: membership.address.url.clone(),
-        host: super::hosts::host_text(membership.host),
+        host: host_text(membership.host),
         name: membership.name.clone(),
         admin: membership.admin,
         refresher: membership.refresher,
         created,
         accounts: accounts as u64,
-        per_account: info.settings.per_account,
-        max_per_account: info.settings.max_per_account,
-        overflow: overflow_name(info.settings.overflow).to_owned(),
+        per_account: settings.per_account,
+        max_per_account: settings.max_per_account,
+        overflow: overflow_name(settings.overflow).to_owned(),
     })))
 }
 
@@ -186,16 +187,9 @@ fn settings(
     };
     let per_account = per_account.unwrap_or(own.0);
     let most = max_per_account.unwrap_or_else(|| own.1.max(per_account));
-    super::hosts::check_rules(per_account, most)?;
+    check_rules(per_account, most)?;
     let overflow = overflow.map_or(Ok(own.2), overflow_named)?;
     Ok(SharedPoolSettings { per_account, max_per_account: most, overflow, ..SharedPoolSettings::default() })
-}
-
-/// An overflow by its name.
-pub(super) fn overflow_named(name: &str) -> Result<Overflow, ErrorInfo> {
-    let all = [Overflow::Wait, Overflow::Fail, Overflow::Share];
-    let found = all.into_iter().find(|overflow| overflow_name(*overflow) == name);
-    found.ok_or_else(|| bad(format!("`overflow` may be wait, fail or share; not {name:?}")))
 }
 
 /// The name of this host: as given, else that of the machine.
@@ -203,59 +197,5 @@ fn name_of(given: Option<String>) -> Result<String, ErrorInfo> {
     match given {
         Some(name) => check_name(&name).map(|()| name),
         None => Ok(machine_name()),
-    }
-}
-
-/// Whether a host may be called so.
-pub(super) fn check_name(name: &str) -> Result<(), ErrorInfo> {
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    if name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('-') || !name.chars().all(is_letter) {
-        return Err(bad(format!(
-            "the name of a host has letters, digits, `-`, `_` and `.` only, {LONGEST_NAME} at most; not {name:?}"
-        )));
-    }
-    Ok(())
-}
-
-/// The name of the machine, as far as it can be the name of a host.
-fn machine_name() -> String {
-    let name = crate::daemon::os::host::name().unwrap_or_default();
-    let name: String =
-        name.chars().filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter)).collect();
-    let name = name.trim_start_matches('-');
-    let name: String = name.split('.').next().unwrap_or(name).chars().take(LONGEST_NAME).collect();
-    if name.is_empty() { "host-1".to_owned() } else { name }
-}
-
-/// A password for the database role of a host.
-pub(super) fn random_password() -> Result<Secret, ErrorInfo> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = zeroize::Zeroizing::new([0u8; 32]);
-    getrandom::fill(&mut *bytes)
-        .map_err(|error| ErrorInfo::new(ErrorKind::Internal, format!("no random number is available: {error}")))?;
-    Ok(Secret::new(bytes.iter().map(|byte| char::from(DIGITS[usize::from(byte & 63)])).collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_host_is_one_word() {
-        for good in ["ci-1", "build_2.example", "A"] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        let long = "a".repeat(LONGEST_NAME + 1);
-        for wrong in ["", "-x", "a b", "ä", "a/b", &long] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
-        }
-        assert!(check_name(&machine_name()).is_ok());
-    }
-
-    #[test]
-    fn passwords_are_long_and_differ() {
-        let (first, second) = (random_password().unwrap(), random_password().unwrap());
-        assert_eq!(first.expose().len(), 32);
-        assert!(first != second);
     }
 }

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hosts::{name_of, read_news};
+use super::hosts::name_of;
 use super::rekey::{current_keys, sealed};
-use super::{admin, client, key_error, pool_error};
+use super::{admin, client, key_error, pool_error, read_news};
 use crate::credential::Credential;
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::{bad, find_account};
@@ -91,10 +91,10 @@ pub(super) async fn migrate(daemon: Arc<Daemon>, params: MigrateParams) -> Answe
     Ok(Answer::Migrated(Box::new(info)))
 }
 
-type Connection = (Arc<PoolClient>, PoolTerm);
+type TermConnection = (Arc<PoolClient>, PoolTerm);
 
 /// The worker's connection and term; it may be about to connect.
-async fn connection(daemon: &Daemon, membership: &Membership) -> Result<Connection, ErrorInfo> {
+async fn connection(daemon: &Daemon, membership: &Membership) -> Result<TermConnection, ErrorInfo> {
     let connected = async {
         loop {
             if let (Some(client), Some(term)) = (daemon.many_hosts.client(), daemon.many_hosts.term()) {
@@ -281,7 +281,7 @@ fn on_database_clock(daemon: &Daemon, usage: &Usage) -> Usage {
 async fn to_local(
     daemon: &Daemon,
     membership: &Membership,
-    (client, term): &Connection,
+    (client, term): &TermConnection,
     id: AccountId,
     force: bool,
 ) -> Result<(), NotMoved> {

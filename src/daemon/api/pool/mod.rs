@@ -8,11 +8,13 @@ mod member;
 mod migrate;
 mod rekey;
 pub(in crate::daemon) mod shared_account;
+mod words;
 
 use std::sync::Arc;
 
 use super::reply::AnswerResult;
 use super::session::bad;
+use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::state::{Daemon, save};
 use crate::protocol::{Call, ErrorInfo, ErrorKind};
 use crate::shared_pool::{Membership, PoolClient, PoolKeyError, SharedPoolError, SharedPoolErrorKind};
@@ -89,4 +91,9 @@ async fn save_membership(daemon: &Daemon, membership: Option<&Membership>) -> Re
     };
     let bytes = membership.map(Membership::to_bytes).transpose().map_err(not_saved)?;
     save(&daemon.store, Write::SavePoolMembership(bytes)).await.map_err(|error| not_saved(error.to_string()))
+}
+
+/// Has the worker see now what this call has changed in the database.
+fn read_news(daemon: &Daemon) {
+    daemon.mailboxes.many_hosts.send(PoolMessage::ReadNews);
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::hosts::read_news;
-use super::{admin, client, key_error, pool_error};
+use super::{admin, client, key_error, pool_error, read_news};
 use crate::credential::Credential;
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::state::Daemon;
