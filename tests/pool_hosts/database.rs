@@ -109,6 +109,26 @@ pub struct Database {
     next_fence: u64,
     wants: BTreeSet<(AccountId, usize)>,
     pub takeovers: u64,
+    pub fault: Fault,
+}
+
+/// What is wrong in a run that must fail: it shows that the checks see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Hosts believe that their terms are valid for longer than the others wait.
+    LongTerms,
+    /// Hosts end the terms of others too early.
+    HastyTakeovers,
+    /// Hosts give back one seat more than is free.
+    UsedSeatsGoBack,
+    /// Requests of an earlier connection are carried out whenever they arrive.
+    LateRequests,
+    /// A request for a new term that comes late ends a newer one.
+    LateTerms,
+    /// More seats are given out than there are.
+    TooManySeats,
 }
 
 impl Database {
@@ -127,7 +147,9 @@ impl Database {
     }
 
     fn is_valid(&self, term: usize, life: u64) -> bool {
-        self.terms.get(term).is_some_and(|term| !term.is_over && term.life == life)
+        self.terms
+            .get(term)
+            .is_some_and(|term| !term.is_over && (term.life == life || self.fault == Fault::LateRequests))
     }
 
     fn newest_of(&self, host: usize) -> Option<usize> {
@@ -158,7 +180,9 @@ impl Database {
     pub fn carry_out(&mut self, host: usize, request: Request) -> (Answer, Vec<(usize, AccountId)>) {
         let mut told = Vec::new();
         let answer = match request {
-            Request::Begin { after, .. } if self.newest_of(host) != after => Answer::HasTerm(self.newest_of(host)),
+            Request::Begin { after, .. } if self.newest_of(host) != after && self.fault != Fault::LateTerms => {
+                Answer::HasTerm(self.newest_of(host))
+            }
             Request::Begin { life, .. } => {
                 // the host has ended all leases of its older terms
                 for term in 0..self.terms.len() {

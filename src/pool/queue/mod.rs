@@ -36,6 +36,8 @@ pub struct QueuedRequest {
 pub(crate) struct SeatWait {
     pub(crate) account: AccountId,
     pub(crate) until: Mono,
+    /// How many claims of the account had ended before.
+    pub(crate) after: u64,
 }
 
 impl QueuedRequest {

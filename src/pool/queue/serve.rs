@@ -168,11 +168,11 @@ impl Pool {
     /// Considers a request for which a seat was or is being claimed.
     fn serve_claimant(&mut self, now: Now, id: WaiterId, effects: &mut Effects) {
         let Some(waiter) = self.queue.get(id) else { return };
-        let Some(SeatWait { account, .. }) = waiter.claim else { return };
+        let Some(SeatWait { account, after, .. }) = waiter.claim else { return };
         let (ask, since, deadline, claims) = (waiter.ask.clone(), waiter.since, waiter.deadline, waiter.claims);
         let slot = self.accounts.slot(account);
-        let is_under_way =
-            slot.and_then(|slot| self.accounts[slot].seats.as_ref()).is_some_and(|seats| seats.is_claiming());
+        let seats = slot.and_then(|slot| self.accounts[slot].seats.as_ref());
+        let is_under_way = seats.is_some_and(|seats| seats.ended_claims() == after);
         // selected as if it did not wait: it is no load for itself
         if let Some(slot) = slot {
             self.accounts.count_waiting(slot, ask.kind(), false);
@@ -192,6 +192,8 @@ impl Pool {
             return;
         }
         self.queue.set_claim(id, None, &mut self.timers);
+        // it is no load there any more
+        self.accounts.dirty().mark_all();
         match choice {
             Choice::Grant(chosen) => self.grant_queued(now, id, chosen, effects),
             Choice::Claim { chosen, .. } if deadline > now.mono || claims < MOST_CLAIMS => {

@@ -34,6 +34,8 @@ pub(crate) struct AccountSeats {
     held: u32,
     elsewhere: u32,
     claim: Option<ClaimUnderWay>,
+    /// How many claims have ended, answered or not: requests that wait for one are considered again.
+    ended: u64,
     /// How many queued requests of each kind wait for a claim.
     waiting: Waiting,
     /// A lease that could not wait would have moved here.
@@ -107,6 +109,10 @@ impl AccountSeats {
     /// Whether seats may have to be given back at once.
     pub fn has_unneeded(&self) -> bool {
         self.has_surplus || self.wanted.is_some()
+    }
+
+    pub fn ended_claims(&self) -> u64 {
+        self.ended
     }
 
     pub fn is_claiming(&self) -> bool {
@@ -230,6 +236,7 @@ impl AccountSeats {
     pub fn set_standing(&mut self, standing: TermStanding) {
         self.standing = standing;
         if !standing.connected {
+            self.ended += 1;
             self.claim = None;
             self.is_asked = false;
         }
@@ -237,6 +244,7 @@ impl AccountSeats {
 
     /// The seats of a term, as the database has them; no claim is under way.
     pub fn hold(&mut self, held: u32) {
+        self.ended += 1;
         (self.held, self.claim, self.wanted, self.idle) = (held, None, None, None);
         (self.is_asked, self.has_surplus, self.block) = (false, false, None);
         self.clamp();
@@ -244,6 +252,7 @@ impl AccountSeats {
 
     /// A claim was answered; `false` if none is under way.
     pub fn claimed(&mut self, seats: u32, elsewhere: u32) -> bool {
+        self.ended += 1;
         let is_awaited = self.claim.take().is_some();
         if is_awaited {
             self.held = self.held.saturating_add(seats);
@@ -255,6 +264,7 @@ impl AccountSeats {
     }
 
     pub fn denied(&mut self, elsewhere: u32, why: SeatDenial, now: Mono) {
+        self.ended += 1;
         let of_whole = self.claim.take().is_some_and(|claim| claim.whole);
         self.elsewhere = elsewhere;
         self.clamp();
@@ -328,6 +338,7 @@ impl AccountSeats {
         if self.wanted.is_some() && spare > 0 {
             back = spare;
             self.wanted = None;
+            self.ended += 1;
             // the other host gets it before the next request of this one
             self.block = Some(SeatBlock { until: now.after(PAUSE), why: SeatDenial::Full, of_whole: false });
         }

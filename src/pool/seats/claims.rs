@@ -12,7 +12,8 @@ impl Pool {
     pub(crate) fn await_seat(&mut self, now: Now, id: WaiterId, slot: usize) {
         let Some(kind) = self.queue.get(id).map(|waiter| waiter.ask.kind()) else { return };
         let account = self.accounts[slot].record.id;
-        let wait = SeatWait { account, until: now.mono.after(CLAIM_LASTS) };
+        let after = self.accounts[slot].seats.as_ref().map_or(0, |seats| seats.ended_claims());
+        let wait = SeatWait { account, until: now.mono.after(CLAIM_LASTS), after };
         self.queue.set_claim(id, Some(wait), &mut self.timers);
         self.accounts.count_waiting(slot, kind, true);
     }
