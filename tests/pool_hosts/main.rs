@@ -11,6 +11,9 @@ mod table;
 mod users;
 mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use database::Fault;
 use world::{Tally, World};
 
 /// Steps of one run.
@@ -38,7 +41,7 @@ fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
     let mut all = Tally::default();
     for seed in first..first + runs {
         let _said = Seed(seed);
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, Fault::None);
         for _ in 0..STEPS {
             world.step();
         }
@@ -49,4 +52,27 @@ fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
     let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved } = all;
     let least = [granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved];
     assert!(runs < 12 || least.iter().all(|count| *count >= runs), "hardly anything happened: {all:?}");
+}
+
+/// Each of these faults of the environment breaks a rule that the design relies on.
+#[test]
+fn the_simulation_can_fail() {
+    let faults = [
+        Fault::LongTerms,
+        Fault::HastyTakeovers,
+        Fault::UsedSeatsGoBack,
+        Fault::LateRequests,
+        Fault::LateTerms,
+        Fault::TooManySeats,
+    ];
+    for fault in faults {
+        let fails = |seed: u64| {
+            let run = AssertUnwindSafe(|| {
+                let mut world = World::new(seed, fault);
+                (0..STEPS).for_each(|_| world.step());
+            });
+            catch_unwind(run).is_err()
+        };
+        assert!((1..60).any(fails), "nothing shows {fault:?}");
+    }
 }

@@ -9,7 +9,7 @@ use lessor::pool::{
     Overflow, PoolSettings, Refusal, Reply, SeatDenial, SeatLimits, Strategy, Target, Tier, WaiterId, Wall,
 };
 
-use super::database::{Answer, Database, Request};
+use super::database::{Answer, Database, Fault, Request};
 use super::host::{Host, MARGIN, TTL};
 use super::link::TIMEOUT;
 
@@ -117,9 +117,9 @@ pub fn settings(chance: &mut Chance) -> PoolSettings {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, fault: Fault) -> Self {
         let mut chance = Chance(seed);
-        let mut database = Database::default();
+        let mut database = Database { fault, ..Database::default() };
         let shared: Vec<AccountId> = (0..1 + chance.below(4)).map(|n| AccountId::from_bits(100 + n)).collect();
         for account in &shared {
             let ceiling = 1 + chance.below(4) as u32;
@@ -319,7 +319,8 @@ impl World {
             return;
         }
         let (sent, request) = self.hosts[n].link.sent.remove(0);
-        let until = Mono(sent + TTL - MARGIN);
+        let longer = if self.database.fault == Fault::LongTerms { TTL } else { 0 };
+        let until = Mono(sent + TTL - MARGIN + longer);
         match (answer, request) {
             (Answer::HasTerm(newest), _) => {
                 self.hosts[n].newest_term = newest;
@@ -348,6 +349,7 @@ impl World {
             }
             (Answer::Beaten(false) | Answer::Over, _) if self.hosts[n].term.is_some() => self.begin_again(n),
             (Answer::Claimed { account, seats, elsewhere, fences }, _) if self.hosts[n].term.is_some() => {
+                let seats = seats + u32::from(self.database.fault == Fault::TooManySeats);
                 let claimed = self.run(n, Command::SeatsClaimed { account, seats, elsewhere, fences });
                 self.hosts[n].claimed_from.insert(account, fences.from);
                 if claimed.is_err() && self.hosts[n].term.is_some() {
@@ -385,12 +387,13 @@ impl World {
     fn watch(&mut self, n: usize, beats: &[(usize, u64)]) {
         let host = &mut self.hosts[n];
         let mono = host.mono(self.time);
+        let lasts = if self.database.fault == Fault::HastyTakeovers { TTL / 2 } else { TTL + MARGIN };
         let mut silent = Vec::new();
         for (term, beat) in beats {
             let seen = host.seen.entry(*term).or_insert((*beat, mono));
             if seen.0 != *beat {
                 *seen = (*beat, mono);
-            } else if mono - seen.1 >= TTL + MARGIN {
+            } else if mono - seen.1 >= lasts {
                 silent.push((*term, *beat));
             }
         }
@@ -438,6 +441,7 @@ impl World {
             }
             Effect::GiveBackSeats { account, seats } => {
                 self.tally.given_back += u64::from(seats);
+                let seats = seats + u32::from(self.database.fault == Fault::UsedSeatsGoBack);
                 if let Some((term, life)) = term {
                     self.send(n, Request::GiveBack { term, life, account, seats });
                 }

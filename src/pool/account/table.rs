@@ -376,7 +376,12 @@ impl Accounts {
             // without a probe under way it is known how long other limits last
             self.dirty.mark_all();
         }
-        self.dirty.mark_freed(slot);
+        if self.list[slot].seats.is_some() {
+            // a request may want a seat of other hosts now, which it does not find among the freed accounts
+            self.dirty.mark_all();
+        } else {
+            self.dirty.mark_freed(slot);
+        }
     }
 
     /// Leaves out a lease of an account for a trial selection; returns the true numbers, to be set again.
