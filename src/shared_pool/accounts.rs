@@ -8,7 +8,7 @@ use crate::pool::{AccountId, AccountRecord, LimitRecord, LoginState, Wall};
 
 /// A credential as the database keeps it: sealed by a host, with keys that the database never has.
 #[derive(Clone, Copy)]
-pub struct SealedCredential<'a> {
+pub struct PoolCredential<'a> {
     /// Everything but the refresh token.
     pub access: &'a [u8],
     /// The refresh token, if the credential has one.
@@ -27,10 +27,10 @@ impl PoolClient {
     pub async fn add_account(
         &self,
         record: &AccountRecord,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
         limits: &[LimitRecord],
     ) -> Result<TokenGeneration, SharedPoolError> {
-        let SealedCredential { access, refresh, expires_at, keys } = credential;
+        let PoolCredential { access, refresh, expires_at, keys } = credential;
         let (id, expires_at) = (sql_id(record.id), expires_at.map(sql_time));
         let (json, state) = self.json_of(record)?;
         let limits = limits_json(limits).map_err(|error| self.bad_answer(error))?;
@@ -65,9 +65,9 @@ impl PoolClient {
     pub async fn replace_credential(
         &self,
         record: &AccountRecord,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
     ) -> Result<TokenGeneration, SharedPoolError> {
-        let SealedCredential { access, refresh, expires_at, keys } = credential;
+        let PoolCredential { access, refresh, expires_at, keys } = credential;
         let (id, expires_at) = (sql_id(record.id), expires_at.map(sql_time));
         let (json, state) = self.json_of(record)?;
         let parameters =

@@ -145,7 +145,7 @@ impl SharedPoolErrorKind {
                 "write it as postgres://USER@HOST/DATABASE in [pool] url; the password comes with: lessor pool join --token-stdin"
             }
             Self::Unreachable => {
-                "lessor tries again by itself; if it lasts, check the server and the network: lessor pool status"
+                "lessor tries again; if it lasts, check the server and the network: lessor pool status"
             }
             Self::Auth => {
                 "ask an admin of the pool for a new token (lessor pool join-token) and give it to: lessor pool join --token-stdin"
@@ -168,8 +168,8 @@ impl SharedPoolErrorKind {
             Self::NotOwner => {
                 "let a superuser of the server run the SQL in docs/many-machines.md, then: lessor pool init"
             }
-            Self::TermOver => "lessor begins a new term by itself; if it lasts: lessor pool status",
-            Self::KeysReplaced => "lessor fetches the new keys by itself; if it lasts: lessor pool status",
+            Self::TermOver => "lessor begins a new term; if it lasts: lessor pool status",
+            Self::KeysReplaced => "lessor fetches the new keys; if it lasts: lessor pool status",
             Self::NotFound => "see what the pool has: lessor pool status",
             Self::Conflict => "choose another name, or remove the other one first: lessor list",
             Self::Refused => "see the server's log, then: lessor pool status",

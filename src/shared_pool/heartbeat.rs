@@ -132,7 +132,7 @@ mod tests {
             (35_100, 40_000, 3, true),
             // still silent, until it is over
             (36_000, 36_010, 3, true),
-            // a new number begins anew
+            // a new number begins again
             (37_000, 37_010, 4, false),
             (72_009, 72_010, 4, false),
             (72_010, 72_011, 4, true),

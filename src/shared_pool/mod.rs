@@ -31,7 +31,7 @@ mod seats;
 mod settings;
 mod terms;
 
-pub use accounts::SealedCredential;
+pub use accounts::PoolCredential;
 pub use address::PoolAddress;
 pub use client::PoolClient;
 pub use create::{CreatedPool, NewHost, create_pool, new_pool_id, upgrade_pool};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::accounts::SealedCredential;
+use super::accounts::PoolCredential;
 use super::client::{PoolClient, boolean, bytea, int4, int8};
 use super::error::SharedPoolError;
 use super::ids::{HostId, TermId, TokenGeneration};
@@ -83,7 +83,7 @@ impl PoolClient {
         }
     }
 
-    /// Stores the answer of a refresh of generation `from` (refreshers), whoever has the claim now: it is the only living
+    /// Stores the answer of a refresh of generation `from` (refreshers), whichever host has the claim now: it is the only living
     /// token if no host has rotated since. Ends all claims on that generation. Without a new refresh token the old one
     /// stays.
     ///
@@ -93,9 +93,9 @@ impl PoolClient {
         &self,
         account: AccountId,
         from: TokenGeneration,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
     ) -> Result<StoredRefresh, SharedPoolError> {
-        let SealedCredential { access, refresh, expires_at, keys } = credential;
+        let PoolCredential { access, refresh, expires_at, keys } = credential;
         let (account, expires_at) = (sql_id(account), expires_at.map(sql_time));
         let parameters =
             [int8(&account), int8(&from.0), int4(&keys.0), bytea(&access), bytea(&refresh), int8(&expires_at)];

@@ -1,7 +1,7 @@
 //! Accounts: adding, changing, removing.
 
 use lessor::pool::{LimitRecord, LimitSource, LoginState, Tier, Verification, Wall};
-use lessor::shared_pool::{SealedCredential, SeatClaim, SharedLimit, SharedPoolErrorKind, TokenGeneration};
+use lessor::shared_pool::{PoolCredential, SeatClaim, SharedLimit, SharedPoolErrorKind, TokenGeneration};
 
 use crate::harness::{KEYS, LIFE, add, hard, id, record, sealed, with_pool};
 
@@ -28,7 +28,7 @@ fn an_account_comes_back_as_it_was_added() {
             link: Some("https://example.org/credit".into()),
         };
         let access: Vec<u8> = (0..=255).collect();
-        let credential = SealedCredential { access: &access, refresh: None, expires_at: None, keys: KEYS };
+        let credential = PoolCredential { access: &access, refresh: None, expires_at: None, keys: KEYS };
         let generation = admin.add_account(&added, credential, std::slice::from_ref(&limit)).await.unwrap();
         let news = admin.news(None, None).await.unwrap();
         let shared = &news.accounts[0];
@@ -94,7 +94,7 @@ fn a_new_login_replaces_the_old_one_and_its_claims() {
         let term = admin.begin_term(LIFE).await.unwrap();
         let first = TokenGeneration(1);
         admin.claim_refresh(term, account, first, 1, std::time::Duration::from_secs(60)).await.unwrap();
-        let credential = SealedCredential { access: b"key", refresh: None, expires_at: Some(Wall(9)), keys: KEYS };
+        let credential = PoolCredential { access: b"key", refresh: None, expires_at: Some(Wall(9)), keys: KEYS };
         assert_eq!(admin.replace_credential(&record(1), credential).await.unwrap(), TokenGeneration(2));
         assert_eq!(admin.refresh_token(account).await.unwrap(), None, "the refresh token of the old login");
         let stored = admin.store_refreshed(account, first, sealed(b"late", 5)).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lessor::credential::Secret;
 use lessor::pool::{AccountId, AccountRecord, CredentialKind, Overflow, Wall};
 use lessor::shared_pool::{
-    HostId, KeyGeneration, NewHost, NewInvitation, NewsPosition, PoolAddress, PoolClient, SealedCredential,
+    HostId, KeyGeneration, NewHost, NewInvitation, NewsPosition, PoolAddress, PoolClient, PoolCredential,
     SharedPoolSettings, create_pool, new_pool_id,
 };
 use tokio_postgres::{Client, NoTls};
@@ -172,8 +172,8 @@ pub fn record(bits: u64) -> AccountRecord {
 }
 
 /// A sealed credential with a refresh token that ends at a time of the database's clock.
-pub fn sealed(access: &'static [u8], expires_at: u64) -> SealedCredential<'static> {
-    SealedCredential { access, refresh: Some(b"refresh"), expires_at: Some(Wall(expires_at)), keys: KEYS }
+pub fn sealed(access: &'static [u8], expires_at: u64) -> PoolCredential<'static> {
+    PoolCredential { access, refresh: Some(b"refresh"), expires_at: Some(Wall(expires_at)), keys: KEYS }
 }
 
 /// Adds the account of this number, whose access token does not end soon.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lessor::credential::Secret;
 use lessor::shared_pool::{
-    KeyGeneration, NewInvitation, PoolClient, ResealedAccount, SealedCredential, SeatClaim, SharedPoolErrorKind,
+    KeyGeneration, NewInvitation, PoolClient, PoolCredential, ResealedAccount, SeatClaim, SharedPoolErrorKind,
     TokenGeneration,
 };
 
@@ -170,7 +170,7 @@ fn new_keys_need_everything_as_it_was_read() {
         assert_eq!((own.wrapped.as_slice(), own.keys), (&b"w1"[..], new));
         let error = admin.store_refreshed(account, first, sealed(b"x", 5)).await.unwrap_err();
         assert_eq!(error.kind(), SharedPoolErrorKind::KeysReplaced);
-        let sealed = SealedCredential { keys: new, ..sealed(b"x", 5) };
+        let sealed = PoolCredential { keys: new, ..sealed(b"x", 5) };
         admin.store_refreshed(account, first, sealed).await.unwrap();
         // the invitation that nobody had accepted
         assert!(PoolClient::connect_to_join(&pool.address_of(&invited.user)).await.is_err());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lessor::pool::{LoginProblem, LoginState, Wall};
 use lessor::shared_pool::{
-    KeyGeneration, RefreshClaim, RefreshRefusal, SealedCredential, SharedPoolErrorKind, StoredRefresh, TokenGeneration,
+    KeyGeneration, PoolCredential, RefreshClaim, RefreshRefusal, SharedPoolErrorKind, StoredRefresh, TokenGeneration,
 };
 
 use crate::harness::{KEYS, LIFE, TestPool, add, hard, sealed, with_pool};
@@ -171,7 +171,7 @@ fn a_refresh_token_that_is_not_replaced_stays() {
     with_pool(hard(1), async |pool| {
         let a = pool.first().await;
         let account = add(&a, 1).await;
-        let answer = SealedCredential { access: b"new", refresh: None, expires_at: Some(Wall(7)), keys: KEYS };
+        let answer = PoolCredential { access: b"new", refresh: None, expires_at: Some(Wall(7)), keys: KEYS };
         assert_eq!(a.store_refreshed(account, G1, answer).await.unwrap(), StoredRefresh::Stored(G2));
         assert_eq!(a.refresh_token(account).await.unwrap(), Some((G2, KEYS, b"refresh".to_vec())));
         let shared = a.news(None, None).await.unwrap().accounts.remove(0);
@@ -179,7 +179,7 @@ fn a_refresh_token_that_is_not_replaced_stays() {
             (shared.access.as_slice(), shared.has_refresh, shared.expires_at),
             (&b"new"[..], true, Some(Wall(7)))
         );
-        let old = SealedCredential { keys: KeyGeneration(9), ..answer };
+        let old = PoolCredential { keys: KeyGeneration(9), ..answer };
         let error = a.store_refreshed(account, G2, old).await.unwrap_err();
         assert_eq!(error.kind(), SharedPoolErrorKind::KeysReplaced);
     });
