@@ -2,8 +2,8 @@
 //!
 //! The database has only sealed credentials and, for each host, the pool's keys wrapped for that host alone. There are two
 //! keys: `access` opens what is needed to use an account, `refresh` opens refresh tokens, which only some hosts may have.
-//! Every sealed value is bound to the pool, the account, its purpose and the generation of the keys, so that whoever can
-//! write to the database cannot exchange one for another.
+//! Every sealed value is bound to the pool, the account, its purpose and the generation of the keys, so that a person who
+//! can write to the database cannot exchange one for another.
 
 use std::fmt;
 
@@ -195,7 +195,7 @@ impl PoolKeys {
         self.wrap(pool, host, &self.origin)
     }
 
-    /// Wraps these keys for whoever has the one-time key pair of an invitation, of which the database has no part.
+    /// Wraps these keys for the holder of the one-time key pair of an invitation, of which the database has no part.
     ///
     /// # Errors
     /// When the system has no random bytes.

@@ -16,7 +16,9 @@ mod load;
 mod names;
 mod open;
 mod reader;
+mod rows;
 mod shared_pool;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod write;

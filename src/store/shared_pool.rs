@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 
 use super::LoadedState;
 use super::key::seal::{SealKey, SealPurpose};
-use super::load::{RowError, StoredRow, Tables, id};
-use super::write::{ApplyError, run, upsert};
+use super::rows::{RowError, StoredRow, Tables, id};
+use super::statement::{ApplyError, run, upsert};
 use crate::credential::SecretBytes;
 use crate::pool::AccountId;
 

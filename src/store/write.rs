@@ -1,12 +1,12 @@
 //! The writes that the store accepts, and what each does to the tables.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::error::WriteError;
 use super::gateway_key::GatewayKeyRecord;
 use super::key::seal::{SealKey, SealPurpose};
+use super::statement::{ApplyError, run, upsert};
 use super::{names, shared_pool};
 use crate::credential::{Credential, Fingerprint, FormerCredential, Link, Secret, SecretBytes, oauth::StoredClient};
 use crate::limits::Scope;
@@ -105,25 +105,6 @@ pub enum Write {
     SavePoolAnswer(AccountId, Option<i64>),
     /// Saves all of these or none of them.
     Together(Vec<Self>),
-}
-
-/// Why a write could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ApplyError {
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    #[error("{0}")]
-    Refused(String),
-}
-
-impl ApplyError {
-    /// The error of a write to the database at `path`.
-    pub(super) fn at(self, path: &Path) -> WriteError {
-        match self {
-            Self::Database(error) => WriteError::from_sqlite(path, &error),
-            Self::Refused(why) => WriteError::Refused(why),
-        }
-    }
 }
 
 impl Write {
@@ -239,24 +220,6 @@ pub(super) fn prune_sessions(database: &Connection) -> rusqlite::Result<()> {
     let statement = "DELETE FROM session WHERE (provider, session) IN \
                      (SELECT provider, session FROM session ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
     database.execute(statement, [MOST_ROWS as i64]).map(drop)
-}
-
-pub(super) fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), ApplyError> {
-    database.prepare_cached(statement)?.execute(values)?;
-    Ok(())
-}
-
-/// Inserts a row, or changes the one with the same primary key.
-pub(super) fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
-    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-    let places = vec!["?"; names.len()].join(", ");
-    let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let (names, set) = (names.join(", "), set.join(", "));
-    // all of the row is known, so that it gets a new tag even if the old row was damaged
-    let statement =
-        format!("INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO UPDATE SET {set}, tag = NULL");
-    let values: Vec<&dyn ToSql> = columns.iter().map(|(_, value)| *value).collect();
-    run(database, &statement, &values[..])
 }
 
 fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), ApplyError> {

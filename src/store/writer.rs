@@ -18,8 +18,9 @@ use super::database::row_tags::{self, RowTags};
 use super::error::WriteError;
 use super::health::WriterStatus;
 use super::key::seal::SealKey;
-use super::write::{ApplyError, MOST_ROWS, RAISE_FENCE, Write, prune, prune_sessions};
-use super::{MOST_WAITING, WriteCallback, load::Repairs};
+use super::statement::ApplyError;
+use super::write::{MOST_ROWS, RAISE_FENCE, Write, prune, prune_sessions};
+use super::{MOST_WAITING, WriteCallback, rows::Repairs};
 
 /// The pause between retries when no new write arrives.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);

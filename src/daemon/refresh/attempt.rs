@@ -150,19 +150,19 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Op
         },
     };
     let sent = send(daemon, id, &server, &job).await;
-    if !matches!(sent, Sent::Answered(_))
+    if !matches!(sent, RefreshSending::Answered(_))
         && let Some(claim) = &job.claim
     {
         claim.unsent().await;
     }
     match sent {
-        Sent::Answered(outcome) => Some(outcome),
-        Sent::NotSent(outcome) => outcome,
+        RefreshSending::Answered(outcome) => Some(outcome),
+        RefreshSending::NotSent(outcome) => outcome,
     }
 }
 
 /// Whether a refresh was sent.
-enum Sent {
+enum RefreshSending {
     /// It was, and this followed.
     Answered(RefreshOutcome),
     /// It was not: why, or `None` because the daemon is ending.
@@ -170,26 +170,31 @@ enum Sent {
 }
 
 /// Records the refresh, sends it, and keeps what follows.
-async fn send(daemon: &Arc<Daemon>, id: AccountId, server: &AuthorizationServer, job: &SendableRefresh) -> Sent {
-    let Some(_request) = SentRefresh::begin(daemon, id) else { return Sent::NotSent(None) };
+async fn send(
+    daemon: &Arc<Daemon>,
+    id: AccountId,
+    server: &AuthorizationServer,
+    job: &SendableRefresh,
+) -> RefreshSending {
+    let Some(_request) = SentRefresh::begin(daemon, id) else { return RefreshSending::NotSent(None) };
     let began = clock::now().wall;
     // of several in a row that were not answered, the first one counts
     let marked = daemon.state().logins.unanswered.get(&id).copied().unwrap_or(began);
     if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(marked))).await {
         let why = format!("refresh is suspended: the database is not writable: {error}");
-        return Sent::NotSent(Some(failed(RefreshFault::Disk, why)));
+        return RefreshSending::NotSent(Some(failed(RefreshFault::Disk, why)));
     }
     if daemon.state().logins.is_ending() {
         if marked == began {
             daemon.write(Write::MarkRefresh(id, None));
         }
-        return Sent::NotSent(None);
+        return RefreshSending::NotSent(None);
     }
     let refreshed = refresh(server, &job.refresh, began).await;
     if matches!(&refreshed, RefreshResult::Failed(_, TokenRotation::Possible)) {
         daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
-    Sent::Answered(conclude(daemon, id, job, refreshed).await)
+    RefreshSending::Answered(conclude(daemon, id, job, refreshed).await)
 }
 
 /// The server cannot be found out: nothing was sent.

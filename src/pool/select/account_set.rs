@@ -13,13 +13,13 @@ const MOST_NAMED: usize = 6;
 
 /// The set of a request, looked up once for a scan of the accounts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Membership<'a> {
+pub(crate) struct SetMembership<'a> {
     only: Option<&'a [AccountId]>,
     /// The set of the holder's directory, by its index in the settings.
     directory: Option<usize>,
 }
 
-impl Membership<'_> {
+impl SetMembership<'_> {
     #[inline]
     pub(crate) fn is_restricted(self) -> bool {
         self.only.is_some() || self.directory.is_some()
@@ -36,10 +36,10 @@ impl Membership<'_> {
 impl Pool {
     /// The set of accounts that a request is restricted to.
     #[inline]
-    pub(crate) fn membership<'a>(&self, set: &'a AccountSet) -> Membership<'a> {
+    pub(crate) fn membership<'a>(&self, set: &'a AccountSet) -> SetMembership<'a> {
         let directory = if self.settings.directories.is_empty() { None } else { set.directory.as_deref() };
         let directory = directory.and_then(|directory| self.settings.set_of_directory(directory));
-        Membership { only: set.only.as_deref(), directory }
+        SetMembership { only: set.only.as_deref(), directory }
     }
 
     /// The slots of the accounts that a request lists, in the provider's order; other providers' accounts are left out.
@@ -84,7 +84,7 @@ impl Pool {
 
     /// What a request is restricted to, in words; `None` if to nothing.
     pub fn set_in_words(&self, set: &AccountSet) -> Option<String> {
-        let Membership { only, directory } = self.membership(set);
+        let SetMembership { only, directory } = self.membership(set);
         let listed = |only: &[AccountId]| {
             let accounts = only.iter().map(|id| self.account(*id).map_or_else(|| id.to_string(), short_name));
             format!("{} (only)", in_short(accounts.collect()))

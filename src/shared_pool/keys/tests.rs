@@ -95,7 +95,7 @@ fn a_member_gets_no_refresh_key() {
     assert_eq!(member.seal_refresh(POOL, account(1), &Secret::new("rt".into())), Err(PoolKeyError::NoRefreshKey));
 }
 
-/// Whoever can write to the database knows the public keys of all hosts, but not what all generations share.
+/// A person who can write to the database knows the public keys of all hosts, but not what all generations share.
 #[test]
 fn keys_that_no_member_wrapped_are_refused() {
     let (ours, host) = (keys(), pair(1));

@@ -16,7 +16,7 @@ use super::error::StoreError;
 use super::file::{self, beside};
 use super::key::seal::{SealKey, SealPurpose};
 use super::shared_pool::reseal_membership;
-use super::write::ApplyError;
+use super::statement::ApplyError;
 use meta::MetaValues;
 use row_tags::RowTags;
 use schema::{APPLICATION, STEPS};

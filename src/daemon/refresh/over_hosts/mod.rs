@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::claims::RefreshAttempt;
 use self::local::DaemonLogin;
 use self::steps::{
-    ClaimAnswer, HandOver, RefreshWait, RefreshingHost, RefusalAnswer, WaitEnd, claim, hand_over, is_away,
+    ClaimAnswer, HandOver, RefreshWait, RefreshWaitEnd, RefreshingHost, RefusalAnswer, claim, hand_over, is_away,
     settle_failed, settle_new, settle_refused,
 };
 use super::LONGEST_ATTEMPT;
@@ -23,6 +23,9 @@ use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
 use crate::pool::AccountId;
 use crate::shared_pool::{Membership, PoolClient, TokenGeneration};
+
+/// How long a claim of another host is waited for until it is looked at again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A refresh that no other host sends, until it is settled.
 #[derive(Debug)]
@@ -141,10 +144,12 @@ fn waits(daemon: &Daemon, wait: RefreshWait) -> RefreshOutcome {
         daemon.mailboxes.many_hosts.send(PoolMessage::ReadNews);
     }
     let after = match wait.until {
-        WaitEnd::After(time) => time,
-        WaitEnd::Database(at) => daemon.many_hosts.to_local(at).since(clock::now().wall),
+        RefreshWaitEnd::After(time) => Some(time),
+        RefreshWaitEnd::Later => None,
+        // the host that has the claim may give it up before
+        RefreshWaitEnd::Database(at) => Some(daemon.many_hosts.to_local(at).since(clock::now().wall).min(LONGEST_WAIT)),
     };
-    failed(wait.why, Some(after))
+    failed(wait.why, after)
 }
 
 fn failed(why: String, wait: Option<Duration>) -> RefreshOutcome {

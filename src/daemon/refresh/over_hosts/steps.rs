@@ -38,18 +38,20 @@ pub(in crate::daemon) struct RefreshWait {
     /// In words, for `status`.
     pub(in crate::daemon) why: String,
     /// When it is tried again.
-    pub(in crate::daemon) until: WaitEnd,
+    pub(in crate::daemon) until: RefreshWaitEnd,
     /// The pool has something that this host has not: its news are read now.
     pub(in crate::daemon) reads_news: bool,
 }
 
 /// When a refresh is tried again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::daemon) enum WaitEnd {
+pub(in crate::daemon) enum RefreshWaitEnd {
     /// At a time of the database's clock.
     Database(Wall),
     /// After this time.
     After(Duration),
+    /// After a time that grows with each try.
+    Later,
 }
 
 /// Whether a refresh may be sent.
@@ -228,7 +230,7 @@ pub(in crate::daemon) async fn settle_refused(claims: &impl RefreshClaims, attem
                 "its refresh token was used by host {} of the shared pool, which has not reported the answer yet",
                 host.0
             ),
-            until: WaitEnd::After(AGAIN),
+            until: RefreshWaitEnd::After(AGAIN),
             reads_news: true,
         }),
         Ok(RefreshRefusal::Rotated) => RefusalAnswer::Waits(is_rotated()),
@@ -247,7 +249,7 @@ pub(in crate::daemon) async fn settle_failed(claims: &impl RefreshClaims, attemp
 pub(in crate::daemon) fn is_away() -> RefreshWait {
     RefreshWait {
         why: "the database of the shared pool cannot be reached".to_owned(),
-        until: WaitEnd::After(AGAIN),
+        until: RefreshWaitEnd::After(AGAIN),
         reads_news: false,
     }
 }
@@ -256,7 +258,7 @@ pub(in crate::daemon) fn is_away() -> RefreshWait {
 fn is_rotated() -> RefreshWait {
     RefreshWait {
         why: "another host of the shared pool has refreshed it".to_owned(),
-        until: WaitEnd::After(AGAIN),
+        until: RefreshWaitEnd::After(AGAIN),
         reads_news: true,
     }
 }
@@ -264,7 +266,7 @@ fn is_rotated() -> RefreshWait {
 fn is_held(host: HostId, until: Wall) -> RefreshWait {
     RefreshWait {
         why: format!("host {} of the shared pool is refreshing it", host.0),
-        until: WaitEnd::Database(until),
+        until: RefreshWaitEnd::Database(until),
         reads_news: false,
     }
 }
@@ -272,10 +274,12 @@ fn is_held(host: HostId, until: Wall) -> RefreshWait {
 fn wait_for_keys(error: &PoolKeyError) -> RefreshWait {
     // a newer generation comes with the news
     let reads_news = matches!(error, PoolKeyError::OtherGeneration { .. });
-    RefreshWait { why: error.to_string(), until: WaitEnd::After(AGAIN), reads_news }
+    let until = if reads_news { RefreshWaitEnd::After(AGAIN) } else { RefreshWaitEnd::Later };
+    RefreshWait { why: error.to_string(), until, reads_news }
 }
 
 fn wait_after(error: &SharedPoolError) -> RefreshWait {
     let reads_news = matches!(error.kind(), SharedPoolErrorKind::KeysReplaced | SharedPoolErrorKind::NotFound);
-    RefreshWait { why: error.to_string(), until: WaitEnd::After(AGAIN), reads_news }
+    let until = if error.is_temporary() || reads_news { RefreshWaitEnd::After(AGAIN) } else { RefreshWaitEnd::Later };
+    RefreshWait { why: error.to_string(), until, reads_news }
 }

@@ -326,7 +326,7 @@ async fn a_claim_that_another_host_has_is_waited_for() {
     let scene = Scene::new(&asked);
     *scene.pool.held.lock().unwrap() = Some((HostId(2), Wall(5000)));
     let wait = wait_of(scene.claim().await);
-    assert_eq!((wait.until, wait.reads_news), (WaitEnd::Database(Wall(5000)), false));
+    assert_eq!((wait.until, wait.reads_news), (RefreshWaitEnd::Database(Wall(5000)), false));
     assert!(wait.why.contains("host 2 of the shared pool is refreshing it"), "{}", wait.why);
     *scene.pool.held.lock().unwrap() = None;
     scene.claimed().await;
@@ -352,7 +352,9 @@ async fn without_the_database_nothing_is_claimed() {
             let scene = Scene::new(&asked);
             scene.pool.fail(call, kind);
             let wait = wait_of(scene.claim().await);
-            assert!(matches!(wait.until, WaitEnd::After(_)) && !wait.why.is_empty(), "{call} {kind:?}");
+            let is_temporary = kind == SharedPoolErrorKind::Unreachable;
+            assert_eq!(matches!(wait.until, RefreshWaitEnd::After(_)), is_temporary, "{call} {kind:?}: {wait:?}");
+            assert!(is_temporary || wait.until == RefreshWaitEnd::Later && !wait.why.is_empty());
         }
     }
 }
@@ -389,7 +391,7 @@ async fn an_answer_is_kept_while_the_database_is_away_and_handed_over_later() {
     assert_eq!(scene.pool.stored(), (4, Some("rt-4".to_owned())));
 }
 
-/// The call took effect, but its answer was lost: the second call finds that somebody has rotated, which was this host.
+/// The call took effect, but its answer was lost: the second call finds a later generation, which was this host's.
 #[tokio::test]
 async fn an_answer_that_was_stored_without_a_word_is_adopted_again() {
     let asked = Asked::default();
