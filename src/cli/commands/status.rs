@@ -13,7 +13,8 @@ use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::pool::spoken;
 use crate::protocol::{
-    AccountInfo, AccountLabel, Call, DaemonStatus, LeaseRow, ListAccountsParams, NoParams, ProviderInfo, QueueRow,
+    AccountInfo, AccountLabel, Call, DaemonStatus, LeaseRow, ListAccountsParams, NoParams, PoolSummaryInfo,
+    ProviderInfo, QueueRow,
 };
 
 #[derive(Debug, Default, Args)]
@@ -137,7 +138,9 @@ fn text(status: &DaemonStatus, accounts: &[AccountInfo], leases: &[LeaseRow], no
         text = text + "\n" + &queue_table(&status.queue, now, output);
     }
     text = text + "\n" + &daemon_line(status, leases.len(), output) + &gateway_line(status, output);
-    text += &status.pool.iter().map(|pool| ui::pool::line(pool, now, output)).collect::<String>();
+    // what is wrong with it is among the warnings
+    let pool = status.pool.as_ref().map(|pool| PoolSummaryInfo { trouble: None, ..pool.clone() });
+    text += &pool.iter().map(|pool| ui::pool::line(pool, now, output)).collect::<String>();
     text + &warnings(status, output)
 }
 

@@ -19,7 +19,12 @@ fn text(status: &PoolStatusInfo, now: u64, output: &Output) -> String {
     let roles = roles(status.admin, status.refresher);
     let mut text = pool::line(&status.summary, now, output);
     let database = clean(&in_short(&status.url));
-    let line = format!("{database} · this host is {} ({roles}) · {}", clean(name), rules_in_words(&status.settings));
+    // they are not known while the database is away
+    let rules = match status.settings.per_account {
+        0 => String::new(),
+        _ => format!(" · {}", rules_in_words(&status.settings)),
+    };
+    let line = format!("{database} · this host is {} ({roles}){rules}", clean(name));
     text += &output.prose(&(output.tint(Tint::Faint, &line) + "\n"));
     if status.own_accounts > 0 {
         let own = format::count(usize::try_from(status.own_accounts).unwrap_or(usize::MAX), "account");

@@ -73,7 +73,7 @@ pub(super) async fn migrate(daemon: Arc<Daemon>, params: MigrateParams) -> Answe
         let _one_at_a_time = daemon.account_writes.lock().await;
         let moved = match is_back {
             true => to_local(&daemon, &membership, &connection, id, params.force).await,
-            false => to_pool(&daemon, &membership, &connection.0, id, params.accounts.is_some(), params.force).await,
+            false => to_pool(&daemon, &membership, &connection, id, params.accounts.is_some(), params.force).await,
         };
         match moved {
             Ok(()) => info.moved.push(label),
@@ -163,7 +163,7 @@ fn local_account(daemon: &Daemon, id: AccountId) -> Result<LocalAccount, NotMove
 async fn to_pool(
     daemon: &Daemon,
     membership: &Membership,
-    client: &PoolClient,
+    (client, term): &TermConnection,
     id: AccountId,
     is_named: bool,
     force: bool,
@@ -185,6 +185,10 @@ async fn to_pool(
     let info = client.pool_info().await.map_err(|error| pool_error(&error))?;
     let keys = current_keys(client, membership).await?;
     let parts = sealed(&keys, membership, id, &credential)?;
+    if !daemon.state().is_shared(id) {
+        // seats from when it was in the pool before, of which the pool of this host knows nothing
+        give_back(client, *term, id, u32::MAX).await;
+    }
     mark(daemon, id, Some(MOVING)).await?;
     // this host grants nothing on it before it holds a seat
     let capacity = local.record.max_leases.unwrap_or(info.settings.per_account).min(info.settings.max_per_account);
@@ -297,22 +301,23 @@ async fn to_local(
         make_own(daemon, id).await?;
         return Ok(());
     };
-    hold_all_seats(client, *term, &pooled, force).await?;
+    let claimed = hold_all_seats(client, *term, &pooled, force).await?;
     let moved = take_over(daemon, membership, client, *term, &pooled).await;
-    if moved.is_err() {
-        give_back(daemon, client, *term, id).await;
+    if moved.is_err() && claimed > 0 {
+        // as many as were claimed for the move: what the pool of this host holds, it gives back itself
+        give_back(client, *term, id, claimed).await;
     }
     moved
 }
 
-/// Holds every seat of an account, so that no other host begins a lease on it. Those that other hosts do not use are given
+/// Holds every seat of an account, and returns how many were claimed for that, so that no other host begins a lease on it. Those that other hosts do not use are given
 /// back when they hear of it.
 async fn hold_all_seats(
     client: &PoolClient,
     term: PoolTerm,
     pooled: &SharedAccount,
     force: bool,
-) -> Result<(), NotMoved> {
+) -> Result<u32, NotMoved> {
     let id = pooled.record.id;
     for ask in 0..ASKS {
         let held = client.seats_of_hosts().await.map_err(|error| pool_error(&error))?;
@@ -320,13 +325,13 @@ async fn hold_all_seats(
             held.iter().filter(|held| held.account == id && held.term == Some(term.id)).map(|held| held.seats).sum();
         let missing = pooled.ceiling.saturating_sub(held);
         if missing == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let claim = client.claim_seats(term.id, term.life, id, missing, pooled.ceiling, true).await;
         match claim.map_err(|error| pool_error(&error))? {
-            SeatClaim::Claimed { .. } => return Ok(()),
+            SeatClaim::Claimed { seats, .. } => return Ok(seats),
             SeatClaim::Full { .. } if ask + 1 < ASKS => tokio::time::sleep(ASK_TIME).await,
-            SeatClaim::Full { .. } if force => return Ok(()),
+            SeatClaim::Full { .. } if force => return Ok(0),
             SeatClaim::Full { .. } => {
                 let hosts = users(client, term, id).await?;
                 let why = format!("in use on {hosts}; try again when it is free, or end its leases there: --force");
@@ -341,7 +346,7 @@ async fn hold_all_seats(
             }
         }
     }
-    Ok(())
+    Ok(0)
 }
 
 /// The other hosts that hold seats of an account.
@@ -403,6 +408,7 @@ async fn take_over(
         return Err(NotMoved::Stop(pool_error(&error).hint("to go on: lessor pool migrate --to-local")));
     }
     make_own(daemon, id).await?;
+    give_back(client, term, id, u32::MAX).await;
     let state = &mut *daemon.state();
     let now = clock::now();
     state.keep_credential(id, credential);
@@ -413,16 +419,10 @@ async fn take_over(
     Ok(())
 }
 
-/// Gives back the seats that the pool of this host does not use.
-async fn give_back(daemon: &Daemon, client: &PoolClient, term: PoolTerm, id: AccountId) {
-    let Ok(held) = client.seats_of_hosts().await else { return };
-    let held: u32 =
-        held.iter().filter(|held| held.account == id && held.term == Some(term.id)).map(|held| held.seats).sum();
-    let used = daemon.state().pool.seats(id).map_or(0, |seats| seats.held);
-    let extra = held.saturating_sub(used);
-    if extra > 0
-        && let Err(error) = client.give_back_seats(term.id, term.life, id, extra).await
-    {
+/// Gives back seats.
+async fn give_back(client: &PoolClient, term: PoolTerm, id: AccountId, seats: u32) {
+    if let Err(error) = client.give_back_seats(term.id, term.life, id, seats).await {
+        // at the latest they are free when the term has ended
         tracing::warn!(account = %id, "seats were not given back: {error}");
     }
 }
