@@ -30,11 +30,11 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
         Column::name("EMAIL").left_out(3),
         Column::flexible("PROVIDER", 9).left_out(1),
         Column::fixed("KIND").left_out(2),
-        Column::fixed("OF").left_out(7),
+        Column::fixed("OF").left_out(4),
         Column::fixed("STATE"),
-        Column::flexible("USE", 6).left_out(4),
-        Column::fixed("LAST USED").left_out(5),
-        Column::fixed("ID").left_out(6),
+        Column::flexible("USE", 6).left_out(5),
+        Column::fixed("LAST USED").left_out(6),
+        Column::fixed("ID").left_out(7),
     ]);
     for info in accounts {
         let email = info.email.clone().filter(|_| info.label.is_some());

@@ -44,7 +44,7 @@ pub(super) fn leave(args: &PoolLeaveArgs, context: &Context) -> Result<u8, CliEr
     // own accounts, the certificate and `linger` hurt no one, and serve when the host joins again
     let config = PoolConfigChange::write(&[("pool.url", None), ("pool.refresher", None)], context)?;
     let result = PoolLeaveResult { left, config };
-    context.output.result(&result, || context.output.prose(&(text(&result.left) + &result.config.text())))?;
+    context.output.result(&result, || context.output.prose(&(text(&result.left) + &result.config.removed_text())))?;
     Ok(result.config.exit())
 }
 

@@ -44,7 +44,13 @@ impl PoolConfigChange {
         self.daemon.exit()
     }
 
-    /// What a person has to know of it: nothing if all is well.
+    /// What a person has to know of settings that were removed.
+    pub(super) fn removed_text(&self) -> String {
+        let text = self.text();
+        text.replacen("[pool] is set in", "[pool] url was removed from", 1)
+    }
+
+    /// What a person has to know of settings that were written.
     pub(super) fn text(&self) -> String {
         let remarks = if self.daemon.is_live_without_notes() { String::new() } else { self.daemon.text() };
         if self.changed { format!("[pool] is set in {}\n{remarks}", clean(&self.path)) } else { remarks }

@@ -55,7 +55,11 @@ pub(super) async fn evict(daemon: Arc<Daemon>, params: EvictHostParams) -> Answe
 /// Refuses to leave the pool without a refresher. An admin is left: the one who evicts.
 fn refuse_last(hosts: &[PoolHost], host: &PoolHost) -> Result<(), ErrorInfo> {
     let is_other = |other: &&PoolHost| other.id != host.id && other.ended_at.is_none() && other.joined_at.is_some();
-    if !host.refresher || host.joined_at.is_none() || hosts.iter().filter(is_other).any(|other| other.refresher) {
+    if !host.refresher
+        || host.joined_at.is_none()
+        || host.ended_at.is_some()
+        || hosts.iter().filter(is_other).any(|other| other.refresher)
+    {
         return Ok(());
     }
     let message = format!("{} is the last refresher: without it no login of the pool can be refreshed", host.name);

@@ -153,16 +153,17 @@ pub(super) fn host_info(
 
 /// The name of a host that holds seats.
 pub(super) fn name_of(hosts: &[PoolHost], id: Option<HostId>) -> String {
-    let Some(id) = id else { return "a handed-out token".to_owned() };
+    let Some(id) = id else { return "a token that was handed out".to_owned() };
     hosts.iter().find(|host| host.id == id).map_or_else(|| host_text(id), |host| host.name.clone())
 }
 
-/// The host of this name or id that is in the pool or invited.
+/// The host of this name or id: one that is in the pool or invited, else one that was.
 pub(super) fn find_host<'h>(hosts: &'h [PoolHost], name: &str) -> Result<&'h PoolHost, ErrorInfo> {
-    let is_it = |host: &&PoolHost| host.ended_at.is_none() && (host.name == name || host_text(host.id) == name);
-    hosts
-        .iter()
-        .find(is_it)
+    let is_it = |host: &&PoolHost| host.name == name || host_text(host.id) == name;
+    let found = hosts.iter().find(|host| host.ended_at.is_none() && is_it(host));
+    // one that has left may still have read something
+    found
+        .or_else(|| hosts.iter().rev().find(is_it))
         .ok_or_else(|| bad(format!("the pool has no host {name:?}")).hint("see which there are: lessor pool hosts"))
 }
 

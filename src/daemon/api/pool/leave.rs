@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{client, membership, pool_error, save_membership};
+use super::{membership, pool_error, save_membership};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::bad;
 use crate::daemon::many_hosts;
@@ -10,7 +10,7 @@ use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
 use crate::pool::{AccountId, Command};
 use crate::protocol::{Answer, ErrorInfo, LeavePoolParams, LeftPoolInfo};
-use crate::shared_pool::{Membership, PoolHost, SharedPoolErrorKind};
+use crate::shared_pool::{Membership, PoolClient, PoolHost, SharedPoolError, SharedPoolErrorKind};
 
 /// `pool.leave`
 pub(super) async fn leave(daemon: Arc<Daemon>, params: LeavePoolParams) -> AnswerResult {
@@ -23,10 +23,16 @@ pub(super) async fn leave(daemon: Arc<Daemon>, params: LeavePoolParams) -> Answe
         return Err(bad(format!("{agents} on shared accounts, and would end"))
             .hint("see: lessor leases; to leave all the same: lessor pool leave --force"));
     }
-    let client = match client(&daemon, &membership).await {
+    let mut noted = false;
+    let client = match connected(&daemon, &membership).await {
         Ok(client) => Some(client),
+        // its role may not log in any more: it was evicted
+        Err(error) if error.kind() == SharedPoolErrorKind::Auth || is_out(error.kind()) => {
+            noted = true;
+            None
+        }
         Err(_) if params.force => None,
-        Err(error) => return Err(error.hint(AWAY)),
+        Err(error) => return Err(pool_error(&error).hint(AWAY)),
     };
     if let Some(client) = client.as_ref().filter(|_| !params.force) {
         match client.hosts().await {
@@ -38,7 +44,6 @@ pub(super) async fn leave(daemon: Arc<Daemon>, params: LeavePoolParams) -> Answe
     }
     // no lease may outlive the seats
     daemon.state().lose_seats(clock::now());
-    let mut noted = false;
     if let Some(client) = &client {
         if let Some(term) = daemon.many_hosts.term()
             && let Err(error) = client.end_term(term.id, term.life).await
@@ -66,6 +71,14 @@ pub(super) async fn leave(daemon: Arc<Daemon>, params: LeavePoolParams) -> Answe
         ended: leases,
         noted,
     })))
+}
+
+/// The worker's connection, else one for this call.
+async fn connected(daemon: &Daemon, membership: &Membership) -> Result<Arc<PoolClient>, SharedPoolError> {
+    match daemon.many_hosts.client() {
+        Some(client) => Ok(client),
+        None => PoolClient::connect_to_join(&membership.address).await.map(Arc::new),
+    }
 }
 
 const AWAY: &str =

@@ -334,7 +334,7 @@ async fn hold_all_seats(
             SeatClaim::Full { .. } if force => return Ok(0),
             SeatClaim::Full { .. } => {
                 let hosts = users(client, term, id).await?;
-                let why = format!("in use on {hosts}; try again when it is free, or end its leases there: --force");
+                let why = format!("in use by {hosts}; try again when it is free, or end its leases there: --force");
                 return Err(NotMoved::Skip(why));
             }
             SeatClaim::Gone => return Err(NotMoved::Skip("it was removed meanwhile".to_owned())),
