@@ -15,12 +15,12 @@ pub(crate) struct ManyHosts {
     is_on: AtomicBool,
     /// What must be added to this host's time of day to get that of the database, in ms.
     clock_offset: AtomicI64,
-    parts: Mutex<Parts>,
+    parts: Mutex<HandleParts>,
     starting: Mutex<()>,
 }
 
 #[derive(Default)]
-struct Parts {
+struct HandleParts {
     membership: Option<Arc<Membership>>,
     client: Option<Arc<PoolClient>>,
     term: Option<PoolTerm>,
@@ -53,7 +53,7 @@ impl ManyHosts {
     /// With the membership and the term that are stored.
     pub(crate) fn new(membership: Option<Arc<Membership>>, term: Option<(i64, u64)>) -> Self {
         let stored_term = term.map(|(id, life)| PoolTerm { id: TermId(id), life });
-        let parts = Parts { membership, stored_term, ..Parts::default() };
+        let parts = HandleParts { membership, stored_term, ..HandleParts::default() };
         Self { parts: Mutex::new(parts), ..Self::default() }
     }
 
@@ -135,7 +135,7 @@ impl ManyHosts {
         self.parts().end_worker.take()
     }
 
-    fn parts(&self) -> MutexGuard<'_, Parts> {
+    fn parts(&self) -> MutexGuard<'_, HandleParts> {
         // each change is an assignment
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }

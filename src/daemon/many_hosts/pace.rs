@@ -6,13 +6,13 @@ use crate::pool::Mono;
 
 /// Something that is done at least this often, and sooner when it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Pace {
+pub(super) struct PoolPace {
     every: Duration,
     due: Mono,
     is_under_way: bool,
 }
 
-impl Pace {
+impl PoolPace {
     /// Due at once.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, due: Mono::default(), is_under_way: false }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn one_is_under_way_at_a_time_and_what_was_asked_for_meanwhile_follows() {
-        let mut pace = Pace::new(Duration::from_secs(5));
+        let mut pace = PoolPace::new(Duration::from_secs(5));
         assert!(pace.begin(Mono(100)) && !pace.begin(Mono(100)));
         pace.ask(Mono(150));
         pace.ask(Mono(120));
@@ -64,6 +64,6 @@ mod tests {
         assert!(pace.begin(Mono(200)));
         pace.end();
         assert_eq!(pace.next(), Some(Mono(5200)));
-        assert_eq!(Pace::begun(Duration::from_secs(5), Mono(100)).next(), Some(Mono(5100)));
+        assert_eq!(PoolPace::begun(Duration::from_secs(5), Mono(100)).next(), Some(Mono(5100)));
     }
 }

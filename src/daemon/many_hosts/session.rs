@@ -15,7 +15,7 @@ use super::handle::PoolTerm;
 use super::message::PoolMessage;
 use super::news::AppliedNews;
 use super::outgoing::{LimitChange, NumberedChange, Outgoing};
-use super::pace::Pace;
+use super::pace::PoolPace;
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm};
 use super::{news, sending};
@@ -80,7 +80,7 @@ enum TaskEnd {
     Other(Result<(), SharedPoolError>),
 }
 
-pub(super) struct Session<'w> {
+pub(super) struct PoolSession<'w> {
     daemon: Arc<Daemon>,
     mailbox: &'w Mailbox<PoolMessage>,
     memory: &'w mut SessionMemory,
@@ -90,12 +90,12 @@ pub(super) struct Session<'w> {
     current: CurrentTerm,
     settings: SharedPoolSettings,
     validity: SeatValidity,
-    beat: Pace,
-    news: Pace,
+    beat: PoolPace,
+    news: PoolPace,
     tasks: JoinSet<TaskEnd>,
 }
 
-impl<'w> Session<'w> {
+impl<'w> PoolSession<'w> {
     pub(super) fn new(
         (daemon, mailbox, memory): (Arc<Daemon>, &'w Mailbox<PoolMessage>, &'w mut SessionMemory),
         (client, target): (Arc<PoolClient>, Arc<PoolTarget>),
@@ -112,8 +112,8 @@ impl<'w> Session<'w> {
         // it offers the pool the refreshed logins that it does not have yet
         daemon.mailboxes.refresh.wake();
         let settings = info.settings;
-        let beat = Pace::begun(settings.ttl / 4, beat_at);
-        let news = Pace::new(NEWS_EVERY);
+        let beat = PoolPace::begun(settings.ttl / 4, beat_at);
+        let news = PoolPace::new(NEWS_EVERY);
         let tasks = JoinSet::new();
         let mut session =
             Self { daemon, mailbox, memory, client, target, term, current, settings, validity, beat, news, tasks };
@@ -386,7 +386,7 @@ impl<'w> Session<'w> {
         let lasts = |of: SharedPoolSettings| of.ttl.saturating_sub(of.margin);
         if lasts(settings) < lasts(self.settings) {
             self.validity = SeatValidity::new(settings.ttl, settings.margin);
-            self.beat = Pace::new(settings.ttl / 4);
+            self.beat = PoolPace::new(settings.ttl / 4);
         }
         if lasts(settings) <= lasts(self.settings) {
             self.settings = settings;

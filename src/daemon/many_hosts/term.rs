@@ -98,7 +98,7 @@ async fn resume(
     let until = validity.accepted(sent.mono);
     let state = &mut *daemon.state();
     let now = clock::now();
-    if before.life == life && !state.shared_accounts.seats().is_some_and(|seats| seats.until() > now.mono) {
+    if before.life == life && state.shared_accounts.seats().is_none_or(|seats| seats.until() <= now.mono) {
         // their time was over while the answers were on their way
         state.lose_seats(now);
         return Ok(None);

@@ -9,7 +9,7 @@ use super::claims;
 use super::handle::PoolTerm;
 use super::message::PoolMessage;
 use super::outgoing::LimitChange;
-use super::session::{Session, SessionEnd, SessionMemory};
+use super::session::{PoolSession, SessionEnd, SessionMemory};
 use super::status::{PoolAway, PoolLink};
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm};
@@ -48,13 +48,15 @@ pub(super) struct PoolWorker {
     life: u64,
     /// Since when the database is away, if that was logged.
     away_since: Option<Wall>,
+    /// The pool that `memory` and `term` are of.
+    pool: Option<String>,
 }
 
 impl PoolWorker {
     pub(super) fn new(daemon: Weak<Daemon>, mailbox: Mailbox<PoolMessage>, life: u64) -> Self {
         let term = daemon.upgrade().and_then(|daemon| daemon.many_hosts.take_stored_term());
         let (memory, backoff) = (SessionMemory::new(), ConnectBackoff::default());
-        Self { daemon, mailbox, memory, backoff, term, life, away_since: None }
+        Self { daemon, mailbox, memory, backoff, term, life, away_since: None, pool: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -98,6 +100,11 @@ impl PoolWorker {
 
     /// Connects and serves, until the target changes; `false` at the end of the daemon.
     async fn serve(&mut self, daemon: &Arc<Daemon>, target: Arc<PoolTarget>) -> bool {
+        let before = self.pool.replace(target.membership.pool.clone());
+        if before.is_some_and(|before| before != target.membership.pool) {
+            // it has joined another one, while the database of the first was away
+            self.forget_pool(daemon).await;
+        }
         daemon.many_hosts.change_status(|status| {
             if !matches!(status.link, PoolLink::Away(_)) {
                 status.link = PoolLink::Connecting;
@@ -154,7 +161,7 @@ impl PoolWorker {
             };
             self.connected(daemon, client, &begun);
             let parts = (daemon.clone(), &self.mailbox, &mut self.memory);
-            let Some(mut session) = Session::new(parts, (client.clone(), target.clone()), begun) else {
+            let Some(mut session) = PoolSession::new(parts, (client.clone(), target.clone()), begun) else {
                 return SessionEnd::Lost("the seats of the term are gone".to_owned());
             };
             match session.serve(notices).await {

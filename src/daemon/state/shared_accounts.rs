@@ -222,6 +222,7 @@ impl State {
     }
 
     /// Changes what other hosts have changed: it is not sent to them.
+    #[expect(clippy::wrong_self_convention, reason = "it says where the change comes from")]
     pub(crate) fn from_pool(&mut self, change: impl FnOnce(&mut Self)) {
         self.shared_accounts.is_from_pool = true;
         change(self);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Session, TaskEnd};
+use super::{PoolSession, TaskEnd};
 use crate::daemon::many_hosts::news::AppliedNews;
 use crate::daemon::many_hosts::status::SeenHost;
 use crate::daemon::os::clock;
@@ -12,7 +12,7 @@ use crate::shared_pool::{PoolNews, TermId};
 /// Accounts whose keys this host does not have yet are read again after this time.
 const KEYS_PAUSE: Duration = Duration::from_millis(500);
 
-impl Session<'_> {
+impl PoolSession<'_> {
     /// Ends the terms of hosts whose heartbeat stands still for longer than their seats can be valid.
     pub(super) fn look_for_silent_terms(&mut self, news: &PoolNews, sent: Mono, received: Mono) {
         let Some((_, silent)) = &mut self.memory.silent else { return };
