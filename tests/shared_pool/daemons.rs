@@ -196,3 +196,36 @@ fn the_seats_of_a_killed_host_come_free_and_a_restarted_one_goes_on_with_its_own
     assert_eq!(account_of(&granted), account_of(&own));
     drop(hosts.database);
 }
+
+#[test]
+fn without_the_database_a_token_leaves_only_if_it_is_marked_and_leases_end_in_time() {
+    let hosts = Hosts::with_accounts(2);
+    let [mut first, _] = hosts.clients();
+    let (marked, unmarked) = (acquire(&mut first, PATIENCE), acquire(&mut first, PATIENCE));
+    let credential = |client: &mut Client, lease: &Value| {
+        client.ask("lease.credential", &json!({ "lease": lease["result"]["lease"] }))
+    };
+    assert!(credential(&mut first, &marked)["error"].is_null());
+    let database = &hosts.database;
+    let name = &database.name;
+    let cut = format!(
+        "alter database {name} with allow_connections false; \
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+    );
+    database.as_superuser("postgres", &cut);
+    wait_until("the host knows that the database is away", || !is_connected_here(&mut first));
+    assert!(credential(&mut first, &marked)["error"].is_null(), "it was handed out before");
+    let refused = credential(&mut first, &unmarked);
+    assert_eq!(refused["error"]["data"]["kind"], "credential_unavailable", "{refused}");
+    wait_until("the leases have ended", || first.call("lease.list", json!({})).as_array().unwrap().is_empty());
+    database.as_superuser("postgres", &format!("alter database {name} with allow_connections true"));
+    // the account of the token that was handed out is taken until the token ends, the other one is not
+    let granted = acquire(&mut first, PATIENCE);
+    assert_eq!(account_of(&granted), account_of(&unmarked));
+}
+
+/// Without asking the database.
+fn is_connected_here(client: &mut Client) -> bool {
+    let warnings = client.call("status", json!({}))["warnings"].to_string();
+    !warnings.contains("cannot be reached")
+}
