@@ -19,7 +19,7 @@ use crate::daemon::state::{Daemon, save};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LimitRecord, SeatLimits, Usage, Wall, Window};
 use crate::protocol::{AccountLabel, Answer, ErrorInfo, ErrorKind, MigrateParams, MigratedInfo, SkippedAccountInfo};
 use crate::shared_pool::{
-    Membership, PoolClient, RefreshClaim, SealedCredential, SeatClaim, SharedAccount, SharedPoolErrorKind,
+    Membership, PoolClient, PoolCredential, RefreshClaim, SeatClaim, SharedAccount, SharedPoolErrorKind,
     TokenGeneration,
 };
 use crate::store::Write;
@@ -204,7 +204,7 @@ async fn to_pool(
             ..limit.clone()
         })
         .collect();
-    let sealed = SealedCredential {
+    let sealed = PoolCredential {
         access: &parts.access,
         refresh: parts.refresh.as_deref(),
         expires_at: credential.expires_at.map(|at| hosts.to_database(at)),

@@ -13,7 +13,7 @@ use crate::daemon::many_hosts::send_account;
 use crate::daemon::state::{Daemon, State, Unsaved};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, SeatLimits};
 use crate::protocol::{ErrorInfo, ErrorKind};
-use crate::shared_pool::{Membership, PoolClient, SealedCredential, SharedPoolErrorKind, TokenGeneration};
+use crate::shared_pool::{Membership, PoolClient, PoolCredential, SharedPoolErrorKind, TokenGeneration};
 use crate::store::Write;
 
 /// This host as an admin of its pool, and the connection to the database.
@@ -63,7 +63,7 @@ impl PoolAdmin {
         let info = self.client.pool_info().await.map_err(|error| pool_error(&error))?;
         let (parts, keys) = self.seal(record.id, credential).await?;
         let expires_at = credential.expires_at.map(|at| daemon.many_hosts.to_database(at));
-        let sealed = SealedCredential { access: &parts.access, refresh: parts.refresh.as_deref(), expires_at, keys };
+        let sealed = PoolCredential { access: &parts.access, refresh: parts.refresh.as_deref(), expires_at, keys };
         let added = self.client.add_account(record, sealed, &[]).await;
         let generation = added.map_err(|error| match error.kind() {
             SharedPoolErrorKind::Conflict => {
@@ -87,7 +87,7 @@ impl PoolAdmin {
     ) -> Result<TokenGeneration, ErrorInfo> {
         let (parts, keys) = self.seal(record.id, credential).await?;
         let expires_at = credential.expires_at.map(|at| daemon.many_hosts.to_database(at));
-        let sealed = SealedCredential { access: &parts.access, refresh: parts.refresh.as_deref(), expires_at, keys };
+        let sealed = PoolCredential { access: &parts.access, refresh: parts.refresh.as_deref(), expires_at, keys };
         self.client.replace_credential(record, sealed).await.map_err(|error| pool_error(&error))
     }
 

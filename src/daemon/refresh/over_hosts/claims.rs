@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::pool::AccountId;
 use crate::shared_pool::{
-    KeyGeneration, PoolClient, RefreshClaim, RefreshRefusal, SealedCredential, SharedPoolError, StoredRefresh, TermId,
+    KeyGeneration, PoolClient, PoolCredential, RefreshClaim, RefreshRefusal, SharedPoolError, StoredRefresh, TermId,
     TokenGeneration,
 };
 
@@ -41,7 +41,7 @@ pub(in crate::daemon) trait RefreshClaims: Sync {
         &self,
         account: AccountId,
         from: TokenGeneration,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
     ) -> impl Future<Output = FromPool<StoredRefresh>> + Send;
 
     /// The claim is over without a new token.
@@ -64,7 +64,7 @@ impl RefreshClaims for PoolClient {
         &self,
         account: AccountId,
         from: TokenGeneration,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
     ) -> FromPool<StoredRefresh> {
         self.store_refreshed(account, from, credential).await
     }

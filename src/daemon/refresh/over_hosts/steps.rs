@@ -9,7 +9,7 @@ use super::claims::{RefreshAttempt, RefreshClaims};
 use crate::credential::{Credential, Secret};
 use crate::pool::{AccountId, Wall};
 use crate::shared_pool::{
-    HostId, Membership, PoolKeyError, RefreshClaim, RefreshRefusal, SealedCredential, SharedPoolError,
+    HostId, Membership, PoolCredential, PoolKeyError, RefreshClaim, RefreshRefusal, SharedPoolError,
     SharedPoolErrorKind, StoredRefresh, TermId, TokenGeneration,
 };
 
@@ -205,7 +205,7 @@ async fn give(
     };
     let expires_at = credential.expires_at.map(|at| local.to_database(at));
     let keys = keys.generation();
-    let sealed = SealedCredential { access: &access, refresh: refresh.as_deref(), expires_at, keys };
+    let sealed = PoolCredential { access: &access, refresh: refresh.as_deref(), expires_at, keys };
     match claims.store(account, from, sealed).await {
         Ok(StoredRefresh::Stored(generation)) => HandOver::Stored(generation),
         Ok(StoredRefresh::Rotated) => HandOver::Rotated,

@@ -7,7 +7,7 @@ use super::steps::LocalLogin;
 use super::*;
 use crate::pool::{CredentialKind, Wall};
 use crate::shared_pool::{
-    HostId, HostKeyPair, KeyGeneration, PoolAddress, PoolKeys, RefreshClaim, RefreshRefusal, SealedCredential,
+    HostId, HostKeyPair, KeyGeneration, PoolAddress, PoolCredential, PoolKeys, RefreshClaim, RefreshRefusal,
     SharedPoolError, SharedPoolErrorKind, StoredRefresh, TermId,
 };
 
@@ -138,7 +138,7 @@ impl RefreshClaims for FakePool<'_> {
         &self,
         id: AccountId,
         from: TokenGeneration,
-        credential: SealedCredential<'_>,
+        credential: PoolCredential<'_>,
     ) -> Result<StoredRefresh, SharedPoolError> {
         self.call("store")?;
         let state = &mut *self.state.lock().unwrap();
