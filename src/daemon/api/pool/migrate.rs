@@ -303,6 +303,13 @@ async fn to_local(
     };
     let claimed = hold_all_seats(client, *term, &pooled, force).await?;
     let moved = take_over(daemon, membership, client, *term, &pooled).await;
+    if moved.is_err()
+        && pooled.has_refresh
+        && let Err(error) = client.fail_refresh(id, pooled.generation, MOVE_ATTEMPT, true).await
+    {
+        // other hosts refresh the login when the claim's time is over
+        tracing::warn!(account = %id, "the claim for the move was not withdrawn: {error}");
+    }
     if moved.is_err() && claimed > 0 {
         // as many as were claimed for the move: what the pool of this host holds, it gives back itself
         give_back(client, *term, id, claimed).await;
