@@ -132,6 +132,10 @@ pub enum Fault {
 }
 
 impl Database {
+    pub fn new(fault: Fault) -> Self {
+        Self { fault, ..Self::default() }
+    }
+
     pub fn add(&mut self, account: AccountId, limits: SeatLimits) {
         self.limits.insert(account, limits);
         self.seats.insert(account, vec![SeatRow::default(); limits.ceiling as usize]);

@@ -119,7 +119,7 @@ pub fn settings(chance: &mut Chance) -> PoolSettings {
 impl World {
     pub fn new(seed: u64, fault: Fault) -> Self {
         let mut chance = Chance(seed);
-        let mut database = Database { fault, ..Database::default() };
+        let mut database = Database::new(fault);
         let shared: Vec<AccountId> = (0..1 + chance.below(4)).map(|n| AccountId::from_bits(100 + n)).collect();
         for account in &shared {
             let ceiling = 1 + chance.below(4) as u32;
