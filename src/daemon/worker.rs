@@ -5,6 +5,9 @@ use std::{io, thread::JoinHandle};
 
 use super::state::{Daemon, Mailbox};
 
+/// How many events the runtime of a thread looks at together that waits for few descriptors: each has its place in memory.
+pub(crate) const FEW_EVENTS: usize = 32;
+
 /// What a worker waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WaitsFor {
@@ -38,7 +41,7 @@ impl<M: Send + 'static> Worker<M> {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = match waits_for {
                 WaitsFor::Mail => runtime.enable_time().build(),
-                WaitsFor::Network => runtime.enable_all().build(),
+                WaitsFor::Network => runtime.max_io_events_per_tick(FEW_EVENTS).enable_all().build(),
             };
             let runtime = match runtime {
                 Ok(runtime) => runtime,

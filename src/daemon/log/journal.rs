@@ -4,7 +4,7 @@
 use std::{fmt, path::Path};
 
 use tracing::field::{Field, Value, Visit};
-use tracing::{Event, Subscriber, span};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -80,18 +80,10 @@ impl fmt::Display for Journal {
     }
 }
 
-/// Hands each event on with its hidden characters escaped, as in the lines of the log file.
+/// Hands each event on with its hidden characters escaped, as in the lines of the log file. Spans are not kept.
 pub(super) struct EscapedEvents<L>(pub(super) L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for EscapedEvents<L> {
-    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        self.0.on_new_span(attributes, id, context);
-    }
-
-    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
-        self.0.on_record(id, values, context);
-    }
-
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let fields = event.metadata().fields();
         let mut texts = FieldTexts(vec![None; fields.len()]);

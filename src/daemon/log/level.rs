@@ -2,17 +2,18 @@
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::reload;
 
+use super::spanless::Spanless;
 use crate::config::LogLevel;
 
 /// Sets the log level; all clones set the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct LogLevelHandle(reload::Handle<Targets, Registry>);
+pub(crate) struct LogLevelHandle(reload::Handle<Targets, Spanless>);
 
 impl LogLevelHandle {
     /// The filter, with the default level until the configuration is read, and its handle.
-    pub(super) fn filter() -> (reload::Layer<Targets, Registry>, Self) {
+    pub(super) fn filter() -> (reload::Layer<Targets, Spanless>, Self) {
         let (filter, handle) = reload::Layer::new(targets(LogLevel::default()));
         (filter, Self(handle))
     }
@@ -78,7 +79,7 @@ mod tests {
     fn a_new_level_applies_immediately() {
         let (filter, handle) = LogLevelHandle::filter();
         let messages = Messages::default();
-        let log = tracing_subscriber::registry().with(filter).with(messages.clone());
+        let log = Spanless.with(filter).with(messages.clone());
         tracing::subscriber::with_default(log, || {
             let logged = || {
                 log_at_every_level();

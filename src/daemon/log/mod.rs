@@ -5,6 +5,7 @@ mod journal;
 mod level;
 mod line;
 mod pool_events;
+mod spanless;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -24,6 +25,7 @@ pub(crate) use pool_events::{event_line, lease_end_line, login_words};
 
 use file::RotatingFile;
 use line::FieldCollector;
+use spanless::Spanless;
 
 /// The file is rotated at this size, in bytes. One old file is kept, so the log takes at most twice as much.
 const MAX_BYTES: u64 = 5 * 1024 * 1024;
@@ -54,7 +56,7 @@ pub(crate) fn start(path: &Path) -> Log {
     let (filter, level) = LogLevelHandle::filter();
     let stderr_is_log = journal::stderr_is(path);
     let file = Arc::new(Mutex::new(RotatingFile::new(path, MAX_BYTES, stderr_is_log)));
-    let filtered = tracing_subscriber::registry().with(filter);
+    let filtered = Spanless.with(filter);
     let journal = journal::stderr_is_journal().then(journal_layer).flatten();
     let log = Log {
         level,

@@ -111,6 +111,7 @@ pub enum StartError {
 /// When it cannot serve.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     allocator::set_up();
+    allocator::set_up_database();
     let source = Source::find()?;
     let waiting = source.waiting();
     let ended = match (start(options, source), &waiting) {

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
 use crate::daemon::state::{Daemon, Mailbox};
+use crate::daemon::worker::FEW_EVENTS;
 
 /// The most calls that wait for the thread.
 const MOST_WAITING: usize = 256;
@@ -45,7 +46,7 @@ impl PlannerThread {
     /// Starts the thread, and does not wait for it: the first client is served meanwhile. Not to be called by a task,
     /// where a runtime may not be dropped if the thread does not start.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().max_io_events_per_tick(FEW_EVENTS).enable_all().build()?;
         let planner = Planner { runtime: runtime.handle().clone(), waiting: Arc::default() };
         let mailbox = Mailbox::default();
         let inbox: Mailbox<Infallible> = mailbox.clone();
