@@ -22,7 +22,7 @@ use crate::provider::vendor_account_id;
 #[derive(Debug)]
 pub enum LeaseStep {
     /// It uses this account.
-    Leased(RequestLease, LeasedAccount),
+    Leased(RequestLease, Box<LeasedAccount>),
     /// It tries again after this time, or when the pool has changed; with the lease that it has.
     Wait(Duration, Option<RequestLease>),
     /// It tries again when it is called: as many requests are under way as there may be.
@@ -50,7 +50,7 @@ pub(super) struct LeaseGrant {
 }
 
 pub(super) enum GrantedCredential {
-    Usable(LeasedAccount),
+    Usable(Box<LeasedAccount>),
     /// It is about to be refreshed: how long to wait for that at most.
     BeingRefreshed(Duration, oneshot::Receiver<()>),
     Unavailable {
@@ -90,7 +90,7 @@ impl GatewayHandle {
         mut held: Option<RequestLease>,
         wait: Duration,
     ) -> Result<LeaseStep, NoLeaseReason> {
-        let began = clock::now().mono;
+        let mut began = None;
         let mut excluded = request.avoid.to_vec();
         let mut awaits_token = false;
         loop {
@@ -103,7 +103,7 @@ impl GatewayHandle {
             let (attempt, of_key, needs, restriction, left) = {
                 let state = &mut *self.state();
                 let now = clock::now();
-                let left = wait.saturating_sub(now.mono.since(began));
+                let left = wait.saturating_sub(now.mono.since(*began.get_or_insert(now.mono)));
                 let holder = state.holder_of(client)?;
                 let fence = held.as_ref().map(|held| held.fence);
                 let of_key = state.lease_use(client, request, holder, &attested);
@@ -316,7 +316,7 @@ impl State {
         (client, request): (&GatewayClient, &RouteRequest<'_>),
         fence: Fence,
         id: AccountId,
-    ) -> Option<LeasedAccount> {
+    ) -> Option<Box<LeasedAccount>> {
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
         let lease = self.pool.lease(fence)?;
@@ -328,7 +328,8 @@ impl State {
             pool: lease.target.pool.as_deref().map(Into::into),
             process,
         };
-        Some(LeasedAccount {
+        // boxed, because it is handed on several times
+        Some(Box::new(LeasedAccount {
             id,
             name: record.label.clone().unwrap_or_else(|| id.to_string()),
             kind: credential.api_kind(),
@@ -346,6 +347,6 @@ impl State {
             in_flight: None,
             seats: self.seats_of(id),
             lease: Box::new(serving),
-        })
+        }))
     }
 }

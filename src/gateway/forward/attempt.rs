@@ -1,6 +1,6 @@
 //! One attempt: sends a request with one account's credential and judges the beginning of the response.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
@@ -235,7 +235,8 @@ async fn send(
         Err(error @ CannotSend::Again) => return Err(format!("lessor: {error}")),
         Err(error @ CannotSend::NoMemory) => return Ok(AttemptOutcome::Overloaded(format!("lessor: {error}"))),
     };
-    Ok(match timeout(RESPONSE_TIMEOUT, client.send(sent)).await {
+    // pinned here, so that it is not moved again
+    Ok(match timeout(RESPONSE_TIMEOUT, pin!(client.send(sent))).await {
         Ok(Ok(response)) => judge(response, provider).await,
         Ok(Err(error)) if error.is_too_large() => AttemptOutcome::TooLarge(format!("lessor: {}", BodyTooLarge)),
         Ok(Err(error)) => AttemptOutcome::Failed(error.to_string()),

@@ -89,7 +89,7 @@ impl Forward<'_> {
     pub(super) async fn lease(
         &mut self,
         mut held: Option<RequestLease>,
-    ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
+    ) -> Result<(RequestLease, Box<LeasedAccount>), Box<Response<ClientBody>>> {
         let mut in_flight = self.request.in_flight.take();
         let mut is_announced = false;
         self.request.record.waits();

@@ -77,7 +77,7 @@ enum NextStep<R> {
     /// Another attempt; with the lease that the request has.
     Retry(Option<RequestLease>),
     /// Another attempt, with this account.
-    Send(RequestLease, LeasedAccount),
+    Send(RequestLease, Box<LeasedAccount>),
     /// The client gets this refusal unchanged.
     Relay(Option<RequestLease>, Box<UpstreamRefusal<R>>),
     Respond(Response<ClientBody>),
@@ -204,7 +204,7 @@ impl<'a> Forward<'a> {
             }
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
-                    return ForwardEnd::Served(lease, Box::new(account), head, first, rest);
+                    return ForwardEnd::Served(lease, account, head, first, rest);
                 }
                 AttemptOutcome::Refused(refused) => {
                     let next = if transport.can_send_again() {
@@ -214,7 +214,7 @@ impl<'a> Forward<'a> {
                     };
                     match next {
                         NextStep::Relay(lease, refused) => {
-                            return ForwardEnd::Refused(lease, Box::new(account), refused);
+                            return ForwardEnd::Refused(lease, account, refused);
                         }
                         next => next,
                     }

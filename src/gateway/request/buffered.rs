@@ -1,6 +1,6 @@
 //! A client's request: its head, its body as far as it is buffered, and what was read from both.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -8,12 +8,11 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, TRA
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
-use tokio::time::timeout;
 
 use super::json_scan::JsonScan;
 use super::request_text::{MAX_SESSION_NAME, RequestText, WantedText};
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
-use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes};
+use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes, waiting::in_time};
 use crate::provider::{self, NamedSubagent, SESSION_HEADERS};
 
 /// From this length on a body takes more memory than many small requests.
@@ -108,7 +107,7 @@ impl BufferedRequest {
         let Parts { method, headers, extensions, .. } = head;
         let mut reader = BodyReader::new(&headers, wanted);
         let read = reader.read(body, limits, headers.contains_key(TRANSFER_ENCODING));
-        let body = timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(RequestReadError::Incomplete))?;
+        let body = in_time(BODY_TIMEOUT, pin!(read)).await.unwrap_or(Err(RequestReadError::Incomplete))?;
         let mut text = wanted.read(reader.scan);
         text.session = session_of(&headers).or(text.session);
         // most requests are of none, and no header says so
@@ -304,7 +303,7 @@ impl BodyReader {
                 let streamed = StreamedBody { first: kept.into_blocks(), rest: body, length, max_left };
                 return Ok(RequestBody::Streamed(Some(Box::new(streamed))));
             }
-            let frame = match timeout(READ_TIMEOUT, body.frame()).await {
+            let frame = match in_time(READ_TIMEOUT, pin!(body.frame())).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => break,
                 Ok(Some(Err(_))) | Err(_) => return Err(RequestReadError::Incomplete),

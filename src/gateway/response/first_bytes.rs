@@ -1,6 +1,6 @@
 //! Reads the first bytes of a response that has a success status, to see whether it is an error all the same.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
@@ -11,6 +11,7 @@ use super::sse::SseParser;
 use super::{content_type, is_event_stream};
 use crate::gateway::content_decoder::{ContentDecoder, in_turn};
 use crate::gateway::memory::{KeptBytes, PoolShare, RESPONSES};
+use crate::gateway::waiting::in_time;
 use crate::limits::{MAX_BODY, is_error_event};
 use crate::provider::is_preamble_event;
 
@@ -122,7 +123,7 @@ async fn read_stream(headers: &HeaderMap, body: &mut Incoming, provider: &str, i
 
 /// The next piece of a body; `None` at its end or before trailers.
 async fn next_piece(body: &mut Incoming, idle: Duration) -> Result<Option<Bytes>, String> {
-    match timeout(idle, body.frame()).await {
+    match in_time(idle, pin!(body.frame())).await {
         Err(_) => Err(format!("the upstream has sent nothing for {} s", idle.as_secs())),
         Ok(Some(Err(error))) => Err(error.to_string()),
         Ok(None) => Ok(None),

@@ -6,7 +6,8 @@ const MAX_EVENT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct SseParser {
     line: Vec<u8>,
-    name: Option<String>,
+    name: String,
+    has_name: bool,
     data: Vec<u8>,
     /// The event is too long and is skipped.
     overlong: bool,
@@ -66,9 +67,9 @@ impl SseParser {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
             if !self.data.is_empty() && !self.overlong {
-                each(SseEvent { name: self.name.as_deref(), data: &self.data });
+                each(SseEvent { name: self.has_name.then_some(&*self.name), data: &self.data });
             }
-            self.name = None;
+            self.has_name = false;
             self.data.clear();
             self.overlong = false;
         } else if let Some(value) = line.strip_prefix(b"data:") {
@@ -77,7 +78,9 @@ impl SseParser {
             }
             self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
         } else if let Some(value) = line.strip_prefix(b"event:") {
-            self.name = std::str::from_utf8(value).ok().map(|name| name.trim().to_owned());
+            let name = std::str::from_utf8(value).ok().map(str::trim);
+            self.has_name = name.is_some();
+            name.unwrap_or_default().clone_into(&mut self.name);
         }
         self.line = line;
         self.line.clear();

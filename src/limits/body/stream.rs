@@ -1,11 +1,17 @@
 //! Errors inside an event stream that began with a success.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 use super::json;
 
 /// Longer events are content, not errors.
 const LONGEST_EVENT: usize = 64 * 1024;
+
+/// Words of which every error has one. Made once: most events are short.
+static WORDS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(b"error"), Finder::new(b"faile")]);
 
 /// Whether an event of a stream is an error, by its name or its data.
 #[must_use]
@@ -17,9 +23,9 @@ pub fn is_error_event(name: Option<&str>, data: &[u8]) -> bool {
             && std::str::from_utf8(data).ok().and_then(read).is_some())
 }
 
-/// A quick filter: every error contains one of these words, and few other events do.
+/// A quick filter: every error contains one of some words, and few other events do.
 pub(in crate::limits) fn may_be_error(data: &[u8]) -> bool {
-    data.windows(5).any(|five| five == b"error" || five == b"faile")
+    WORDS.iter().any(|word| word.find(data).is_some())
 }
 
 /// The document of an event that is an error.
