@@ -87,7 +87,7 @@ impl LeaseKey {
                 room -= text.len();
             }
         }
-        if lease.set != AccountSet::default() {
+        if lease.set.is_some() {
             let known = add_set(&mut bytes, &mut end, lease);
             bytes[FIXED - 1] |= if known { SET } else { UNKNOWN_SET };
         }
@@ -134,7 +134,7 @@ impl LeaseKey {
 
 /// Adds the set of a lease, if it is needed for resuming it and has room; `false` if it is not in the id.
 fn add_set(bytes: &mut [u8; MOST_BYTES], end: &mut usize, lease: &Lease) -> bool {
-    let AccountSet { only, directory } = &lease.set;
+    let AccountSet { only, directory } = lease.set();
     let (only, directory) = (only.as_deref(), directory.as_deref());
     let fits = only.is_none_or(|only| only.len() <= MOST_ACCOUNTS)
         && directory.is_none_or(|directory| directory.len() <= MOST_DIRECTORY);
@@ -206,7 +206,7 @@ mod tests {
             holder: Holder::default(),
             exclusive,
             pinned: false,
-            set: AccountSet::default(),
+            set: None,
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
@@ -251,7 +251,11 @@ mod tests {
     fn a_set_comes_back_whole_or_not_at_all() {
         let key = LeaseKey::new([7; 16]);
         let opened = |set: AccountSet, bind: Bind| {
-            let lease = Lease { set, bind, ..lease(1, 2, [Some("m".into()), None, None, Some("l".into())], true) };
+            let lease = Lease {
+                set: set.of_lease(),
+                bind,
+                ..lease(1, 2, [Some("m".into()), None, None, Some("l".into())], true)
+            };
             let token = key.open(&key.id(&lease)).unwrap();
             assert_eq!((token.exclusive, token.label.as_deref()), (true, Some("l")));
             token.set

@@ -301,7 +301,7 @@ fn lease(row: &StoredRow<'_>) -> Read<Lease> {
         },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
-        set: AccountSet { only: only.transpose()?, directory: row.get("directory")? },
+        set: AccountSet { only: only.transpose()?, directory: row.get("directory")? }.of_lease(),
         by: ChosenBy::Resumed,
         ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
         expires: optional_number(row, "expires")?.map(Mono),

@@ -58,8 +58,8 @@ pub enum Write {
     MarkRefresh(AccountId, Option<Wall>),
     /// Saves when the provider first accepted a credential, if the account still has it.
     MarkAccepted(AccountId, Fingerprint, Wall),
-    /// Saves a lease.
-    SaveLease(Lease),
+    /// Saves a lease, as it is now.
+    SaveLease(Arc<Lease>),
     /// Removes a lease.
     DropLease(Fence),
     /// Saves which account a session uses.
@@ -320,7 +320,7 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
     let names = lease.target.names.as_deref().map(serde_json::to_string).transpose();
     let names =
         names.map_err(|error| ApplyError::Refused(format!("the names of a lease cannot be encoded: {error}")))?;
-    let only = lease.set.only.as_deref().map(serde_json::to_string).transpose();
+    let only = lease.set().only.as_deref().map(serde_json::to_string).transpose();
     let only =
         only.map_err(|error| ApplyError::Refused(format!("the accounts of a lease cannot be encoded: {error}")))?;
     upsert(
@@ -351,7 +351,7 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
             ("request_id", &lease.request_id.as_deref()),
             ("names", &names),
             ("only_accounts", &only),
-            ("directory", &lease.set.directory.as_deref()),
+            ("directory", &lease.set().directory.as_deref()),
         ],
     )
 }

@@ -94,7 +94,7 @@ pub fn ask_again(lease: &Lease) -> LeaseRequest {
         agent: lease.agent.clone(),
         account: lease.pinned.then(|| lease.account.to_string().into()),
         exclude: vec![],
-        set: lease.set.clone(),
+        set: lease.set().clone(),
         priority: 0,
         wait: None,
         exclusive: lease.exclusive,

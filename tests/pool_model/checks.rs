@@ -192,7 +192,7 @@ impl World {
                 target: (*lease.target).clone(),
                 session: lease.session.clone(),
                 label: lease.label.clone(),
-                set: lease.set.clone(),
+                set: lease.set().clone(),
             }),
         }
     }

@@ -252,7 +252,7 @@ impl World {
         match answer {
             Ok(fence) => {
                 let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
-                let is_other = lease.exclusive != ask.exclusive || lease.set.only != ask.set.only;
+                let is_other = lease.exclusive != ask.exclusive || lease.set().only != ask.set.only;
                 if lease.target.as_asked() != ask.target || is_other {
                     assert_eq!(kind(reply), Some(RefusalKind::BadRequest));
                 } else {

@@ -69,7 +69,7 @@ fn a_set_is_never_left() {
         let moved = fixture.report(fence, Reason::RateLimitExceeded, Some(secs(30)));
         let on = fixture.on(moved.lease.unwrap());
         assert!("bd".contains(on) && on != first, "{strategy:?}: a lease moves within its set");
-        assert_eq!(fixture.pool.lease(moved.lease.unwrap()).unwrap().set, only("bd"), "and keeps it");
+        assert_eq!(fixture.pool.lease(moved.lease.unwrap()).unwrap().set(), &only("bd"), "and keeps it");
         let waits = fixture.report(moved.lease.unwrap(), Reason::RateLimitExceeded, Some(secs(60)));
         assert_eq!(waits.action, Action::Wait, "{strategy:?}: {waits:?}");
     }

@@ -132,7 +132,7 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         label: text(lease.label.as_deref()),
         agent: text(lease.agent.as_deref()),
         account: lease.pinned.then(|| account.to_string()),
-        set: state.pool.set_in_words(&lease.set),
+        set: state.pool.set_in_words(lease.set()),
         ..request(&lease.target)
     };
     ExplainInfo { decided: Some(decided), ..explained(state, now, "lease", request, as_of_now) }

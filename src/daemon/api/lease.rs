@@ -268,7 +268,7 @@ pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>,
 fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
     let provider = state.pool.account(token.account).ok_or_else(lease_ended)?.record.provider.clone();
     // without its set, only a lease that is known can go on
-    let known = || state.pool.lease(token.fence).map(|lease| lease.set.clone());
+    let known = || state.pool.lease(token.fence).map(|lease| lease.set().clone());
     let set = token.set.clone().or_else(known).ok_or_else(lease_ended)?;
     Ok(Ticket {
         fence: token.fence,

@@ -155,7 +155,7 @@ impl State {
     }
 
     fn save_lease(&mut self, fence: Fence, pending: &mut Pending) {
-        if let Some(lease) = self.pool.lease(fence).cloned() {
+        if let Some(lease) = self.pool.shared_lease(fence).cloned() {
             self.write(lease.account, Write::SaveLease(lease), pending);
         }
     }

@@ -96,7 +96,7 @@ impl Pool {
             holder: request.holder,
             exclusive: request.exclusive,
             pinned: request.account.is_some(),
-            set: request.set,
+            set: request.set.of_lease(),
             by,
             ttl,
             expires: ttl.map(|ttl| now.mono.after(ttl)),
@@ -180,7 +180,7 @@ impl Pool {
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
-            set: ticket.set,
+            set: ticket.set.of_lease(),
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
@@ -281,7 +281,7 @@ impl Pool {
                 let Some(lease) = self.leases.get(fence) else { return Ok(None) };
                 if !lease.target.is_same_request(&request.target)
                     || lease.exclusive != request.exclusive
-                    || lease.set.only != request.set.only
+                    || lease.set().only != request.set.only
                 {
                     return Err(other());
                 }
@@ -396,7 +396,7 @@ impl Pool {
             && lease.session == ask.session
             && lease.agent == ask.agent
             && lease.pinned == ask.account.is_some()
-            && self.is_same_set(&lease.set, &ask.set)
+            && self.is_same_set(lease.set(), &ask.set)
             && !lease.exclusive
             && !ask.exclusive
     }

@@ -36,8 +36,8 @@ pub struct Lease {
     pub exclusive: bool,
     /// Whether its holder requested this account.
     pub pinned: bool,
-    /// The accounts that it may move to.
-    pub set: AccountSet,
+    /// The accounts that it may move to, if something restricts them: see [`Self::set`].
+    pub set: Option<Arc<AccountSet>>,
     /// Why this account was chosen.
     pub by: ChosenBy,
     /// Its lifetime.
@@ -95,7 +95,15 @@ impl Ending {
     }
 }
 
+/// The set of a lease that nothing restricts.
+static EVERY_ACCOUNT: AccountSet = AccountSet { only: None, directory: None };
+
 impl Lease {
+    /// The accounts that it may move to.
+    pub fn set(&self) -> &AccountSet {
+        self.set.as_deref().unwrap_or(&EVERY_ACCOUNT)
+    }
+
     /// Whether it must survive the daemon, because it is not bound to a connection. That of a sub-agent does not: its
     /// session leads it back to its account.
     pub fn is_durable(&self) -> bool {
@@ -197,7 +205,7 @@ pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
         agent: lease.agent.clone(),
         account,
         exclude: vec![],
-        set: lease.set.clone(),
+        set: lease.set().clone(),
         priority: 0,
         // only `cache-first` waits for a wanted account, and at most its own time
         wait: None,

@@ -119,6 +119,14 @@ pub struct AccountSet {
     pub directory: Option<Arc<str>>,
 }
 
+impl AccountSet {
+    /// As a lease has it: most are restricted by nothing, and need no room for it.
+    #[must_use]
+    pub fn of_lease(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+}
+
 /// What ends a lease, besides its holder and its time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Bind {

@@ -18,7 +18,7 @@ fn a_backup_of_a_database_in_use_has_everything_that_was_saved() {
     let store = home.open().store;
     for n in 1..=40 {
         store.done(account(n, &format!("secret-{n}"))).unwrap();
-        store.write(Write::SaveLease(lease(n, n)), None);
+        store.write(Write::SaveLease(lease(n, n).into()), None);
         if n % 8 == 0 {
             let to = home.directory.path().join(format!("backup-{n}"));
             let made = back_up(&home.paths, &to, false).unwrap();

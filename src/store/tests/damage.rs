@@ -24,8 +24,8 @@ pub(super) fn filled() -> Home {
     store.write(Write::SaveLink(id(2), Some(link)), None);
     store.write(Write::SaveFormer(id(2), Some(former("before"))), None);
     store.write(Write::MarkRefresh(id(3), Some(Wall(70))), None);
-    store.write(Write::SaveLease(restricted_lease(7, 1)), None);
-    store.write(Write::SaveLease(lease(8, 2)), None);
+    store.write(Write::SaveLease(restricted_lease(7, 1).into()), None);
+    store.write(Write::SaveLease(lease(8, 2).into()), None);
     store.write(Write::SaveLimit(limit(1, "claude", 1_800_000_000_000)), None);
     store.write(Write::SaveLimit(limit(2, "claude", 1_800_000_000_001)), None);
     store.write(Write::SaveSession(session("a", 1, 5)), None);

@@ -99,9 +99,9 @@ fn an_invalid_write_does_not_make_others_fail() {
     let (home, store) = Home::with_store();
     let (hold, held) = channel::<()>();
     store.inbox.send(WriterMessage::Touch(Box::new(move |_| held.recv().unwrap()))).unwrap();
-    let bound = Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) };
-    let told =
-        [account(1, "a"), Write::SaveLease(bound.clone()), Write::SaveLease(lease(2, 1))].map(|write| store.put(write));
+    let bound = Arc::new(Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) });
+    let told = [account(1, "a"), Write::SaveLease(bound.clone()), Write::SaveLease(lease(2, 1).into())]
+        .map(|write| store.put(write));
     store.write(Write::SaveLease(bound), None);
     hold.send(()).unwrap();
     let [first, bad, last] = told.map(|told| told.recv_timeout(Duration::from_secs(60)).unwrap());
@@ -119,7 +119,7 @@ fn callbacks_run_in_order_and_after_the_commit() {
     for n in 0..200 {
         let tell = tell.clone();
         let done: WriteCallback = Box::new(move |result| tell.send((n, result)).unwrap());
-        store.write(Write::SaveLease(lease(n, 1)), Some(done));
+        store.write(Write::SaveLease(lease(n, 1).into()), Some(done));
     }
     for n in 0..200 {
         assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), (n, Ok(())));

@@ -268,8 +268,8 @@ fn print_golden() {
     store.write(Write::SaveLimit(full_limit()), None);
     store.write(Write::SaveSession(session("s", 1, 9)), None);
     store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);
-    store.write(Write::SaveLease(pooled_lease()), None);
-    store.write(Write::SaveLease(restricted_lease(9, 5)), None);
+    store.write(Write::SaveLease(pooled_lease().into()), None);
+    store.write(Write::SaveLease(restricted_lease(9, 5).into()), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
     store.write(Write::SaveGatewayKey(key_of_a_directory()), None);

@@ -203,7 +203,7 @@ fn kept_account(bits: u64) -> AccountRecord {
 fn restricted_lease(fence: u64, account: u64) -> Lease {
     let only = [AccountId::from_bits(1), AccountId::from_bits(5)];
     let set = AccountSet { only: Some(only.into()), directory: Some("/home/user/client-a".into()) };
-    Lease { set, ..full_lease(fence, account) }
+    Lease { set: set.of_lease(), ..full_lease(fence, account) }
 }
 
 fn account(bits: u64, access: &str) -> Write {
@@ -229,7 +229,7 @@ fn lease(fence: u64, account: u64) -> Lease {
         holder: Holder::default(),
         exclusive: false,
         pinned: false,
-        set: AccountSet::default(),
+        set: None,
         by: ChosenBy::Resumed,
         ttl: None,
         expires: None,

@@ -193,7 +193,7 @@ fn two_stores_at_once_are_refused() {
 fn rows_of_a_newer_version_are_skipped_and_stay() {
     let home = used();
     let store = home.open().store;
-    for write in [account(2, "b"), Write::SaveLimit(limit(1, "a", 5)), Write::SaveLease(lease(1, 1))] {
+    for write in [account(2, "b"), Write::SaveLimit(limit(1, "a", 5)), Write::SaveLease(lease(1, 1).into())] {
         store.write(write, None);
     }
     for n in 0..3 {

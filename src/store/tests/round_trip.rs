@@ -34,7 +34,7 @@ fn every_record_comes_back_as_it_was() {
     store.write(Write::SaveAccount { record: Box::new(full.clone()), credential: Some(credential("two")) }, None);
     store.write(Write::SaveAccount { record: Box::new(verify.clone()), credential: None }, None);
     for lease in [full_lease(8, 2), lease(9, 1), restricted_lease(10, 1)] {
-        store.write(Write::SaveLease(lease), None);
+        store.write(Write::SaveLease(lease.into()), None);
     }
     for scope in [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service] {
         for (reason, source) in
@@ -96,7 +96,7 @@ fn changes_and_removals_are_saved() {
     let (home, store) = Home::with_store();
     for bits in [1, 2, 3] {
         store.write(account(bits, "old"), None);
-        store.write(Write::SaveLease(lease(bits, bits)), None);
+        store.write(Write::SaveLease(lease(bits, bits).into()), None);
         store.write(Write::SaveSession(session(&bits.to_string(), bits, 1)), None);
         store.write(Write::SaveLimit(limit(bits, "a", 1)), None);
         store.write(Write::SaveLimit(limit(bits, "b", 2)), None);
@@ -179,7 +179,7 @@ fn a_crash_after_any_commit_keeps_what_was_committed() {
     for n in 1..=30 {
         store.done(account(n, &format!("token-{n}"))).unwrap();
         store.done(Write::ReserveFences(Fence(n * 10))).unwrap();
-        store.done(Write::SaveLease(lease(n, n))).unwrap();
+        store.done(Write::SaveLease(lease(n, n).into())).unwrap();
         let crashed = home.crashed();
         let loaded = crashed.open().loaded;
         assert_eq!(loaded.credentials.len() as u64, n);
@@ -211,7 +211,7 @@ fn another_boot_ends_leases_and_keeps_fences() {
     let home = Home::new();
     let first = home.open();
     first.store.write(account(1, "a"), None);
-    first.store.write(Write::SaveLease(lease(700, 1)), None);
+    first.store.write(Write::SaveLease(lease(700, 1).into()), None);
     drop(first.store);
     let again = home.open();
     assert_eq!(again.loaded.lease_key, first.loaded.lease_key);

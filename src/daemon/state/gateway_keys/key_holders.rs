@@ -195,7 +195,7 @@ mod tests {
             holder: Holder::default(),
             exclusive: false,
             pinned: false,
-            set: crate::pool::AccountSet::default(),
+            set: None,
             by: ChosenBy::Strategy,
             ttl: None,
             expires: None,
