@@ -36,6 +36,7 @@ use crate::store::{AcceptedStore, Store, StoreError, StorePaths};
 
 use connections::Connections;
 use locked::wait_for_keyring;
+use restore::RestoringThread;
 pub(in crate::daemon) use restore::restore;
 pub use serve::LONGEST_END;
 use serve::{Serving, StopReason};
@@ -263,7 +264,7 @@ impl Run<'_> {
         let planner = PlannerThread::start().map_err(thread())?;
         let place = planner.planner().place();
         let mut connections = Connections::new(planner.planner(), self.info.most_connections);
-        let restoring = planner.planner().begin(self.restoration(loaded, accepted));
+        let restoring = RestoringThread::start(self.restoration(loaded, accepted)).map_err(thread())?;
         let restored = self.runtime.block_on(self.serving.greet(&mut connections, restoring));
         let (daemon, ended) = match restored {
             Ok(restored) => restored,

@@ -1,8 +1,11 @@
 //! Restores the state that the last run saved.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::{io, thread};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 use crate::credential::SecretBytes;
 use crate::daemon::os::{opened_process::OpenedProcess, process};
@@ -18,6 +21,32 @@ use crate::store::{OpenedStore, Write};
 /// was full, read-only or restored from a backup. No machine grants 2⁹ leases in a millisecond, and the number stays below
 /// 2⁵³, where JSON is exact, until the year 2500.
 const FENCES_PER_MS: u64 = 1 << 9;
+
+/// The thread that restores the state. With it end its stack and what the allocator keeps for it: together some 100 KiB,
+/// which a thread that lives on would keep.
+#[derive(Debug)]
+pub(super) struct RestoringThread<T> {
+    thread: thread::JoinHandle<T>,
+    /// Its sender is dropped when the thread has done its work.
+    done: oneshot::Receiver<Infallible>,
+}
+
+impl<T: Send + 'static> RestoringThread<T> {
+    pub(super) fn start(work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        let (at_work, done) = oneshot::channel();
+        let thread = thread::Builder::new().name("restore".to_owned()).spawn(move || {
+            let _at_work = at_work;
+            work()
+        })?;
+        Ok(Self { thread, done })
+    }
+
+    /// Waits for its end. A panic of the work goes on here.
+    pub(super) async fn end(self) -> T {
+        let Err(_dropped) = self.done.await;
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
 
 /// A daemon with the restored state, and a channel with the watched processes that have ended.
 pub(in crate::daemon) fn restore(

@@ -1,12 +1,13 @@
 //! The serving loop: accepts clients, runs the timer, detects reasons to stop, drains.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::connections::{ACCEPT_PAUSE, Connections, accept};
+use super::restore::RestoringThread;
 use super::watchdog::Watchdog;
 use crate::daemon::api::connection::planner::PlannerThread;
 use crate::daemon::os::lock::{self, Lock};
@@ -61,13 +62,16 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Accepts and greets clients until the state is restored; what they ask for is served after that.
-    pub(super) async fn greet<T>(&self, connections: &mut Connections, mut restoring: JoinHandle<T>) -> T {
+    pub(super) async fn greet<T: Send + 'static>(
+        &self,
+        connections: &mut Connections,
+        restoring: RestoringThread<T>,
+    ) -> T {
+        let mut restored = pin!(restoring.end());
         loop {
             tokio::select! {
                 biased;
-                restored = &mut restoring => {
-                    return restored.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-                }
+                restored = &mut restored => return restored,
                 accepted = accept(&self.socket, &mut connections.accepted, &connections.room) => {
                     if let Some((stream, permit)) = accepted {
                         connections.serve(stream, permit);
@@ -89,7 +93,7 @@ impl Serving {
         connections.begin(&daemon);
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
-        let mut ready = std::pin::pin!(ready_to_restart(daemon.clone()));
+        let mut ready = pin!(ready_to_restart(daemon.clone()));
         let mut watchdog = Watchdog::new(announced);
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
@@ -172,7 +176,7 @@ impl Serving {
         daemon.stop.send_replace(true);
         daemon.state().apply_internal(clock::now(), Command::Drain);
         let accepts = !self.socket.is_inherited() && reason != StopReason::SocketLost;
-        let mut answered = std::pin::pin!(daemon.refreshes_answered());
+        let mut answered = pin!(daemon.refreshes_answered());
         loop {
             tokio::select! {
                 all = &mut answered => {

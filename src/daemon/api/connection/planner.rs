@@ -9,7 +9,6 @@ use std::time::Duration;
 use std::{convert::Infallible, io};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::task::JoinHandle;
 
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::daemon::worker::FEW_EVENTS;
@@ -75,11 +74,6 @@ impl Planner {
     #[cfg(all(test, unix))]
     pub(super) fn is_unused(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) == 0
-    }
-
-    /// Runs `work` on the thread before all calls.
-    pub(crate) fn begin<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        self.runtime.spawn(async { work() })
     }
 
     /// A place for a call; `None` when too many wait.
