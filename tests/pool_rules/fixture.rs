@@ -244,7 +244,7 @@ impl Fixture {
             target: (*lease.target).clone(),
             session: lease.session.clone(),
             label: lease.label.clone(),
-            set: lease.set.clone(),
+            set: lease.set().clone(),
         }
     }
 

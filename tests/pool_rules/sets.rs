@@ -187,9 +187,9 @@ fn a_set_survives_a_restart_and_a_move_of_the_users() {
     let bound = fixture.hold(of(only("bc"), 1));
     let ticket = fixture.ticket(bound);
     fixture.restart(false);
-    assert_eq!(fixture.pool.lease(durable).unwrap().set, only("ab"));
+    assert_eq!(fixture.pool.lease(durable).unwrap().set(), &only("ab"));
     fixture.resume(&ticket, 7).unwrap();
-    assert_eq!(fixture.pool.lease(bound).unwrap().set, only("bc"));
+    assert_eq!(fixture.pool.lease(bound).unwrap().set(), &only("bc"));
     let on = fixture.on(durable);
     let to = |to| Command::MoveLease { fence: durable, to, exclude: vec![], when: MoveTime::AtOnce };
     let refusal = fixture.run(to(Some(id('c')))).unwrap_err();
@@ -202,7 +202,7 @@ fn a_set_survives_a_restart_and_a_move_of_the_users() {
     }
     let Ok(Reply::Held(moved)) = fixture.run(to(None)) else { panic!("it moves within its set") };
     assert!(fixture.on(moved) != on && "ab".contains(fixture.on(moved)));
-    assert_eq!(fixture.pool.lease(moved).unwrap().set, only("ab"));
+    assert_eq!(fixture.pool.lease(moved).unwrap().set(), &only("ab"));
 }
 
 #[test]
