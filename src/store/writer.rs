@@ -28,7 +28,6 @@ pub(super) const PAUSE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(500);
 /// The maximum number of writes in one transaction.
 const BATCH: usize = 1000;
-#[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
 pub(super) enum WriterMessage {
     Job(WriteJob),
     /// Write everything and end; the flag says whether the end is clean.
