@@ -412,7 +412,7 @@ fn some_lease(account: AccountId) -> Lease {
         holder: lessor::pool::Holder::default(),
         exclusive: false,
         pinned: false,
-        set: lessor::pool::AccountSet::default(),
+        set: None,
         by: lessor::pool::ChosenBy::Strategy,
         ttl: None,
         expires: None,

@@ -54,7 +54,7 @@ fn writes_that_belong_together_are_saved_together_or_not_at_all() {
     let (home, store) = Home::with_store();
     store.done(account(1, "old")).unwrap();
     let invalid = Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) };
-    let together = vec![account(1, "new"), Write::SavePoolAnswer(id(1), Some(3)), Write::SaveLease(invalid)];
+    let together = vec![account(1, "new"), Write::SavePoolAnswer(id(1), Some(3)), Write::SaveLease(invalid.into())];
     let together = Write::Together(together);
     assert!(together.must_be_synced());
     assert!(store.done(together).is_err());
