@@ -196,9 +196,12 @@ mod tests {
         parse(url, None)
     }
 
+    /// A URL, and its user, database, servers and use of TLS.
+    type AddressRow = (&'static str, &'static str, &'static str, &'static [(&'static str, u16)], TlsMode);
+
     #[test]
     fn urls_are_read_as_libpq_does() {
-        let rows: &[(&str, &str, &str, &[(&str, u16)], TlsMode)] = &[
+        let rows: &[AddressRow] = &[
             ("postgres://u@db.example/pool", "u", "pool", &[("db.example", 5432)], TlsMode::VerifyFull),
             ("postgresql://u@db:6000/pool", "u", "pool", &[("db", 6000)], TlsMode::VerifyFull),
             ("postgres://u@a,b:1/p", "u", "p", &[("a", 5432), ("b", 1)], TlsMode::VerifyFull),
