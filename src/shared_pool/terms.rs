@@ -21,8 +21,9 @@ pub struct BeatAnswer {
 }
 
 impl PoolClient {
-    /// Begins a term, without seats. `life` is the random number of this daemon process: its own older terms end, because
-    /// it has ended their leases. Terms of earlier processes end by silence, or by [`end_term`](Self::end_term).
+    /// Begins a term, without seats. `life` is a random number of this connection: older terms that it has begun end, because
+    /// their leases have ended. Terms of other connections end by silence, or by [`end_term`](Self::end_term): this call
+    /// may be carried out long after its connection has broken, and must not end a term of a later one.
     ///
     /// # Errors
     /// When the database is away or this host is no member.
@@ -30,8 +31,8 @@ impl PoolClient {
         self.value("select lessor.begin_term($1)", &[int8(&life.cast_signed())]).await.map(TermId)
     }
 
-    /// Goes on with the term of an earlier process of this host, with its seats. `None` when that term is over, or another
-    /// process goes on with it.
+    /// Goes on with the term of an earlier connection or process of this host, with its seats. What was sent with the life
+    /// before and arrives later changes nothing. `None` when that term is over, or another one goes on with it.
     ///
     /// # Errors
     /// When the database is away or this host is no member.

@@ -7,6 +7,8 @@ use lessor::pool::{AccountId, Fence, FenceBlock, SeatLimits};
 
 /// Fences are drawn in blocks of this size: small, so that hosts run out of them.
 const BLOCK: u64 = 24;
+/// A host that was denied a seat is taken to wait for one for this time, or until it has one.
+const WANT_LASTS: u64 = 60_000;
 
 /// One seat of an account.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,15 +30,20 @@ pub struct TermRow {
 
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Begins a term, if `after` is still the newest one of the host: a request that comes late must end no newer term.
+    /// Begins a term; those that were begun or resumed with the same life end.
     Begin {
         life: u64,
-        after: Option<usize>,
     },
+    /// Goes on with a term that has one of these lives.
     Resume {
         term: usize,
-        life: u64,
+        lives: Vec<u64>,
         new_life: u64,
+    },
+    /// All leases of the term have ended.
+    End {
+        term: usize,
+        lives: Vec<u64>,
     },
     Beat {
         term: usize,
@@ -73,8 +80,6 @@ pub enum Answer {
     Begun {
         term: usize,
     },
-    /// The newest term of the host is this one.
-    HasTerm(Option<usize>),
     /// None: the term is over.
     Resumed(Option<Vec<(AccountId, u32)>>),
     /// Whether the term goes on.
@@ -107,7 +112,8 @@ pub struct Database {
     pub seats: BTreeMap<AccountId, Vec<SeatRow>>,
     pub terms: Vec<TermRow>,
     next_fence: u64,
-    wants: BTreeSet<(AccountId, usize)>,
+    /// The account, the term that waits, and since when.
+    wants: BTreeMap<(AccountId, usize), u64>,
     pub takeovers: u64,
     pub fault: Fault,
 }
@@ -156,15 +162,12 @@ impl Database {
             .is_some_and(|term| !term.is_over && (term.life == life || self.fault == Fault::LateRequests))
     }
 
-    fn newest_of(&self, host: usize) -> Option<usize> {
-        self.terms.iter().rposition(|term| term.host == host)
-    }
-
     fn end(&mut self, term: usize) {
         self.terms[term].is_over = true;
         for row in self.seats.values_mut().flatten().filter(|row| row.term == Some(term)) {
             row.term = None;
         }
+        self.wants.retain(|(_, of), _| *of != term);
     }
 
     fn draw(&mut self, above: u64) -> FenceBlock {
@@ -181,29 +184,32 @@ impl Database {
     }
 
     /// Carries out a request; the second part is what other hosts are told.
-    pub fn carry_out(&mut self, host: usize, request: Request) -> (Answer, Vec<(usize, AccountId)>) {
+    pub fn carry_out(&mut self, time: u64, host: usize, request: Request) -> (Answer, Vec<(usize, AccountId)>) {
         let mut told = Vec::new();
         let answer = match request {
-            Request::Begin { after, .. } if self.newest_of(host) != after && self.fault != Fault::LateTerms => {
-                Answer::HasTerm(self.newest_of(host))
-            }
-            Request::Begin { life, .. } => {
-                // the host has ended all leases of its older terms
+            Request::Begin { life } => {
                 for term in 0..self.terms.len() {
-                    if self.terms[term].host == host && !self.terms[term].is_over {
+                    let is_meant = self.terms[term].life == life || self.fault == Fault::LateTerms;
+                    if self.terms[term].host == host && is_meant && !self.terms[term].is_over {
                         self.end(term);
                     }
                 }
                 self.terms.push(TermRow { host, life, beat: 0, is_over: false });
                 Answer::Begun { term: self.terms.len() - 1 }
             }
-            Request::Resume { term, life, new_life } if self.is_valid(term, life) => {
+            Request::Resume { term, lives, new_life } if lives.iter().any(|life| self.is_valid(term, *life)) => {
                 self.terms[term].life = new_life;
                 self.terms[term].beat += 1;
                 let held = self.seats.keys().map(|account| (*account, self.held(*account, term)));
                 Answer::Resumed(Some(held.filter(|(_, held)| *held > 0).collect()))
             }
             Request::Resume { .. } => Answer::Resumed(None),
+            Request::End { term, lives } => {
+                if lives.iter().any(|life| self.is_valid(term, *life)) {
+                    self.end(term);
+                }
+                Answer::Done
+            }
             Request::Beat { term, life } => {
                 let goes_on = self.is_valid(term, life);
                 if goes_on {
@@ -225,7 +231,7 @@ impl Database {
                 let got = seats.min(free).min(most.saturating_sub(taken));
                 let elsewhere = self.elsewhere(account, Some(term));
                 if got == 0 || whole && (got < seats || elsewhere > 0) {
-                    self.wants.insert((account, host));
+                    self.wants.insert((account, term), time);
                     told = self.holders(account, host).into_iter().map(|other| (other, account)).collect();
                     Answer::Full { account, elsewhere }
                 } else {
@@ -235,7 +241,7 @@ impl Database {
                         assert!(row.fence < fences.from.0, "the fences of a seat rise");
                         *row = SeatRow { term: Some(term), fence: fences.from.0 };
                     }
-                    self.wants.remove(&(account, host));
+                    self.wants.remove(&(account, term));
                     Answer::Claimed { account, seats: got, elsewhere, fences }
                 }
             }
@@ -252,20 +258,22 @@ impl Database {
             Request::News { term } => {
                 let elsewhere = self.seats.keys().map(|account| (*account, self.elsewhere(*account, term)));
                 let others = self.terms.iter().enumerate().filter(|(at, of)| !of.is_over && Some(*at) != term);
-                // a want is told once: its host repeats the claim for as long as it waits
-                let is_for_us = |(account, of): &&(AccountId, usize)| {
-                    *of != host && term.is_some_and(|t| self.held(*account, t) > 0)
+                let is_for_us = |of: usize, account: AccountId, since: u64| {
+                    Some(of) != term
+                        && time < since + WANT_LASTS
+                        && term.is_some_and(|term| self.held(account, term) > 0)
                 };
-                let wanted: Vec<(AccountId, usize)> = self.wants.iter().filter(is_for_us).copied().collect();
-                let answer = Answer::News {
+                let wanted: BTreeSet<AccountId> = self
+                    .wants
+                    .iter()
+                    .filter(|((account, of), since)| is_for_us(*of, *account, **since))
+                    .map(|((account, _), _)| *account)
+                    .collect();
+                Answer::News {
                     elsewhere: elsewhere.collect(),
                     beats: others.map(|(at, of)| (at, of.beat)).collect(),
-                    wanted: wanted.iter().map(|(account, _)| *account).collect(),
-                };
-                for want in wanted {
-                    self.wants.remove(&want);
+                    wanted: wanted.into_iter().collect(),
                 }
-                answer
             }
         };
         (answer, told)

@@ -27,8 +27,10 @@ pub struct Host {
     pub link: Link,
     /// The term and its life, once the database has answered.
     pub term: Option<(usize, u64)>,
-    /// The newest term that the database has of this host, as far as is known.
-    pub newest_term: Option<usize>,
+    /// That of the connection, for the terms that it begins or resumes.
+    pub life: u64,
+    /// Those with which connections that broke have tried to resume the term of the store.
+    pub offered: Vec<u64>,
     /// The daemon has started, and may go on with the term of its store.
     pub may_resume: bool,
     pub next_beat: u64,
@@ -64,7 +66,8 @@ impl Host {
             down_until: 0,
             link: Link::default(),
             term: None,
-            newest_term: None,
+            life: 0,
+            offered: Vec::new(),
             may_resume: false,
             next_beat: 0,
             next_poll: 0,
@@ -120,15 +123,32 @@ impl Host {
         }
         self.pool = Some(pool);
         (self.term, self.may_resume) = (None, true);
+        self.offered.clear();
         self.seen.clear();
     }
 
     /// What the shell sends first over a new connection.
-    pub fn first_request(&self, new_life: u64) -> Request {
+    pub fn first_requests(&mut self, new_life: u64) -> Vec<Request> {
+        self.life = new_life;
         let has_seats = self.may_resume || self.pool.as_ref().is_some_and(|pool| pool.seats_until().is_some());
-        match self.store.term.filter(|_| has_seats) {
-            Some((term, life)) => Request::Resume { term, life, new_life },
-            None => Request::Begin { life: new_life, after: self.newest_term },
+        match self.known_lives().filter(|_| has_seats) {
+            Some((term, lives)) => {
+                self.offered.push(new_life);
+                vec![Request::Resume { term, lives, new_life }]
+            }
+            None => self.beginning(),
         }
+    }
+
+    /// Begins a term in place of the one before, whose leases have ended.
+    pub fn beginning(&mut self) -> Vec<Request> {
+        let end = self.known_lives().map(|(term, lives)| Request::End { term, lives });
+        end.into_iter().chain([Request::Begin { life: self.life }]).collect()
+    }
+
+    /// The term of the store, and the lives that it may have.
+    fn known_lives(&self) -> Option<(usize, Vec<u64>)> {
+        let (term, life) = self.store.term?;
+        Some((term, [life].into_iter().chain(self.offered.iter().copied()).collect()))
     }
 }

@@ -4,8 +4,17 @@
 use super::database::{Answer, Request};
 use super::world::Chance;
 
-/// A request without an answer breaks the connection after this time.
+/// A claim without an answer is given up after this time; another request breaks the connection.
 pub const TIMEOUT: u64 = 2_000;
+
+/// A request without an answer.
+pub struct Sent {
+    /// When it was sent by the host's own clock.
+    pub mono: u64,
+    pub request: Request,
+    /// The pool has its answer already: what comes late is given back.
+    pub is_given_up: bool,
+}
 
 #[derive(Default)]
 pub struct Link {
@@ -18,8 +27,8 @@ pub struct Link {
     pub out: Vec<(u64, u64, Request)>,
     /// From the database.
     pub back: Vec<(u64, u64, Answer)>,
-    /// Requests of this connection without an answer, and when each was sent by the host's own clock.
-    pub sent: Vec<(u64, Request)>,
+    /// Requests of this connection without an answer.
+    pub sent: Vec<Sent>,
     last_out: u64,
     last_back: u64,
 }
@@ -36,7 +45,7 @@ impl Link {
     pub fn send(&mut self, at: u64, mono: u64, request: Request, chance: &mut Chance) {
         self.last_out = self.last_out.max(at + delay(chance));
         self.out.push((self.last_out, self.epoch, request.clone()));
-        self.sent.push((mono, request));
+        self.sent.push(Sent { mono, request, is_given_up: false });
     }
 
     pub fn answer(&mut self, at: u64, epoch: u64, answer: Answer, chance: &mut Chance) {
@@ -59,6 +68,16 @@ impl Link {
                 _ => Some((arrives + chance.below(20_000), epoch, request)),
             });
         self.out = late.collect();
+    }
+
+    /// The oldest request that is waited for.
+    pub fn awaited(&mut self) -> Option<&mut Sent> {
+        self.sent.iter_mut().find(|sent| !sent.is_given_up)
+    }
+
+    /// When it was sent.
+    pub fn awaited_since(&self) -> Option<u64> {
+        self.sent.iter().find(|sent| !sent.is_given_up).map(|sent| sent.mono)
     }
 
     /// The next arrival at the database, and its place.

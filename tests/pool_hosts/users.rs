@@ -26,6 +26,7 @@ impl Tally {
         self.restarts += other.restarts;
         self.exclusive += other.exclusive;
         self.moved += other.moved;
+        self.late += other.late;
     }
 }
 

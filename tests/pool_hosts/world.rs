@@ -11,7 +11,7 @@ use lessor::pool::{
 
 use super::database::{Answer, Database, Fault, Request};
 use super::host::{Host, MARGIN, TTL};
-use super::link::TIMEOUT;
+use super::link::{Sent, TIMEOUT};
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
 pub struct Chance(pub u64);
@@ -47,6 +47,8 @@ pub struct Tally {
     pub restarts: u64,
     pub exclusive: u64,
     pub moved: u64,
+    /// Claims that were answered too late.
+    pub late: u64,
 }
 
 pub struct World {
@@ -206,7 +208,7 @@ impl World {
             if let Some((at, place)) = host.link.next_back() {
                 note(after_freeze(at), Due::AtHost(place));
             }
-            if let Some((sent, _)) = host.link.sent.first() {
+            if let Some(sent) = host.link.awaited_since() {
                 note(of_mono(sent + TIMEOUT), Due::Timeout);
             }
             if host.term.is_some() {
@@ -223,7 +225,7 @@ impl World {
             Due::AtDatabase(place) => {
                 let (_, epoch, request) = self.hosts[n].link.out.remove(place);
                 let asked = self.is_traced.then(|| format!("{request:?}"));
-                let (answer, told) = self.database.carry_out(n, request);
+                let (answer, told) = self.database.carry_out(time, n, request);
                 if let Some(asked) = asked {
                     eprintln!("{} host {n} asks {asked}: {answer:?}", self.time);
                 }
@@ -252,10 +254,11 @@ impl World {
             Due::Connect => {
                 let life = self.chance.next();
                 self.hosts[n].link.connect();
-                let first = self.hosts[n].first_request(life);
-                self.send(n, first);
+                for request in self.hosts[n].first_requests(life) {
+                    self.send(n, request);
+                }
             }
-            Due::Timeout => self.cut(n, 100),
+            Due::Timeout => self.give_up(n),
             Due::Beat => {
                 let host = &mut self.hosts[n];
                 host.next_beat = host.mono(time) + TTL / 3;
@@ -298,17 +301,26 @@ impl World {
         self.watched.retain(|(of, _), _| *of != n);
     }
 
+    /// An answer has not come in time.
+    fn give_up(&mut self, n: usize) {
+        match self.hosts[n].link.awaited() {
+            Some(Sent { request: Request::Claim { account, .. }, is_given_up, .. }) => {
+                *is_given_up = true;
+                let account = *account;
+                let elsewhere = self.hosts[n].pool.as_ref().unwrap().seats(account).unwrap().elsewhere;
+                self.run(n, Command::SeatsDenied { account, elsewhere, why: SeatDenial::Unavailable }).unwrap();
+            }
+            _ => self.cut(n, 100),
+        }
+    }
+
     /// The term is over: another one begins.
     fn begin_again(&mut self, n: usize) {
         self.hosts[n].term = None;
-        self.hosts[n].store.term = None;
         self.run(n, Command::LoseSeats).unwrap();
-        self.begin(n);
-    }
-
-    fn begin(&mut self, n: usize) {
-        let (life, after) = (self.chance.next(), self.hosts[n].newest_term);
-        self.send(n, Request::Begin { life, after });
+        for request in self.hosts[n].beginning() {
+            self.send(n, request);
+        }
     }
 
     fn deliver(&mut self, n: usize, answer: Answer) {
@@ -318,22 +330,29 @@ impl World {
             }
             return;
         }
-        let (sent, request) = self.hosts[n].link.sent.remove(0);
+        let Sent { mono: sent, request, is_given_up } = self.hosts[n].link.sent.remove(0);
+        if is_given_up {
+            if let (Answer::Claimed { account, seats, .. }, Request::Claim { term, life, .. }) = (answer, request) {
+                self.tally.late += 1;
+                self.send(n, Request::GiveBack { term, life, account, seats });
+            }
+            return;
+        }
         let longer = if self.database.fault == Fault::LongTerms { TTL } else { 0 };
         let until = Mono(sent + TTL - MARGIN + longer);
         match (answer, request) {
-            (Answer::HasTerm(newest), _) => {
-                self.hosts[n].newest_term = newest;
-                self.begin(n);
-            }
-            (Answer::Begun { term }, Request::Begin { life, .. }) => {
+            (Answer::Begun { term }, Request::Begin { life }) => {
                 self.hosts[n].may_resume = false;
                 self.joined(n, term, life);
                 self.run(n, Command::JoinTerm { until }).unwrap();
             }
             (Answer::Resumed(Some(seats)), Request::Resume { term, new_life, .. }) => {
-                self.hosts[n].may_resume = false;
+                let of_this_run = !std::mem::take(&mut self.hosts[n].may_resume);
                 self.joined(n, term, new_life);
+                if of_this_run && !self.hosts[n].is_valid(self.time) {
+                    // its time was over while the answer was on its way
+                    return self.begin_again(n);
+                }
                 self.run(n, Command::ResumeTerm { until, seats }).unwrap();
             }
             (Answer::Resumed(None), _) => {
@@ -378,7 +397,8 @@ impl World {
 
     fn joined(&mut self, n: usize, term: usize, life: u64) {
         let host = &mut self.hosts[n];
-        (host.term, host.store.term, host.newest_term) = (Some((term, life)), Some((term, life)), Some(term));
+        (host.term, host.store.term) = (Some((term, life)), Some((term, life)));
+        host.offered.clear();
         host.next_beat = host.mono(self.time) + TTL / 3;
         host.next_poll = host.mono(self.time) + 50;
     }

@@ -34,12 +34,12 @@ struct HandleParts {
 /// Ends a worker that was started.
 pub(crate) type EndWorker = Box<dyn FnOnce() + Send>;
 
-/// The term of this host, and the life of the daemon in it.
+/// The term of this host, and its life: that of the connection over which it was begun or last resumed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PoolTerm {
     /// The term.
     pub(crate) id: TermId,
-    /// A random number of this run of the daemon.
+    /// A random number of the connection.
     pub(crate) life: u64,
 }
 

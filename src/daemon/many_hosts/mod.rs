@@ -74,14 +74,10 @@ pub(in crate::daemon) fn end(daemon: &Daemon) {
 }
 
 fn start(daemon: &Arc<Daemon>) {
-    // a random number that is not random is compared all the same, with those of other runs
-    let life = getrandom::u64().unwrap_or_else(|_| crate::daemon::os::clock::now().wall.0);
-    let started = Worker::start(
-        ("many-hosts", WaitsFor::Network),
-        daemon,
-        &daemon.mailboxes.many_hosts,
-        move |daemon, mailbox| PoolWorker::new(daemon, mailbox, life).run(),
-    );
+    let started =
+        Worker::start(("many-hosts", WaitsFor::Network), daemon, &daemon.mailboxes.many_hosts, |daemon, mailbox| {
+            PoolWorker::new(daemon, mailbox).run()
+        });
     match started {
         Ok(worker) => daemon.many_hosts.set_worker(Some(Box::new(|| worker.end()))),
         Err(error) => tracing::error!("the shared pool is not used: its thread does not start: {error}"),

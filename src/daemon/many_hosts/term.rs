@@ -7,11 +7,14 @@ use super::handle::PoolTerm;
 use super::target::PoolTarget;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, save};
-use crate::pool::Mono;
+use crate::pool::{AccountId, Mono};
 use crate::shared_pool::{
-    BeatAnswer, Membership, OwnHost, PoolClient, PoolInfo, SeatValidity, SharedPoolError, SharedPoolSettings,
+    BeatAnswer, Membership, OwnHost, PoolClient, PoolInfo, SeatValidity, SharedPoolError, SharedPoolSettings, TermId,
 };
 use crate::store::Write;
+
+/// So many lives of a term are tried: one more for each connection that broke while it was resumed.
+const MOST_LIVES: usize = 8;
 
 /// Why a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +37,74 @@ pub(super) struct BegunTerm {
     pub(super) beat_at: Mono,
 }
 
+/// The term that was held over an earlier connection.
+#[derive(Clone, Debug)]
+pub(super) struct FormerTerm {
+    id: TermId,
+    /// The life that it had last, and later ones that it may have: whether a connection that broke has resumed it is not
+    /// known. They are tried in order, because a request that comes late changes a life to a later one only.
+    lives: Vec<u64>,
+    /// Its leases are those of this run of the daemon.
+    is_of_this_run: bool,
+}
+
+impl FormerTerm {
+    /// The one in the store.
+    pub(super) fn of_last_run(term: PoolTerm) -> Self {
+        Self { id: term.id, lives: vec![term.life], is_of_this_run: false }
+    }
+
+    /// The one that was begun or resumed.
+    pub(super) fn of_this_run(term: PoolTerm) -> Self {
+        Self { is_of_this_run: true, ..Self::of_last_run(term) }
+    }
+
+    /// It is going to be resumed with this life, and the answer may be lost.
+    pub(super) fn note_offer(&mut self, life: u64) {
+        if !self.lives.contains(&life) {
+            if self.lives.len() >= MOST_LIVES {
+                self.lives.remove(1);
+            }
+            self.lives.push(life);
+        }
+    }
+
+    /// With the life that it has unless a connection has broken meanwhile.
+    pub(super) fn known(&self) -> PoolTerm {
+        PoolTerm { id: self.id, life: self.lives.first().copied().unwrap_or_default() }
+    }
+
+    /// Ends it: all its leases have ended.
+    pub(super) async fn end(&self, client: &PoolClient) -> Result<(), SharedPoolError> {
+        for life in &self.lives {
+            client.end_term(self.id, *life).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with it under a new life; `None` when it is over.
+    async fn resume(&self, client: &PoolClient, life: u64) -> Result<Option<Vec<(AccountId, u32)>>, SharedPoolError> {
+        for before in &self.lives {
+            let seats = client.resume_term(self.id, *before, life).await?;
+            if seats.is_some() {
+                return Ok(seats);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A random number for the terms of a connection. One that is not random is compared all the same.
+pub(super) fn new_life() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| clock::now().wall.0)
+}
+
 /// Finds out where the connection leads, and begins a term there or goes on with `before`.
 pub(super) async fn begin(
     daemon: Arc<Daemon>,
     client: Arc<PoolClient>,
     target: Arc<PoolTarget>,
-    (before, life): (Option<PoolTerm>, u64),
+    (before, life): (Option<FormerTerm>, u64),
 ) -> Result<BegunTerm, BeginError> {
     let sent = clock::now();
     let info = client.pool_info().await?;
@@ -71,24 +136,22 @@ async fn resume(
     daemon: &Daemon,
     client: &PoolClient,
     info: &PoolInfo,
-    (before, life): (PoolTerm, u64),
+    (before, life): (FormerTerm, u64),
 ) -> Result<Option<BegunTerm>, SharedPoolError> {
-    if before.life == life && !seats_are_valid(daemon) {
+    if before.is_of_this_run && !seats_are_valid(daemon) {
         // its leases were cut in time: others need not wait until it has been silent for long enough
-        client.end_term(before.id, before.life).await?;
+        before.end(client).await?;
         return Ok(None);
     }
     let term = PoolTerm { id: before.id, life };
-    let Some(seats) = client.resume_term(before.id, before.life, life).await? else {
+    let Some(seats) = before.resume(client, life).await? else {
         daemon.state().lose_seats(clock::now());
         tracing::warn!(
             "the seats of this host in the shared pool were taken over by others: its leases there have ended"
         );
         return Ok(None);
     };
-    if before.life != life {
-        save_term(daemon, Some(term)).await;
-    }
+    save_term(daemon, Some(term)).await;
     let mut validity = validity(info.settings);
     let sent = clock::now();
     if client.beat(term.id, term.life).await?.is_none() {
@@ -98,7 +161,7 @@ async fn resume(
     let until = validity.accepted(sent.mono);
     let state = &mut *daemon.state();
     let now = clock::now();
-    if before.life == life && state.shared_accounts.seats().is_none_or(|seats| seats.until() <= now.mono) {
+    if before.is_of_this_run && state.shared_accounts.seats().is_none_or(|seats| seats.until() <= now.mono) {
         // their time was over while the answers were on their way
         state.lose_seats(now);
         return Ok(None);

@@ -12,7 +12,7 @@ use super::outgoing::LimitChange;
 use super::session::{PoolSession, SessionEnd, SessionMemory};
 use super::status::{PoolAway, PoolLink};
 use super::target::PoolTarget;
-use super::term::{self, BeginError, BegunTerm};
+use super::term::{self, BeginError, BegunTerm, FormerTerm};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::pool::{Command, SeatDenial, Wall, spoken};
@@ -43,9 +43,7 @@ pub(super) struct PoolWorker {
     memory: SessionMemory,
     backoff: ConnectBackoff,
     /// The term that is not over as far as is known: of this run, or of the last one.
-    term: Option<PoolTerm>,
-    /// A random number of this run.
-    life: u64,
+    term: Option<FormerTerm>,
     /// Since when the database is away, if that was logged.
     away_since: Option<Wall>,
     /// The pool that `memory` and `term` are of.
@@ -53,10 +51,11 @@ pub(super) struct PoolWorker {
 }
 
 impl PoolWorker {
-    pub(super) fn new(daemon: Weak<Daemon>, mailbox: Mailbox<PoolMessage>, life: u64) -> Self {
-        let term = daemon.upgrade().and_then(|daemon| daemon.many_hosts.take_stored_term());
+    pub(super) fn new(daemon: Weak<Daemon>, mailbox: Mailbox<PoolMessage>) -> Self {
+        let stored = daemon.upgrade().and_then(|daemon| daemon.many_hosts.take_stored_term());
+        let term = stored.map(FormerTerm::of_last_run);
         let (memory, backoff) = (SessionMemory::new(), ConnectBackoff::default());
-        Self { daemon, mailbox, memory, backoff, term, life, away_since: None, pool: None }
+        Self { daemon, mailbox, memory, backoff, term, away_since: None, pool: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -150,8 +149,12 @@ impl PoolWorker {
         target: &Arc<PoolTarget>,
         notices: &mut PoolNotices,
     ) -> SessionEnd {
+        // what was sent over an earlier connection may arrive yet: it names another life, and changes nothing
+        let life = term::new_life();
         loop {
-            let beginning = term::begin(daemon.clone(), client.clone(), target.clone(), (self.term, self.life));
+            let before = self.term.clone();
+            self.term.iter_mut().for_each(|term| term.note_offer(life));
+            let beginning = term::begin(daemon.clone(), client.clone(), target.clone(), (before, life));
             let begun = match self.messages(daemon, beginning).await {
                 Waited::Stop => return SessionEnd::Stop,
                 Waited::Elsewhere => return SessionEnd::Elsewhere,
@@ -172,7 +175,7 @@ impl PoolWorker {
     }
 
     fn connected(&mut self, daemon: &Daemon, client: &Arc<PoolClient>, begun: &BegunTerm) {
-        self.term = Some(begun.term);
+        self.term = Some(FormerTerm::of_this_run(begun.term));
         self.backoff.succeeded();
         let now = clock::now().wall;
         daemon.many_hosts.set_client(Some(client.clone()));
@@ -280,7 +283,7 @@ impl PoolWorker {
     async fn depart(&mut self, daemon: &Daemon, client: &PoolClient) {
         daemon.state().lose_seats(clock::now());
         if let Some(term) = self.term.take() {
-            let _ended_or_away = tokio::time::timeout(LONGEST_FAREWELL, client.end_term(term.id, term.life)).await;
+            let _ended_or_away = tokio::time::timeout(LONGEST_FAREWELL, term.end(client)).await;
         }
         term::save_term(daemon, None).await;
         daemon.many_hosts.set_term(None);
@@ -294,15 +297,15 @@ impl PoolWorker {
             let state = &*daemon.state();
             state.pool.leases().any(|lease| state.is_shared(lease.account))
         };
-        let (Some(term), Some(client)) = (self.term, client) else { return false };
+        let (Some(term), Some(client)) = (self.term.clone(), client) else { return false };
         if daemon.restart.borrow().is_some() {
             // holders of leases come back to the next run
             return false;
         }
         let farewell = async {
             if keeps_leases {
-                self.give_back_free(daemon, client, term).await;
-            } else if client.end_term(term.id, term.life).await.is_ok() {
+                self.give_back_free(daemon, client, term.known()).await;
+            } else if term.end(client).await.is_ok() {
                 term::save_term(daemon, None).await;
             }
         };

@@ -28,7 +28,7 @@ declare
   older bigint;
   created bigint;
 begin
-  -- the same process has ended the leases of these
+  -- the same connection has begun these, and their leases have ended
   for older in
     select id from lessor.term where host = me and life = p_life and ended_at is null order by id for update
   loop
