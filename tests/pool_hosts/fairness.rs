@@ -38,8 +38,7 @@ struct Overload {
 impl Overload {
     fn new(hosts: usize, ceiling: u32, lasts: u64) -> Self {
         let new = |_| BusyHost { pool: Pool::new(PoolSettings::default()), ends: BTreeMap::new(), grants: 0, held: 0 };
-        let mut overload =
-            Self { hosts: (0..hosts).map(new).collect(), ceiling, lasts, now: 1_000, next_block: 4_096 };
+        let mut overload = Self { hosts: (0..hosts).map(new).collect(), ceiling, lasts, now: 1_000, next_block: 4_096 };
         for n in 0..hosts {
             overload.run(n, Command::AddAccount(Box::new(record(shared().bits()))));
             overload.run(n, Command::ShareAccount(shared(), SeatLimits { capacity: 1, ceiling }));

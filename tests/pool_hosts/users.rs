@@ -8,11 +8,12 @@ use lessor::pool::{
     RefusalDetails, Reply, RequestNeeds, RequestOutcome, Subagent, WaiterId,
 };
 
-use super::host::TTL;
+use super::database::Fault;
+use super::host::{Host, TTL};
 use super::world::{Tally, World, settings, target};
 
 /// After the last fault, so long at most until every host has its term and every request is served.
-const CALM: u64 = 90_000;
+const CALM: u64 = 300_000;
 
 impl Tally {
     pub fn add(&mut self, other: &Self) {
@@ -39,7 +40,9 @@ impl World {
         };
         self.advance(self.time + wait);
         let n = self.chance.below(self.hosts.len() as u64) as usize;
-        if self.chance.one_in(60) {
+        // a request for a term is seldom under way when the connection breaks
+        let seldom = if self.database.fault == Fault::LateTerms { 6 } else { 60 };
+        if self.chance.one_in(seldom) {
             return self.fault(n);
         }
         if self.is_up(n) {
@@ -182,7 +185,8 @@ impl World {
             }
         }
         let end = self.time + CALM;
-        while self.time < end {
+        let has_waiting = |host: &Host| host.pool.as_ref().is_some_and(|pool| pool.waiters().next().is_some());
+        while self.time < end && self.hosts.iter().any(has_waiting) {
             self.advance(self.time + 200);
             let n = self.chance.below(self.hosts.len() as u64) as usize;
             if let Some(fence) = self.any_lease(n) {

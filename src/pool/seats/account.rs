@@ -256,7 +256,8 @@ impl AccountSeats {
         let is_awaited = self.claim.take().is_some();
         if is_awaited {
             self.held = self.held.saturating_add(seats);
-            self.block = None;
+            // the new seats are for those that wait here; a host that got none says so again
+            (self.block, self.wanted) = (None, None);
         }
         self.elsewhere = elsewhere;
         self.clamp();
@@ -309,8 +310,10 @@ impl AccountSeats {
         self.is_asked = true;
     }
 
+    /// Another host waits for a seat: the next one that is free goes back.
     pub fn want(&mut self, now: Mono) {
-        self.wanted = Some(now.after(WANT_LASTS));
+        // of none, nothing can go back: a seat that is claimed later is for those that wait here
+        self.wanted = (self.held > 0).then(|| now.after(WANT_LASTS));
     }
 
     pub fn note_surplus(&mut self) {
@@ -362,6 +365,9 @@ impl AccountSeats {
 
     fn give_back(&mut self, seats: u32, counts: LeaseCounts, now: Mono) {
         self.held -= seats.min(self.held);
+        if self.held == 0 {
+            self.wanted = None;
+        }
         self.note_use(counts, now);
     }
 }

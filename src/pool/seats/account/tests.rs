@@ -133,6 +133,20 @@ fn a_wanted_seat_goes_back_when_it_is_free_and_is_not_claimed_again_at_once() {
 }
 
 #[test]
+fn a_seat_that_is_claimed_for_a_request_here_does_not_go_to_a_host_that_waited_before() {
+    let mut of = seats(0, 2);
+    of.want(Mono(0));
+    of.count_waiting(LeaseKind::Shared, true);
+    of.begin_claim(false, Mono(1));
+    assert!(of.claimed(1, 0) && of.take_unneeded(leases(0), Mono(2)) == 0, "it was wanted before this host held one");
+    of.want(Mono(3));
+    of.begin_claim(false, Mono(4));
+    assert!(of.claimed(1, 0) && of.take_unneeded(leases(1), Mono(5)) == 0, "the other host could have had this one");
+    of.want(Mono(6));
+    assert_eq!(of.take_unneeded(leases(1), Mono(7)), 1, "it says so again");
+}
+
+#[test]
 fn after_an_exclusive_lease_one_seat_stays_for_a_while() {
     let mut of = seats(4, 4);
     of.note_surplus();
