@@ -93,7 +93,7 @@ async def request(port, path, headers):
         body = json.dumps({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]})
         lines = [f"POST {path} HTTP/1.1", f"host: 127.0.0.1:{port}", "content-type: application/json"]
         lines += ["anthropic-version: 2023-06-01", "connection: close", f"content-length: {len(body)}"]
-        lines += [f"x-chaos-sent: {time.monotonic()}"] + [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         writer.write(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
         answer = await reader.read()
         return int(answer.split(b" ", 2)[1]) if answer else 0
@@ -220,6 +220,7 @@ class Agent:
         if lease is not None:
             headers.update({"x-chaos-lease": lease["lease"]})
         headers.update({"x-chaos-agent": self.name, "x-chaos-takes": f"{self.chance.uniform(0.01, 0.15):.3f}"})
+        headers["x-chaos-sent"] = sent = time.monotonic()
         sending = asyncio.create_task(request(port, path, headers))
         stop = asyncio.create_task(self.ended.wait() if lease is not None else asyncio.sleep(60))
         await asyncio.wait([sending, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -227,7 +228,7 @@ class Agent:
         if not sending.done():
             sending.cancel()
         elif sending.exception() is None:
-            say("answer", agent=self.name, status=sending.result())
+            say("answer", agent=self.name, status=sending.result(), sent=sent, direct=port == self.config["provider"])
 
     def port(self, key):
         return int(key["url"].rsplit(":", 1)[1].partition("/")[0])

@@ -16,6 +16,7 @@ import threading
 
 SLACK = 0.5  # seconds after a stop of a host, in which what was already sent may still arrive
 LIMIT_BOUND = 6.0  # seconds within which each connected host must show a limit
+MIN_LIFE = 1.5  # seconds that a token that is handed out lives at least: a little less than refresh.min_life of the hosts
 NOTICE = 0.1  # seconds until an agent has read that its lease was revoked or that its connection is cut
 
 
@@ -40,6 +41,7 @@ class Ledger:
         self.refused, self.answers = collections.Counter(), collections.Counter()
         self.outages = [[] for _ in range(hosts)]  # [kind, begin, end or None]; dead, stopped, stopped daemon, no link
         self.limits, self.limit_events, self.connected = [], [], [[] for _ in range(hosts)]
+        self.unauthorized, self.rejected = [], []  # answers with 401 that agents saw, and all that the provider sent
         self.notes = []
         self.used = [[] for _ in range(hosts)]  # when each host began to use an account
         self.token_ends = {}
@@ -62,6 +64,8 @@ class Ledger:
                 self.refused[fact["kind"]] += 1
             elif what == "answer":
                 self.answers[fact["status"]] += 1
+                if fact["status"] == 401:
+                    self.unauthorized.append(fact)
             elif what == "limit":
                 self.limits.append(fact)
             elif what == "account.limited" and fact["reason"] == "rate_limit_exceeded":
@@ -78,7 +82,9 @@ class Ledger:
                 self.refreshes.append(entry)
             elif entry["path"].endswith("/usage"):
                 self.polls[(entry["host"], entry.get("account"))] += 1
-            elif entry["path"].endswith("/messages") and entry.get("account"):
+            elif entry["path"].endswith("/messages") and not entry.get("account"):
+                self.rejected.append(entry)
+            elif entry["path"].endswith("/messages"):
                 self.requests.append(entry)
                 bisect.insort(self.used[entry["host"]], entry["arrived"])
 
@@ -157,6 +163,55 @@ class Ledger:
                     break
                 if b > at and other is not None and other is not lease:
                     found.append((at, f"a request on {account} with {lease.name()} while {other.name()} lived"))
+        return found
+
+    def visible_401s(self):
+        """Each answer with status 401 that an agent got: (time, sentence, whether it had a reason)."""
+        with self.lock:
+            unauthorized, rejected, leases = list(self.unauthorized), list(self.rejected), list(self.leases.values())
+        found = []
+        for answer in unauthorized:
+            agent, sent = answer["agent"], answer["sent"]
+            # the gateway may have tried several times
+            tries = [entry for entry in rejected if (entry["agent"], entry["sent"]) == (agent, sent)]
+            why = "; ".join(entry["why"] for entry in tries) or "the provider has seen no such request"
+            if answer["direct"]:
+                found.append((sent, f"agent {agent} with the token in its hand: {why}", self.is_own_fault(leases, tries)))
+            else:
+                is_lost = bool(tries) and "revoked" in tries[-1]["why"]
+                found.append((sent, f"agent {agent} through the gateway: {why}", is_lost))
+        return found
+
+    def is_own_fault(self, leases, tries):
+        """An agent that keeps a token beyond its end; it had enough life left when it was handed out."""
+        ids = {(entry["host"], entry["lease"]) for entry in tries}
+        for lease in leases:
+            if (lease.host, lease.id) in ids:
+                end = self.token_ends.get(lease.token, (None, 0))[1]
+                return lease.begin < end - MIN_LIFE or "revoked" in tries[-1]["why"]
+        return False
+
+    def early_refreshes(self, life):
+        """Refreshes of a login soon after another one, without a reason: half of the token's life is when they are due."""
+        with self.lock:
+            refreshes = [entry for entry in self.refreshes if "refused" not in entry]
+            rejected, outages = list(self.rejected), [outage for of_host in self.outages for outage in of_host]
+        last, found = {}, []
+        for entry in sorted(refreshes, key=lambda entry: entry["arrived"]):
+            at, name = entry["arrived"], entry["account"]
+            before, last[name] = last.get(name), entry
+            if before is None or at - before["arrived"] > 0.45 * life:
+                continue
+            # a host whose clock is wrong thinks that the token ends soon; a rejected token is replaced
+            is_skewed = any(
+                kind == "skewed" and a < at and (b is None or b + 3 > before["arrived"]) for kind, a, b in outages
+            )
+            is_rejected = any(before["arrived"] < one["ended"] < at and f" {name} " in f"{one['why']} " for one in rejected)
+            # a token of which its whole life is not known is refreshed at once: the first of a login
+            is_first = before["token"].endswith(".0")
+            if not (is_skewed or is_rejected or is_first):
+                hosts = f"by host {entry['host']}, {at - before['arrived']:.1f} s after host {before['host']}"
+                found.append((at, f"{name} was refreshed {hosts}"))
         return found
 
     def losses(self, now):

@@ -81,12 +81,15 @@ class Provider:
         self.record(entry)
 
     def account_of(self, headers):
-        """The account of a request's access token, or None if it has none that lives."""
+        """The account of a request's access token, or None if it has none that lives; and then, why not."""
         token = headers.get("authorization", "").removeprefix("Bearer ")
         name, end = self.ends.get(token, (None, 0))
-        if name is None or time.monotonic() > end or self.logins[name].revoked:
-            return None
-        return name
+        if name is None:
+            return None, "its token is unknown"
+        if self.logins[name].revoked or token.split(".")[2] != str(self.logins[name].family):
+            return None, f"the login of {name} is revoked"
+        ago = time.monotonic() - end
+        return (None, f"the token of {name} had ended {ago:.2f} s before") if ago > 0 else (name, None)
 
     def serve_as(self, host):
         async def serve(reader, writer):
@@ -113,8 +116,8 @@ class Provider:
             if path == TOKEN_PATH:
                 await self.refresh(entry, headers, body, writer)
                 return
-            name = self.account_of(headers)
-            entry.update(account=name, sent=float(headers.get("x-chaos-sent", 0)), lease=headers.get("x-chaos-lease"))
+            name, why = self.account_of(headers)
+            entry.update(account=name, why=why, sent=float(headers.get("x-chaos-sent", 0)), lease=headers.get("x-chaos-lease"))
             entry["agent"] = headers.get("x-chaos-agent")
             if name is None:
                 await send(writer, 401, {"type": "error", "error": {"type": "authentication_error", "message": "no"}})

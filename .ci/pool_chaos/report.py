@@ -46,9 +46,17 @@ class Report:
             ("fences that fell", len(fell)),
             ("requests with an ended lease, or beside another one", len(used)),
             ("refreshes, by login", ", ".join(f"{count}" for _, count in sorted(per_login.items())) or "none"),
+            ("refreshes, by login and hour", f"{refreshes_per_hour(self.world, now):.0f}"),
+            ("seconds between refreshes of a login", gaps(ledger.refreshes)),
             ("refresh tokens used more than once", sum(1 for count in uses.values() if count > 1)),
             ("logins lost, avoidable ones", f"{len(losses)}, {len(avoidable)}"),
         ]
+        seen = ledger.visible_401s()
+        rows.append(("answers 401 that agents got, without a reason", f"{len(seen)}, {sum(not ok for _, _, ok in seen)}"))
+        self.broken += [f"401 at {at - self.world.began:.1f} s: {text}" for at, text, ok in seen if not ok]
+        early = ledger.early_refreshes(self.options.token_life)
+        rows.append(("refreshes that came too early", len(early)))
+        self.broken += [f"at {at - self.world.began:.1f} s: {text}" for at, text in early]
         rows.append(("limits reported, grants against one", f"{len(ledger.limits)}, {ledger.against_limits()}"))
         if self.options.hosts > 1:
             rows += self.limits(ledger)
@@ -69,6 +77,22 @@ class Report:
             ("a limit's way to each other host", median_and_most(seen)),
             ("limits that a host did not show", len(missing)),
         ]
+
+
+def refreshes_per_hour(world, now):
+    """Of one login, since the agents began."""
+    count = sum("refused" not in entry and entry["arrived"] >= world.began for entry in world.ledger.refreshes)
+    return count / len(world.names) / (now - world.began) * 3600
+
+
+def gaps(refreshes):
+    """The times between refreshes of the same login."""
+    last, found = {}, []
+    for entry in sorted((entry for entry in refreshes if "refused" not in entry), key=lambda entry: entry["arrived"]):
+        if entry["account"] in last:
+            found.append(entry["arrived"] - last[entry["account"]])
+        last[entry["account"]] = entry["arrived"]
+    return f"least {min(found):.1f}, median {statistics.median(found):.1f} ({len(found)})" if found else "none"
 
 
 def polls(ledger):

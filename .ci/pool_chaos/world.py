@@ -38,6 +38,7 @@ class World:
         self.options, self.directory = options, directory
         self.names = [f"login{number}" for number in range(options.accounts)]
         self.ledger = Ledger(options.hosts)
+        self.began = time.monotonic()  # when agents began, once they have
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.provider = Provider(self.names, options.token_life, self.ledger.served, options.seed)
@@ -145,6 +146,7 @@ class World:
         return self.on_loop(take())
 
     def start_agents(self, inject):
+        self.began = time.monotonic()
         counts = [self.options.agents // self.options.hosts] * self.options.hosts
         for number in range(self.options.agents % self.options.hosts):
             counts[number] += 1

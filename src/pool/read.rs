@@ -13,6 +13,9 @@ use crate::pool::state::Pool;
 use crate::visible::shell_word;
 use std::sync::Arc;
 
+/// Of how many queued requests it is looked at whether they could use an account.
+const MOST_ASKED: usize = 64;
+
 /// Reading.
 impl Pool {
     /// Its settings.
@@ -90,6 +93,19 @@ impl Pool {
     /// The queued requests, in the order they will be served.
     pub fn waiters(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
         self.queue.in_order()
+    }
+
+    /// Whether one of the queued requests could use this account, if it had room. Of a long queue, the first ones are asked.
+    pub fn is_waited_for(&self, now: Now, account: AccountId) -> bool {
+        let Some(slot) = self.accounts.slot(account) else { return false };
+        let could_use = |waiter: &QueuedRequest| {
+            let ask = &waiter.ask;
+            *ask.target.provider == *self.accounts[slot].record.provider
+                && ask.account.as_deref().is_none_or(|name| self.accounts.find(name, None) == Ok(slot))
+                && matches!(self.ineligible(slot, ask, now), None | Some((Ineligible::Busy | Ineligible::NoSeat, _)))
+        };
+        let mut waiters = self.queue.in_order();
+        waiters.by_ref().take(MOST_ASKED).any(|(_, waiter)| could_use(waiter)) || waiters.next().is_some()
     }
 
     /// How many other leases the account of a lease has.

@@ -1,6 +1,7 @@
 //! What has changed in the pool since a position.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,6 +66,8 @@ pub struct SharedAccount {
     pub has_refresh: bool,
     /// When the access token ends.
     pub expires_at: Option<Wall>,
+    /// How long the access token lives in all, if a refresh brought it.
+    pub token_life: Option<Duration>,
 }
 
 impl fmt::Debug for SharedAccount {
@@ -131,6 +134,7 @@ struct AccountRow {
     access: String,
     has_refresh: bool,
     expires_at: Option<u64>,
+    token_life: Option<u64>,
 }
 
 /// One of both.
@@ -200,6 +204,7 @@ impl AccountRow {
             access: hex_text::bytes(&self.access).ok_or("a credential that is not in hexadecimal digits")?,
             has_refresh: self.has_refresh,
             expires_at: self.expires_at.map(Wall),
+            token_life: self.token_life.map(Duration::from_millis),
         })
     }
 }

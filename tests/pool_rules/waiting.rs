@@ -166,3 +166,25 @@ fn every_event_that_frees_an_account_serves_the_queue() {
         assert_eq!(served, n < 6, "case {n}: {:?}", fixture.answers());
     }
 }
+
+#[test]
+fn an_account_is_waited_for_by_requests_that_could_use_it() {
+    let mut fixture = Fixture::new("abc", |settings| settings.leases.overflow = Overflow::Wait);
+    let waited_for =
+        |fixture: &Fixture| "abc".chars().filter(|c| fixture.pool.is_waited_for(fixture.now, id(*c))).collect();
+    for n in 0..3 {
+        fixture.hold(ask(n));
+    }
+    let letters: String = waited_for(&fixture);
+    assert_eq!(letters, "", "no request waits");
+    let pinned = fixture.queued(LeaseRequest { account: Some(id('b').to_string().into()), ..patient(3) });
+    let letters: String = waited_for(&fixture);
+    assert_eq!(letters, "b");
+    fixture.queued(LeaseRequest { exclude: vec![id('a'), id('b')], ..patient(4) });
+    let letters: String = waited_for(&fixture);
+    assert_eq!(letters, "bc");
+    fixture.block('c', secs(30));
+    fixture.run(Command::Cancel(pinned)).unwrap();
+    let letters: String = waited_for(&fixture);
+    assert_eq!(letters, "", "room is of no use on an account that is limited");
+}

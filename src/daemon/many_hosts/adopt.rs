@@ -2,8 +2,11 @@
 //! on disk, sealed with this host's own key, before it is used, so that a restart without the database has it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::decide::{AdoptDecision, change_to, decide};
+use super::handle::ManyHosts;
+use super::times::credential_from_database;
 use crate::credential::Credential;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, save};
@@ -43,7 +46,7 @@ pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, account
         let mut some = Vec::new();
         for account in accounts.by_ref().take(AT_ONCE) {
             let decision = decide(&daemon.state(), &own_accounts, &account);
-            some.extend(open(membership, account, decision, &mut adopted));
+            some.extend(open((&daemon.many_hosts, membership), account, decision, &mut adopted));
         }
         let writes: Vec<Write> = some.iter().filter_map(write_of).collect();
         if !writes.is_empty()
@@ -64,7 +67,7 @@ pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, account
 
 /// Opens the credential, if the account needs it.
 fn open(
-    membership: &Membership,
+    (hosts, membership): (&ManyHosts, &Membership),
     account: SharedAccount,
     decision: AdoptDecision,
     adopted: &mut Adopted,
@@ -82,7 +85,10 @@ fn open(
         return Some(Adopting { account, decision, credential: None });
     }
     match membership.keys.open_access(&membership.pool, id, account.keys, &account.access) {
-        Ok(credential) => Some(Adopting { account, decision, credential: Some(credential) }),
+        Ok(credential) => {
+            let credential = credential_from_database(hosts, credential, account.expires_at);
+            Some(Adopting { account, decision, credential: Some(credential) })
+        }
         Err(error) => {
             adopted.needs_keys |= matches!(error, PoolKeyError::OtherGeneration { .. });
             adopted.left_out.push((id, error.to_string()));
@@ -106,7 +112,7 @@ fn write_of(adopting: &Adopting) -> Option<Write> {
 
 fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
     let Adopting { account, decision, credential } = adopting;
-    let SharedAccount { record: pooled, capacity, ceiling, generation, has_refresh, .. } = account;
+    let SharedAccount { record: pooled, capacity, ceiling, generation, has_refresh, token_life, .. } = account;
     let id = pooled.id;
     let share = Command::ShareAccount(id, SeatLimits { capacity, ceiling });
     let label_here = |record: &AccountRecord| record.label.clone().filter(|_| record.label != pooled.label);
@@ -123,6 +129,7 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
             state.from_pool(|state| {
                 if let Some(credential) = credential {
                     state.keep_credential(id, credential);
+                    learn_life(state, id, token_life);
                 }
                 // off at first: requests that wait must not get it before it is known to be shared
                 let added = AccountRecord { enabled: false, ..*record };
@@ -149,6 +156,7 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
                 state.apply_internal(now, share);
                 if let Some(credential) = credential {
                     replace(state, now, id, credential);
+                    learn_life(state, id, token_life);
                 }
                 if has_changed {
                     let change = change_to(&record);
@@ -163,6 +171,14 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
 /// Whether the record here is what the pool says; a token that has ended here is no difference.
 fn is_like(known: &AccountRecord, record: &AccountRecord) -> bool {
     AccountRecord { last_used_at: known.last_used_at, kind: known.kind, ..record.clone() } == *known
+}
+
+/// When the token is due for a refresh depends on its whole life: without it, each host would think that a short one is due at
+/// once.
+fn learn_life(state: &mut State, id: AccountId, life: Option<Duration>) {
+    if let Some(life) = life {
+        state.logins.learn_life(id, life);
+    }
 }
 
 /// Puts a credential in use that another host has refreshed or replaced; what waits for it goes on.

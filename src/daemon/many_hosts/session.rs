@@ -249,7 +249,7 @@ impl<'w> PoolSession<'w> {
             |is_so: fn(&Daemon, AccountId) -> bool| notice.account.is_none_or(|account| is_so(&self.daemon, account));
         self.news.ask(match notice.kind {
             // what is of no use at once is read with the next news
-            PoolNoticeKind::Freed if !concerns(|daemon, _| daemon.state().pool.waiters().next().is_some()) => return,
+            PoolNoticeKind::Freed if !concerns(is_waited_for) => return,
             PoolNoticeKind::Wanted if !concerns(holds_seats) => return,
             // many may come together
             PoolNoticeKind::Freed | PoolNoticeKind::Wanted => now.after(SEATS_TOGETHER),
@@ -396,6 +396,10 @@ impl<'w> PoolSession<'w> {
     fn count(&self, statements: u64) {
         self.daemon.many_hosts.change_status(|status| status.statements += statements);
     }
+}
+
+fn is_waited_for(daemon: &Daemon, account: AccountId) -> bool {
+    daemon.state().pool.is_waited_for(clock::now(), account)
 }
 
 fn holds_seats(daemon: &Daemon, account: AccountId) -> bool {

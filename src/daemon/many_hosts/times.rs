@@ -1,6 +1,7 @@
 //! Times of the database's clock on this host's, and the other way. What hosts compare is on the database's clock.
 
 use super::handle::ManyHosts;
+use crate::credential::Credential;
 use crate::limits::LONGEST_BELIEVED;
 use crate::pool::{Deadline, Limit, LimitRecord, LimitSource, Now, Usage, Wall, Window};
 
@@ -31,6 +32,25 @@ pub(super) fn usage_from_database(hosts: &ManyHosts, usage: &Usage) -> Usage {
     moved(usage, |at| hosts.to_local(at))
 }
 
+/// The credential of another host, with its times on this host's clock: `expires_at` is the end of its token on the
+/// database's, and what is sealed are times of that host.
+pub(super) fn credential_from_database(
+    hosts: &ManyHosts,
+    credential: Credential,
+    expires_at: Option<Wall>,
+) -> Credential {
+    let Some((there, here)) = credential.expires_at.zip(expires_at.map(|at| hosts.to_local(at))) else {
+        return credential;
+    };
+    let to_local = |at: Wall| Wall(at.0.saturating_add(here.0).saturating_sub(there.0));
+    Credential {
+        expires_at: Some(here),
+        accepted_at: credential.accepted_at.map(to_local),
+        refresh_from: credential.refresh_from.map(to_local),
+        ..credential
+    }
+}
+
 fn moved(usage: &Usage, change: impl Fn(Wall) -> Wall) -> Usage {
     let moved = |window: &Window| Window {
         resets_at: window.resets_at.map(&change),
@@ -43,8 +63,27 @@ fn moved(usage: &Usage, change: impl Fn(Wall) -> Wall) -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Secret;
     use crate::limits::{Reason, Scope};
-    use crate::pool::{AccountId, Mono};
+    use crate::pool::{AccountId, CredentialKind, Mono};
+
+    #[test]
+    fn a_token_ends_at_the_same_moment_on_each_host() {
+        let (here, there) = (ManyHosts::default(), ManyHosts::default());
+        // this host is 4 s behind the database, the other one 90 s ahead
+        here.set_clock_offset(4_000);
+        there.set_clock_offset(-90_000);
+        let sealed = Credential {
+            expires_at: Some(Wall(1_000_000)),
+            refresh_from: Some(Wall(900_000)),
+            ..Credential::new(CredentialKind::Oauth, Secret::new("a".to_owned()))
+        };
+        let got = credential_from_database(&there, sealed.duplicate(), Some(here.to_database(Wall(1_000_000))));
+        assert_eq!(got.expires_at, Some(Wall(1_094_000)));
+        assert_eq!(got.refresh_from, Some(Wall(994_000)));
+        let endless = Credential { expires_at: None, ..sealed };
+        assert_eq!(credential_from_database(&there, endless, None).expires_at, None);
+    }
 
     #[test]
     fn limits_and_usage_are_the_same_after_the_way_to_another_host_and_its_clock() {

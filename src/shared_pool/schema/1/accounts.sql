@@ -41,7 +41,7 @@ begin
     record = excluded.record, label = excluded.label, login_state = excluded.login_state,
     capacity = excluded.capacity, ceiling = excluded.ceiling, generation = a.generation + 1,
     key_generation = excluded.key_generation, access = excluded.access, has_refresh = excluded.has_refresh,
-    expires_at = excluded.expires_at, removed_at = null, changed = default
+    expires_at = excluded.expires_at, token_life = null, removed_at = null, changed = default
     where a.removed_at is not null
     returning generation into added;
   if added is null then
@@ -83,7 +83,7 @@ begin
   update lessor.account set
     record = p_record, label = p_record->>'label', login_state = p_state, capacity = lessor.capacity_of(p_record),
     ceiling = lessor.ceiling_of(p_record), generation = generation + 1, key_generation = p_keys, access = p_access,
-    has_refresh = p_refresh is not null, expires_at = p_expires, changed = default
+    has_refresh = p_refresh is not null, expires_at = p_expires, token_life = null, changed = default
     where id = p_account and removed_at is null returning generation into replaced;
   if replaced is null then
     raise 'the pool has no such account' using errcode = 'LE006';

@@ -93,7 +93,8 @@ begin
   perform lessor.check_keys(p_keys);
   update lessor.account set
     generation = generation + 1, key_generation = p_keys, access = p_access,
-    has_refresh = has_refresh or p_refresh is not null, expires_at = p_expires, login_state = '"ready"', changed = default
+    has_refresh = has_refresh or p_refresh is not null, expires_at = p_expires, login_state = '"ready"', changed = default,
+    token_life = case when p_expires > lessor.now_ms() then p_expires - lessor.now_ms() end
     where id = p_account and generation = p_from and removed_at is null returning generation into stored;
   if stored is null then
     return null;

@@ -80,6 +80,8 @@ create table lessor.account (
   access bytea check (length(access) <= 1048576),
   has_refresh boolean not null,
   expires_at bigint,
+  -- how long the access token lives in all, in ms; of one that a refresh brought
+  token_life bigint,
   removed_at bigint,
   changed xid8 not null default pg_current_xact_id()
 );
