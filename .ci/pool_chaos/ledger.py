@@ -179,8 +179,17 @@ class Ledger:
                 found.append((sent, f"agent {agent} with the token in its hand: {why}", self.is_own_fault(leases, tries)))
             else:
                 is_lost = bool(tries) and "revoked" in tries[-1]["why"]
-                found.append((sent, f"agent {agent} through the gateway: {why}", is_lost))
+                has_reason = is_lost or self.has_no_new_token(answer, tries)
+                found.append((sent, f"agent {agent} through the gateway: {why}", has_reason))
         return found
+
+    def has_no_new_token(self, answer, tries):
+        """The host could not get another token: it, or the host that got the newest one, was hindered."""
+        at, name = answer["at"], tries[-1]["why"].split(" of ")[-1].split()[0] if tries else None
+        if not self.was_up(answer["host"], answer["sent"] - 3, at):
+            return True
+        newest = [one for one in self.refreshes if one["account"] == name and one["arrived"] < at and "refused" not in one]
+        return bool(newest) and not self.was_up(newest[-1]["host"], newest[-1]["arrived"] - 1, at)
 
     def is_own_fault(self, leases, tries):
         """An agent that keeps a token beyond its end; it had enough life left when it was handed out."""

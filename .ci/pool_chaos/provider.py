@@ -32,9 +32,10 @@ class Login:
 class Provider:
     """Serves all hosts. `record` is called with a dict for every request that has ended."""
 
-    def __init__(self, names, token_life, record, seed):
+    def __init__(self, names, token_life, record, seed, is_strict=False):
         self.logins = {name: Login(name) for name in names}
         self.token_life = token_life
+        self.is_strict = is_strict  # a refresh ends the access tokens before it at once
         self.record = record
         self.ends = {}  # access token -> (name, monotonic time of its end)
         self.first_use = {}  # refresh token -> the record of its first use
@@ -65,6 +66,10 @@ class Provider:
         }
 
     def new_access(self, login):
+        if self.is_strict:
+            for token, (name, end) in list(self.ends.items())[-100:]:
+                if name == login.name:
+                    self.ends[token] = (name, min(end, time.monotonic()))
         self.count += 1
         token = f"access.{login.name}.{login.family}.{self.count}"
         self.ends[token] = (login.name, time.monotonic() + self.token_life)

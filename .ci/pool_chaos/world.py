@@ -41,7 +41,7 @@ class World:
         self.began = time.monotonic()  # when agents began, once they have
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.provider = Provider(self.names, options.token_life, self.ledger.served, options.seed)
+        self.provider = Provider(self.names, options.token_life, self.ledger.served, options.seed, options.strict)
         self.on_loop(self.provider.start(options.hosts))
         self.ledger.token_ends = self.provider.ends
         # the injected fault: daemons with the same logins that know nothing of each other
@@ -74,8 +74,17 @@ class World:
             host.start()
         if self.is_pool:
             self.set_up_pool()
+        end = time.monotonic() + 30
         for name in self.names:
-            self.log_in(name)
+            # the first host may not have its connection yet
+            while True:
+                try:
+                    self.log_in(name)
+                    break
+                except RuntimeError as error:
+                    if "cannot be reached now" not in str(error) or time.monotonic() > end:
+                        raise
+                    time.sleep(0.2)
         if self.is_pool:
             self.all_have_accounts()
 

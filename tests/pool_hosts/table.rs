@@ -196,6 +196,29 @@ fn leases_elsewhere_are_load_and_a_claim_of_a_full_account_tells_the_others() {
 }
 
 #[test]
+fn in_a_full_pool_a_few_accounts_at_once_are_wanted_and_all_of_them_in_turn() {
+    let all: Vec<AccountId> = (1..=30).map(account).collect();
+    let mut host = Fixture::new(&all, |_| ());
+    host.run(Command::SeatsElsewhere(all.iter().map(|account| (*account, 2)).collect())).unwrap();
+    host.run(Command::Acquire(Box::new(LeaseRequest { wait: Some(Duration::from_secs(60)), ..ask() }))).unwrap();
+    let (mut wanted, mut claims) = (Vec::new(), host.claims());
+    for _ in 0..5 {
+        let before = wanted.len();
+        while let Some((account, _)) = claims.pop() {
+            wanted.push(account);
+            host.denied(account, SeatDenial::Full);
+            claims = host.claims();
+        }
+        assert!((1..=8).contains(&(wanted.len() - before)), "{wanted:?}");
+        host.pass(1_000);
+        claims = host.claims();
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    assert_eq!(wanted, all, "other hosts are asked for each of them");
+}
+
+#[test]
 fn the_host_s_own_settings_only_lower_what_the_pool_allows() {
     for (overflow, max, most) in
         [(Overflow::Share, 16, 2), (Overflow::Share, 1, 1), (Overflow::Wait, 16, 1), (Overflow::Fail, 16, 1)]

@@ -208,6 +208,13 @@ impl RefreshPlan {
         self.accounts.get(&id).is_some_and(|account| account.running.is_some() || !is_young(account))
     }
 
+    /// Whether a login that is being refreshed has got another token since that was begun, from elsewhere.
+    #[must_use]
+    pub fn is_renewed_meanwhile(&self, id: AccountId) -> bool {
+        let account = self.accounts.get(&id);
+        account.and_then(|account| account.renewed.zip(account.running)).is_some_and(|(renewed, since)| renewed > since)
+    }
+
     /// Requests a refresh before it is due.
     pub fn request(&mut self, id: AccountId, want: RefreshReason, now: Now) -> RefreshSchedule {
         let can_renew = self.can_refresh(id, now);

@@ -532,3 +532,17 @@ fn a_repeated_refresh_that_was_not_answered_again_is_retried_like_any_other() {
     scene.renew(1);
     assert!(scene.until_wake().is_some_and(|wait| wait > 7 * 3600 * S));
 }
+
+#[test]
+fn a_token_that_comes_from_elsewhere_makes_the_running_refresh_needless() {
+    let mut scene = Scene::new();
+    scene.update(1, 60 * S);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due(), [id(1)]);
+    assert!(!scene.plan.is_renewed_meanwhile(id(1)), "it is due");
+    scene.pass(S);
+    scene.update(1, 8 * 3600 * S);
+    assert!(scene.plan.is_renewed_meanwhile(id(1)));
+    scene.plan.finish(id(1), &RefreshOutcome::Renewed, scene.now, 0.5);
+    assert!(!scene.plan.is_renewed_meanwhile(id(1)), "none is running");
+}

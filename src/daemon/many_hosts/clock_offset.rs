@@ -17,10 +17,48 @@ pub(super) fn measured(sent: Now, received: Now, database: Wall, known: Option<i
     i64::try_from(i128::from(database.0) - i128::from(here)).ok()
 }
 
+/// A difference of the clocks below this is that of two readings.
+const STEP: i64 = 500;
+
+/// How far the database's time of day is ahead of this host's. It stays right when this host's clock is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockOffset {
+    /// In ms, when it was measured.
+    offset: i64,
+    /// How far the time of day was ahead of the time since boot then.
+    wall_ahead: i64,
+}
+
+impl ClockOffset {
+    /// As measured now.
+    pub(super) fn new(offset: i64, now: Now) -> Self {
+        Self { offset, wall_ahead: wall_ahead(now) }
+    }
+
+    /// What must be added to this host's time of day to get the database's, in ms.
+    pub(super) fn at(self, now: Now) -> i64 {
+        let step = wall_ahead(now).saturating_sub(self.wall_ahead);
+        if step.abs() < STEP { self.offset } else { self.offset.saturating_sub(step) }
+    }
+}
+
+fn wall_ahead(now: Now) -> i64 {
+    now.wall.0.cast_signed().saturating_sub(now.mono.0.cast_signed())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pool::Mono;
+
+    #[test]
+    fn the_offset_stays_right_when_the_clock_is_set() {
+        let known = ClockOffset::new(4_000, at(100, 5_000));
+        assert_eq!(known.at(at(60_100, 65_001)), 4_000);
+        // 300 s ahead, and 3 s back
+        assert_eq!(known.at(at(60_100, 365_000)), -296_000);
+        assert_eq!(known.at(at(60_100, 62_000)), 7_000);
+    }
 
     fn at(mono: u64, wall: u64) -> Now {
         Now { mono: Mono(mono), wall: Wall(wall) }

@@ -1,10 +1,12 @@
 //! What the daemon knows of the pool that it shares with other hosts, without the state's lock. The worker sets it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clock_offset::ClockOffset;
 use super::status::ManyHostsStatus;
+use crate::daemon::os::clock;
 use crate::pool::Wall;
 use crate::shared_pool::{Membership, PoolClient, TermId};
 
@@ -13,8 +15,8 @@ use crate::shared_pool::{Membership, PoolClient, TermId};
 pub(crate) struct ManyHosts {
     /// The worker runs: what the pool asks for goes to its mailbox.
     is_on: AtomicBool,
-    /// What must be added to this host's time of day to get that of the database, in ms.
-    clock_offset: AtomicI64,
+    /// Measured at each heartbeat; none before the first.
+    clock_offset: Mutex<Option<ClockOffset>>,
     parts: Mutex<HandleParts>,
     starting: Mutex<()>,
 }
@@ -84,12 +86,12 @@ impl ManyHosts {
 
     /// A time of this host's clock, on the database's.
     pub(crate) fn to_database(&self, at: Wall) -> Wall {
-        Wall(at.0.saturating_add_signed(self.clock_offset.load(Ordering::Relaxed)))
+        Wall(at.0.saturating_add_signed(self.clock_offset()))
     }
 
     /// A time of the database's clock, on this host's.
     pub(crate) fn to_local(&self, at: Wall) -> Wall {
-        Wall(at.0.saturating_add_signed(self.clock_offset.load(Ordering::Relaxed).saturating_neg()))
+        Wall(at.0.saturating_add_signed(self.clock_offset().saturating_neg()))
     }
 
     /// This host has joined a pool, or left it. It is in the store already; `many_hosts::rejoin` follows.
@@ -98,7 +100,14 @@ impl ManyHosts {
     }
 
     pub(super) fn set_clock_offset(&self, offset: i64) {
-        self.clock_offset.store(offset, Ordering::Relaxed);
+        let known = ClockOffset::new(offset, clock::now());
+        *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    /// What must be added to this host's time of day to get that of the database, in ms.
+    fn clock_offset(&self) -> i64 {
+        let known = *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        known.map_or(0, |known| known.at(clock::now()))
     }
 
     pub(super) fn set_client(&self, client: Option<Arc<PoolClient>>) {

@@ -41,6 +41,8 @@ pub(crate) struct AccountSeats {
     /// A lease that could not wait would have moved here.
     is_asked: bool,
     block: Option<SeatBlock>,
+    /// When a claim last found no free seat.
+    full_at: Mono,
     /// Until when another host is known to wait for a seat.
     wanted: Option<Mono>,
     idle: Option<IdleSeats>,
@@ -117,6 +119,16 @@ impl AccountSeats {
 
     pub fn is_claiming(&self) -> bool {
         self.claim.is_some()
+    }
+
+    /// Whether other hosts are being told that this one waits for a seat, or were told a moment ago.
+    pub fn is_being_wanted(&self) -> bool {
+        self.claim.is_some() || self.waiting() > 0 || self.block.is_some_and(|block| block.why == SeatDenial::Full)
+    }
+
+    /// When a claim last found no free seat.
+    pub fn full_at(&self) -> Mono {
+        self.full_at
     }
 
     /// How many requests wait for a claim.
@@ -269,6 +281,9 @@ impl AccountSeats {
         let of_whole = self.claim.take().is_some_and(|claim| claim.whole);
         self.elsewhere = elsewhere;
         self.clamp();
+        if why == SeatDenial::Full {
+            self.full_at = now;
+        }
         let pause = if why == SeatDenial::Refused { REFUSED_PAUSE } else { PAUSE };
         self.block = Some(SeatBlock { until: now.after(pause), why, of_whole });
     }

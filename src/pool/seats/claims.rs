@@ -2,10 +2,13 @@
 
 use crate::pool::command::{Effect, Effects};
 use crate::pool::lease::LeaseKind;
-use crate::pool::model::{AccountId, Ineligible, LeaseRequest, Now, WaiterId, spoken};
+use crate::pool::model::{AccountId, Ineligible, LeaseRequest, Mono, Now, WaiterId, spoken};
 use crate::pool::queue::SeatWait;
 use crate::pool::seats::account::{CLAIM_LASTS, NewClaim};
 use crate::pool::state::Pool;
+
+/// Of how many accounts at once other hosts are told that a seat is wanted here.
+const MOST_WANTED: usize = 8;
 
 impl Pool {
     /// A queued request waits for a claim of a seat of this account; the claim follows at the end of the command.
@@ -42,8 +45,15 @@ impl Pool {
         ask
     }
 
-    /// An account that only the seats of other hosts fill: a claim tells them that one is wanted here.
+    /// An account that only the seats of other hosts fill: a claim tells them that one is wanted here. Only a few at once: in
+    /// a large pool that is full, the claims of all hosts would keep its database from everything else. The accounts take
+    /// turns.
     pub(crate) fn wanted_seat(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Option<usize> {
+        let of_slot = |slot: &&usize| self.accounts[**slot].seats.as_ref();
+        let wanted = slots.iter().filter(|slot| of_slot(slot).is_some_and(|seats| seats.is_being_wanted()));
+        if wanted.take(MOST_WANTED).count() == MOST_WANTED {
+            return None;
+        }
         let kind = ask.kind();
         let is_full_elsewhere = |slot: &usize| {
             let account = &self.accounts[*slot];
@@ -60,7 +70,10 @@ impl Pool {
                 && account.seat_obstacle(kind).is_none()
                 && matches!(self.ineligible(*slot, ask, now), Some((Ineligible::Busy, _)))
         };
-        slots.iter().copied().filter(is_full_elsewhere).min_by_key(|slot| self.accounts.key(*slot).rank)
+        let asked =
+            |slot: usize| self.accounts[slot].seats.as_ref().map_or_else(Mono::default, |seats| seats.full_at());
+        let full = slots.iter().copied().filter(is_full_elsewhere);
+        full.min_by_key(|slot| (asked(*slot), self.accounts.key(*slot).rank))
     }
 
     /// Gives back the seats that another host waits for, before a request of this host takes them.

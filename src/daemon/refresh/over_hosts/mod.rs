@@ -27,6 +27,9 @@ use crate::shared_pool::{Membership, PoolClient, TokenGeneration};
 /// How long a claim of another host is waited for until it is looked at again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// How long the token of another host is waited for. Meanwhile no other login of the same OAuth client is refreshed here.
+const ADOPTION_TIME: Duration = Duration::from_secs(2);
+
 /// A refresh that no other host sends, until it is settled.
 #[derive(Debug)]
 pub(super) struct SharedClaim {
@@ -54,6 +57,15 @@ pub(super) async fn begin(daemon: &Arc<Daemon>, id: AccountId) -> SharedBegin {
         let Some(known) = known_generation(daemon, &client, &membership, id).await else {
             return SharedBegin::Ended(waits(daemon, is_away()));
         };
+        let is_renewed = {
+            let state = &mut *daemon.state();
+            state.update_refresh_plan(clock::now());
+            state.logins.plan.is_renewed_meanwhile(id)
+        };
+        if is_renewed {
+            // the token of another host has come since this attempt was begun: a newer one is of no use
+            return SharedBegin::Ended(RefreshOutcome::Renewed);
+        }
         let number = match getrandom::u64() {
             Ok(number) => number,
             Err(error) => {
@@ -67,13 +79,35 @@ pub(super) async fn begin(daemon: &Arc<Daemon>, id: AccountId) -> SharedBegin {
                 let claim = SharedClaim { client, membership, attempt: claimed.attempt };
                 return SharedBegin::Claimed(claimed.refresh, claim);
             }
-            ClaimAnswer::Waits(wait) => return SharedBegin::Ended(waits(daemon, wait)),
+            ClaimAnswer::Waits(wait) => {
+                let is_renewed = is_adopted_soon(daemon, (id, known), &wait).await;
+                return SharedBegin::Ended(if is_renewed { RefreshOutcome::Renewed } else { waits(daemon, wait) });
+            }
             ClaimAnswer::LoginEnded => return SharedBegin::Ended(RefreshOutcome::LoginEnded),
             ClaimAnswer::PoolIsBehind(generation) if !is_again => local::fall_back(daemon, id, generation).await,
             ClaimAnswer::PoolIsBehind(_) => break,
         }
     }
     SharedBegin::Ended(waits(daemon, is_away()))
+}
+
+/// Waits for the token that another host has stored, or that it is getting while something waits for it here: a request that
+/// was refused with the one before is sent again with it.
+async fn is_adopted_soon(daemon: &Daemon, (id, known): (AccountId, TokenGeneration), wait: &RefreshWait) -> bool {
+    let is_adopted = || daemon.state().shared_accounts.get(id).is_some_and(|note| note.generation > known);
+    let is_under_way = matches!(wait.until, RefreshWaitEnd::Database(_));
+    if !wait.reads_news && !(is_under_way && daemon.state().logins.is_waited_for(id)) {
+        return false;
+    }
+    // what adopts a token ends the waits for it
+    let adopted = daemon.state().logins.attempt_ends(id);
+    if wait.reads_news {
+        daemon.mailboxes.many_hosts.send(PoolMessage::ReadNews);
+    }
+    if !is_adopted() {
+        let _adopted_or_not = tokio::time::timeout(ADOPTION_TIME, adopted).await;
+    }
+    is_adopted()
 }
 
 /// The generation that this host has, once no answer waits to be given to the pool.

@@ -207,6 +207,11 @@ impl LoginRefresh {
         receiver
     }
 
+    /// Whether a request waits for the end of the next attempt.
+    pub(crate) fn is_waited_for(&self, id: AccountId) -> bool {
+        self.waiting.get(&id).is_some_and(|waiting| waiting.iter().any(|waiter| !waiter.is_closed()))
+    }
+
     /// An attempt has ended: wakes what waits for it, and the worker.
     pub(crate) fn attempt_ended(&mut self, id: AccountId) {
         for waiter in self.waiting.remove(&id).unwrap_or_default() {
