@@ -178,16 +178,22 @@ pub struct SecretsSection {
 }
 
 /// `[pool]`
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SharedPoolSection {
     /// The URL of its database, without a password; none: this machine shares no pool.
     pub url: Option<String>,
-    /// Whether this machine may refresh its logins.
+    /// Whether this machine may refresh its logins, if an admin of the pool has given it the right.
     pub refresher: bool,
     /// The accounts of this machine that are never given to it.
     pub own_accounts: Vec<String>,
     /// A PEM file with the certificates to trust for the database.
     pub root_certificate: Option<PathBuf>,
+}
+
+impl Default for SharedPoolSection {
+    fn default() -> Self {
+        Self { url: None, refresher: true, own_accounts: Vec::new(), root_certificate: None }
+    }
 }
 
 /// `[agents.X]`

@@ -171,7 +171,7 @@ impl SharedPoolErrorKind {
             Self::TermOver => "lessor begins a new term; if it lasts: lessor pool status",
             Self::KeysReplaced => "lessor fetches the new keys; if it lasts: lessor pool status",
             Self::NotFound => "see what the pool has: lessor pool status",
-            Self::Conflict => "choose another name, or remove the other one first: lessor list",
+            Self::Conflict => "choose another name, or remove the other one first: lessor account list",
             Self::Refused => "see the server's log, then: lessor pool status",
             Self::BadAnswer => "use the same version of lessor on all hosts: lessor pool hosts",
         }

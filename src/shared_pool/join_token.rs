@@ -48,7 +48,7 @@ pub struct JoinToken {
 pub enum JoinTokenError {
     /// It is something else.
     #[error(
-        "this is no token to join a pool: such a token begins with lessor-join-1. and is printed by: lessor pool invite"
+        "this is no token to join a pool: such a token begins with lessor-join-1. and is printed by: lessor pool join-token"
     )]
     NotAToken,
     /// Another lessor has made it.
@@ -63,7 +63,7 @@ pub enum JoinTokenError {
     #[error("the token has a wrong letter: copy it again instead of typing it")]
     Changed,
     /// It can no longer be used.
-    #[error("the token could be used until {} ago: get a new one from an admin of the pool: lessor pool invite", spoken(*.0))]
+    #[error("the token could be used until {} ago: get a new one from an admin of the pool: lessor pool join-token", spoken(*.0))]
     Expired(std::time::Duration),
 }
 
@@ -259,7 +259,7 @@ mod tests {
         let late = Wall(token().expires_at.0 + 60_000);
         let error = JoinToken::parse(&text(), late).unwrap_err();
         assert_eq!(error, JoinTokenError::Expired(Duration::from_secs(60)));
-        assert!(error.to_string().contains("lessor pool invite"), "{error}");
+        assert!(error.to_string().contains("lessor pool join-token"), "{error}");
         assert!(JoinToken::parse(&text(), token().expires_at).is_err(), "its end is not part of its time");
     }
 }

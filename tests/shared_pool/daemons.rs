@@ -88,7 +88,7 @@ impl Hosts {
         database.as_superuser(&database.name, &format!("update lessor.pool set ttl_ms = {ttl}, margin_ms = {margin}"));
         // in effect without a restart
         let url = database.url();
-        let joined = format!("{config}[pool]\nurl = \"{url}\"\nrefresher = true\nlinger = \"500ms\"\n");
+        let joined = format!("{config}[pool]\nurl = \"{url}\"\nlinger = \"500ms\"\n");
         std::fs::write(first.path().join("config.toml"), &joined).unwrap();
         wait_until("the first host is connected", || is_connected(&mut client));
         client.call("pool.migrate", json!({ "to": "pool" }));

@@ -158,7 +158,7 @@ pub static KEYS: &[KeySpec] = &[
     on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is stored", |c, _, v| c.secrets.key.assign(v)),
 
     on("pool.url", PoolUrl, "", "URL of the PostgreSQL database of a pool that many machines share, without a password; \"\" for none", |c, _, v| c.shared_pool.url.assign(v)),
-    on("pool.refresher", Bool, "false", "whether this machine may refresh the logins of the shared pool, if an admin has given it the right", |c, _, v| c.shared_pool.refresher.assign(v)),
+    on("pool.refresher", Bool, "true", "whether this machine may refresh the logins of the shared pool; it does only if an admin has given it the right", |c, _, v| c.shared_pool.refresher.assign(v)),
     on("pool.own_accounts", Texts(0, 1024), "[]", "accounts of this machine that are never given to the shared pool: labels, email addresses or ids", |c, _, v| c.shared_pool.own_accounts.assign(v)),
     on("pool.linger", upto(DAY), "30s", "how long this machine keeps a place on a shared account after its last lease on it has ended", |c, _, v| c.pool.leases.linger.assign(v)),
     on("pool.root_certificate", Text, "", "PEM file with the certificates to trust for the database instead of the system's; \"\" for those", |c, _, v| c.shared_pool.root_certificate.assign(v)),

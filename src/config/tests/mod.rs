@@ -99,7 +99,7 @@ max_size = "64MiB"
 key = "file"
 [pool]
 url = ""
-refresher = false
+refresher = true
 own_accounts = []
 linger = "30s"
 root_certificate = ""

@@ -120,9 +120,6 @@ impl PoolMemberResult {
         context: &Context,
     ) -> Result<Self, CliError> {
         let mut settings = vec![("pool.url", Some(member.url.clone()))];
-        if member.refresher {
-            settings.push(("pool.refresher", Some("true".to_owned())));
-        }
         if root_certificate.is_some() {
             settings.push(("pool.root_certificate", root_certificate));
         }

@@ -41,8 +41,8 @@ pub(super) fn leave(args: &PoolLeaveArgs, context: &Context) -> Result<u8, CliEr
         }
     }
     let left = context.connect()?.leave_pool(LeavePoolParams { force: args.force })?;
-    // own accounts, the certificate and `linger` hurt no one, and serve when the host joins again
-    let config = PoolConfigChange::write(&[("pool.url", None), ("pool.refresher", None)], context)?;
+    // the other settings do nothing without it, and serve when the host joins again
+    let config = PoolConfigChange::write(&[("pool.url", None)], context)?;
     let result = PoolLeaveResult { left, config };
     context.output.result(&result, || context.output.prose(&(text(&result.left) + &result.config.removed_text())))?;
     Ok(result.config.exit())
