@@ -95,6 +95,12 @@ impl SharedPoolError {
     /// What the driver reports. Details of the server are left out: they can contain values.
     pub(super) fn of_driver(place: &str, error: &tokio_postgres::Error) -> Self {
         if let Some(refusal) = error.as_db_error() {
+            // the server's rules for clients refuse the machine, not the role; they have the same code
+            if refusal.code() == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+                && refusal.message().contains("pg_hba.conf")
+            {
+                return Self::new(SharedPoolErrorKind::Refused, place, refusal.message());
+            }
             return Self::new(kind_of(refusal.code()), place, refusal.message());
         }
         let mut innermost: &dyn std::error::Error = error;
@@ -162,7 +168,7 @@ impl SharedPoolErrorKind {
                 "ask an admin of the pool for a token (lessor pool join-token) and give it to: lessor pool join --token-stdin"
             }
             Self::Evicted => {
-                "leave the pool here (lessor pool leave), then join again with a new token: lessor pool join --token-stdin"
+                "to join again: an admin runs lessor pool join-token, then lessor pool join --token-stdin here"
             }
             Self::NotPermitted => "do it on a host that is an admin of the pool: lessor pool hosts",
             Self::NotOwner => {

@@ -12,7 +12,8 @@ pub(crate) fn line(pool: &PoolSummaryInfo, now: u64, output: &Output) -> String 
         "connected" => (Tint::Good, format!("connected{name}")),
         "connecting" => (Tint::Warn, "connecting".to_owned()),
         "away" => (Tint::Warn, "the database cannot be reached".to_owned()),
-        "refused" => (Tint::Bad, "refused".to_owned()),
+        "refused" => (Tint::Bad, "the database refuses this host".to_owned()),
+        "evicted" => (Tint::Bad, format!("this host{} was evicted", name.as_str())),
         "not_joined" => (Tint::Bad, "this host has not joined it; to join: lessor pool join".to_owned()),
         other => (Tint::Warn, clean(&format::spaced(other))),
     };

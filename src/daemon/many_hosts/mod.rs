@@ -5,7 +5,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `worker`, `backoff` | connects, and answers the pool while the database is away |
+//! | `worker`, `backoff`, `loss` | connects, and answers the pool while the database is away; why it is |
 //! | `target`, `term` | which database, as which host; the term there |
 //! | `session`, `pace` | heartbeats, news, silent hosts, on a connection |
 //! | `claims` | seats and fences that the pool asks for |
@@ -24,6 +24,7 @@ pub(in crate::daemon) mod duties;
 pub(in crate::daemon) mod handing_out;
 pub(in crate::daemon) mod handle;
 pub(in crate::daemon) mod message;
+pub(in crate::daemon) mod loss;
 mod news;
 mod outgoing;
 mod pace;

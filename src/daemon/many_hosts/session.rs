@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::claims::{ClaimEnd, CurrentTerm};
 use super::clock_offset::measured;
 use super::handle::PoolTerm;
+use super::loss::PoolLoss;
 use super::message::PoolMessage;
 use super::news::AppliedNews;
 use super::outgoing::{LimitChange, NumberedChange, Outgoing};
@@ -44,7 +45,7 @@ pub(super) enum SessionEnd {
     /// The term is over: another one begins on the same connection.
     TermOver,
     /// The connection is lost, and why.
-    Lost(String),
+    Lost(PoolLoss),
 }
 
 /// What is kept from one session to the next.
@@ -136,7 +137,7 @@ impl<'w> PoolSession<'w> {
                         }
                         None
                     }
-                    None => Some(SessionEnd::Lost("the listening connection has ended".to_owned())),
+                    None => Some(SessionEnd::Lost(PoolLoss::passing("the listening connection has ended"))),
                 },
                 mail = self.mailbox.next(sleep) => {
                     if mail.stop {
@@ -268,8 +269,8 @@ impl<'w> PoolSession<'w> {
                 match answer {
                     Some(Ok(Some(answer))) => self.beat_accepted(sent, answer),
                     Some(Ok(None)) => Some(self.term_is_over()),
-                    Some(Err(error)) => Some(SessionEnd::Lost(error.to_string())),
-                    None => Some(SessionEnd::Lost("its database does not answer".to_owned())),
+                    Some(Err(error)) => Some(self.lost(&error)),
+                    None => Some(SessionEnd::Lost(PoolLoss::passing("its database does not answer"))),
                 }
             }
             TaskEnd::News(sent, received, news) => match news {
@@ -290,7 +291,7 @@ impl<'w> PoolSession<'w> {
                 match applied {
                     Ok(applied) => self.news_applied(applied),
                     Err(BeginError::Database(error)) => return self.failed(&error),
-                    Err(error @ BeginError::Unfit(_)) => return Some(SessionEnd::Lost(error.to_string())),
+                    Err(BeginError::Unfit(why)) => return Some(SessionEnd::Lost(PoolLoss::refused(why))),
                 }
                 None
             }
@@ -317,12 +318,12 @@ impl<'w> PoolSession<'w> {
     fn failed(&mut self, error: &SharedPoolError) -> Option<SessionEnd> {
         use SharedPoolErrorKind as Kind;
         if self.client.is_closed() {
-            return Some(SessionEnd::Lost(error.to_string()));
+            return Some(self.lost(error));
         }
         match error.kind() {
             Kind::TermOver => Some(self.term_is_over()),
             Kind::Evicted | Kind::NotMember | Kind::Auth | Kind::NoPool | Kind::SchemaNewer | Kind::SchemaOlder => {
-                Some(SessionEnd::Lost(error.to_string()))
+                Some(self.lost(error))
             }
             Kind::KeysReplaced => {
                 self.memory.position = None;
@@ -334,6 +335,10 @@ impl<'w> PoolSession<'w> {
                 None
             }
         }
+    }
+
+    fn lost(&self, error: &SharedPoolError) -> SessionEnd {
+        SessionEnd::Lost(PoolLoss::of(error, &self.target))
     }
 
     fn beat_accepted(&mut self, sent: Now, answer: BeatAnswer) -> Option<SessionEnd> {

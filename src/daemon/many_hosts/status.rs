@@ -45,12 +45,25 @@ pub(crate) enum PoolLink {
 /// Why the database cannot be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PoolAway {
+    /// Whether that passes by itself.
+    pub(crate) kind: PoolAwayKind,
     /// Since when.
     pub(crate) since: Wall,
     /// Why.
     pub(crate) why: String,
     /// When the next try begins.
     pub(crate) next: Mono,
+}
+
+/// Whether a database that cannot be used may come back by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PoolAwayKind {
+    /// It cannot be reached.
+    Unreachable,
+    /// It answers, and refuses this host or does not fit: a person has to change something.
+    Refused,
+    /// This host was evicted.
+    Evicted,
 }
 
 /// A host of the pool, and when this one last saw a sign of life.
@@ -87,6 +100,11 @@ impl ManyHostsStatus {
     pub(crate) fn has_refresher(&self, now: Mono, patience: Duration) -> bool {
         let is_online = |seen: &SeenHost| seen.is_own || seen.seen.is_some_and(|at| now.since(at) < patience);
         self.hosts.iter().any(|seen| seen.host.refresher && seen.host.ended_at.is_none() && is_online(seen))
+    }
+
+    /// Whether this host was evicted, as far as it knows.
+    pub(crate) fn is_evicted(&self) -> bool {
+        matches!(&self.link, PoolLink::Away(PoolAway { kind: PoolAwayKind::Evicted, .. }))
     }
 
     /// Whether the database can be reached now.

@@ -36,6 +36,11 @@ impl PoolTarget {
         }
     }
 
+    /// Whether it is the database that this host has joined. Another one need not know its role.
+    pub(super) fn is_own_address(&self) -> bool {
+        self.address.url == with_user_of(&self.membership.address.url, &self.membership.address.url)
+    }
+
     /// Whether a connection for `self` is still the right one. Newer keys of the same host need no other one.
     pub(super) fn is_as(&self, other: &Self) -> bool {
         let of = |target: &Self| (target.membership.pool.clone(), target.membership.host);
@@ -57,8 +62,25 @@ fn with_user_of(url: &str, known: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::shared_pool::{HostId, HostKeyPair, PoolKeys};
+
+    /// The database at `url`, for a host that has joined the pool at `known`.
+    pub(in crate::daemon::many_hosts) fn target(url: &str, known: &str) -> Arc<PoolTarget> {
+        let address = |url: &str| PoolAddress { url: url.to_owned(), password: None, root_certificate: None };
+        let membership = Membership {
+            pool: "a pool".to_owned(),
+            host: HostId(7),
+            name: "ci-7".to_owned(),
+            address: address(known),
+            key_pair: HostKeyPair::from_bytes(&[7; 32]),
+            keys: PoolKeys::first().unwrap(),
+            admin: false,
+            refresher: false,
+        };
+        Arc::new(PoolTarget { address: address(url), membership: Arc::new(membership) })
+    }
 
     #[test]
     fn the_user_is_that_of_the_membership() {

@@ -7,10 +7,11 @@ use super::adopt;
 use super::backoff::ConnectBackoff;
 use super::claims;
 use super::handle::PoolTerm;
+use super::loss::PoolLoss;
 use super::message::PoolMessage;
 use super::outgoing::LimitChange;
 use super::session::{PoolSession, SessionEnd, SessionMemory};
-use super::status::{PoolAway, PoolLink};
+use super::status::{PoolAway, PoolAwayKind, PoolLink};
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm, FormerTerm};
 use crate::daemon::os::clock;
@@ -115,7 +116,7 @@ impl PoolWorker {
                 Waited::Stop => return self.farewell(daemon, None).await,
                 Waited::Elsewhere => return true,
                 Waited::Done(Ok(connection)) => connection,
-                Waited::Done(Err(why)) => match self.away(daemon, why).await {
+                Waited::Done(Err(loss)) => match self.away(daemon, loss).await {
                     Waited::Done(()) => continue,
                     Waited::Elsewhere => return true,
                     Waited::Stop => return self.farewell(daemon, None).await,
@@ -130,7 +131,7 @@ impl PoolWorker {
                 }
                 // it was begun again already
                 SessionEnd::TermOver => continue,
-                SessionEnd::Lost(why) => why,
+                SessionEnd::Lost(loss) => loss,
             };
             self.disconnect(daemon);
             match self.away(daemon, lost).await {
@@ -159,13 +160,15 @@ impl PoolWorker {
                 Waited::Stop => return SessionEnd::Stop,
                 Waited::Elsewhere => return SessionEnd::Elsewhere,
                 Waited::Done(Ok(begun)) => begun,
-                Waited::Done(Err(BeginError::Unfit(why))) => return SessionEnd::Lost(why),
-                Waited::Done(Err(BeginError::Database(error))) => return SessionEnd::Lost(error.to_string()),
+                Waited::Done(Err(BeginError::Unfit(why))) => return SessionEnd::Lost(PoolLoss::refused(why)),
+                Waited::Done(Err(BeginError::Database(error))) => {
+                    return SessionEnd::Lost(PoolLoss::of(&error, target));
+                }
             };
             self.connected(daemon, client, &begun);
             let parts = (daemon.clone(), &self.mailbox, &mut self.memory);
             let Some(mut session) = PoolSession::new(parts, (client.clone(), target.clone()), begun) else {
-                return SessionEnd::Lost("the seats of the term are gone".to_owned());
+                return SessionEnd::Lost(PoolLoss::passing("the seats of the term are gone"));
             };
             match session.serve(notices).await {
                 SessionEnd::TermOver => {}
@@ -210,20 +213,24 @@ impl PoolWorker {
     }
 
     /// The database cannot be reached: waits until the next try.
-    async fn away(&mut self, daemon: &Arc<Daemon>, why: String) -> Waited<()> {
+    async fn away(&mut self, daemon: &Arc<Daemon>, loss: PoolLoss) -> Waited<()> {
+        let PoolLoss { kind, why } = loss;
         let now = clock::now();
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         self.backoff.failed(now.mono, jitter);
         if self.away_since.is_none() {
             self.away_since = Some(now.wall);
             let words = "leases on its accounts go on to the end of their seats; lessor tries again";
-            tracing::warn!("the shared pool cannot be reached: {why}; {words}");
+            match kind {
+                PoolAwayKind::Evicted => tracing::warn!("{why}"),
+                _ => tracing::warn!("the shared pool cannot be reached: {why}; {words}"),
+            }
         }
         let since = self.away_since.unwrap_or(now.wall);
         loop {
             let (now, next) = (clock::now().mono, self.backoff.next(is_wanted(daemon)));
             daemon.many_hosts.change_status(|status| {
-                status.link = PoolLink::Away(PoolAway { since, why: why.clone(), next });
+                status.link = PoolLink::Away(PoolAway { kind, since, why: why.clone(), next });
             });
             if next <= now {
                 return Waited::Done(());
@@ -342,11 +349,13 @@ fn is_wanted(daemon: &Daemon) -> bool {
 }
 
 /// Connects; why not, for people.
-async fn connect(target: Arc<PoolTarget>) -> Result<PoolConnection, String> {
+async fn connect(target: Arc<PoolTarget>) -> Result<PoolConnection, PoolLoss> {
     let connecting = tokio::time::timeout(LONGEST_CONNECT, PoolClient::connect(&target.address));
     match connecting.await {
         Ok(Ok((client, notices))) => Ok((Arc::new(client), notices)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("its database did not answer within {} s", LONGEST_CONNECT.as_secs())),
+        Ok(Err(error)) => Err(PoolLoss::of(&error, &target)),
+        Err(_) => {
+            Err(PoolLoss::passing(format!("its database did not answer within {} s", LONGEST_CONNECT.as_secs())))
+        }
     }
 }

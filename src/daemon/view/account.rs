@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::denial::{by_the_configuration, denial_words};
 use super::why_renewing;
+use crate::daemon::many_hosts::loss::JOIN_AGAIN;
 use crate::daemon::state::{State, client_of};
 use crate::pool::{
     Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
@@ -171,6 +172,13 @@ pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
     for (shown, obstacle) in error.data.accounts.iter_mut().zip(&refusal.accounts) {
         shown.name = Some(state.account_name(obstacle.account));
         shown.why = state.obstacle_name(now, obstacle.account, obstacle.why).to_owned();
+    }
+    if refusal.accounts.iter().any(|obstacle| obstacle.why == Ineligible::NoSeat)
+        && state.shared().many_hosts.status().is_evicted()
+    {
+        error.message = "this host was evicted from the shared pool, and can use none of its accounts".to_owned();
+        (error.data.hint, error.data.retry_after_ms) = (Some(JOIN_AGAIN.to_owned()), None);
+        return error;
     }
     // what helps the only account; of several, the list says what each needs
     if let [only] = refusal.accounts.as_slice()

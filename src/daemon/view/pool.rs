@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::daemon::many_hosts::status::{PoolLink, SeenHost};
+use crate::daemon::many_hosts::loss::JOIN_AGAIN;
+use crate::daemon::many_hosts::status::{PoolAwayKind, PoolLink, SeenHost};
 use crate::daemon::state::State;
 use crate::pool::Now;
 use crate::protocol::PoolSummaryInfo;
@@ -24,7 +25,14 @@ pub(crate) fn pool_summary(state: &State, now: Now) -> Option<PoolSummaryInfo> {
         }
         PoolLink::Connecting => ("connecting", None),
         PoolLink::Connected(_) => ("connected", None),
-        PoolLink::Away(away) => ("away", Some(away.why.clone())),
+        PoolLink::Away(away) => {
+            let (word, why) = match away.kind {
+                PoolAwayKind::Unreachable => ("away", away.why.clone()),
+                PoolAwayKind::Refused => ("refused", away.why.clone()),
+                PoolAwayKind::Evicted => ("evicted", JOIN_AGAIN.to_owned()),
+            };
+            (word, Some(why))
+        }
     };
     let is_in = |seen: &&SeenHost| seen.host.ended_at.is_none() && seen.host.joined_at.is_some();
     let hosts = || status.hosts.iter().filter(is_in);

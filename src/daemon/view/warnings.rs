@@ -6,7 +6,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::remedy::{self, refused_client_remedy};
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
-use crate::daemon::many_hosts::status::{PoolAway, PoolLink};
+use crate::daemon::many_hosts::status::{PoolAway, PoolAwayKind, PoolLink};
 use crate::daemon::state::{GatewayShortage, Shared, State};
 use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
 use crate::{config::Config, store::StoreHealth};
@@ -29,14 +29,16 @@ pub(crate) fn of_many_hosts(daemon: &Shared, state: &State, now: Now) -> Vec<Str
             "this host has joined a shared pool, and [pool] url is not set: the pool's accounts are not leased; set the url, or leave the pool: lessor pool leave"
                 .to_owned(),
         ),
-        PoolLink::Away(PoolAway { since, why, next }) => {
+        PoolLink::Away(PoolAway { kind: PoolAwayKind::Evicted, why, .. }) => warnings.push(why.clone()),
+        PoolLink::Away(PoolAway { kind, since, why, next }) => {
             let (since, next) = (spoken(now.wall.since(*since)), spoken(next.since(now.mono)));
             let seats = match status.seats_until.filter(|until| *until > now.mono && state.shared_accounts.has_seats()) {
                 Some(until) => format!("leases on its accounts end in {}", spoken(until.since(now.mono))),
                 None => "its accounts are not leased".to_owned(),
             };
+            let what = if *kind == PoolAwayKind::Refused { "used" } else { "reached" };
             warnings.push(format!(
-                "the shared pool cannot be reached for {since} now ({why}): {seats}; lessor tries again in {next}"
+                "the shared pool cannot be {what} for {since} now ({why}): {seats}; lessor tries again in {next}"
             ));
         }
     }

@@ -90,8 +90,8 @@ pub struct PoolSeatsInfo {
 /// The pool in `status`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolSummaryInfo {
-    /// `connected`, `connecting`, `away` (the database cannot be reached), `refused` (this host was evicted, or the
-    /// database does not fit) or `not_joined`.
+    /// `connected`, `connecting`, `away` (the database cannot be reached), `refused` (it does not fit this host), `evicted`
+    /// (this host was), `not_joined` or `off` (`[pool] url` is not set).
     pub state: String,
     /// What this host is called in the pool.
     pub name: Option<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::database_url::without_user;
 use super::rekey::current_keys;
 use super::words::{check_name, check_rules, host_text, overflow_name, overflow_named, random_password};
-use super::{admin, client, key_error, membership, pool_error, read_news};
+use super::{admin, client, key_error, membership, own_error, pool_error, read_news};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::bad;
 use crate::daemon::os::clock;
@@ -34,7 +34,7 @@ pub(super) async fn list(daemon: Arc<Daemon>) -> AnswerResult {
     let membership = membership(&daemon)?;
     let client = client(&daemon, &membership).await?;
     let (hosts, seats, info) = tokio::try_join!(client.hosts(), client.seats_of_hosts(), client.pool_info())
-        .map_err(|error| pool_error(&error))?;
+        .map_err(|error| own_error(&error))?;
     let rows = hosts.iter().map(|host| host_info(host, &membership, &seats, (info.db_time, info.settings.ttl)));
     Ok(Answer::PoolHosts(rows.collect()))
 }
@@ -52,7 +52,7 @@ pub(super) async fn status(daemon: Arc<Daemon>) -> AnswerResult {
     };
     let answers = match client(&daemon, &membership).await {
         Ok(client) => tokio::try_join!(client.hosts(), client.seats_of_hosts(), client.pool_info())
-            .map_err(|error| pool_error(&error)),
+            .map_err(|error| own_error(&error)),
         Err(error) => Err(error),
     };
     {
@@ -80,6 +80,11 @@ pub(super) async fn status(daemon: Arc<Daemon>) -> AnswerResult {
     }
     match answers {
         Ok((_, _, info)) => status.warnings = warnings(&status, info.fsync),
+        // the worker may not have noticed yet
+        Err(error) if error.data.kind == ErrorKind::NotInPool => {
+            status.summary.state = "evicted".to_owned();
+            status.summary.trouble = error.data.hint;
+        }
         Err(error) if status.summary.trouble.is_none() => status.summary.trouble = Some(error.message),
         Err(_) => {}
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::reply::AnswerResult;
 use super::session::bad;
+use crate::daemon::many_hosts::loss::{JOIN_AGAIN, is_eviction};
 use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::state::{Daemon, save};
 use crate::protocol::{Call, ErrorInfo, ErrorKind};
@@ -64,7 +65,15 @@ async fn client(daemon: &Daemon, membership: &Membership) -> Result<Arc<PoolClie
         return Ok(client);
     }
     let client = PoolClient::connect_to_join(&membership.address).await;
-    client.map(Arc::new).map_err(|error| pool_error(&error))
+    client.map(Arc::new).map_err(|error| own_error(&error))
+}
+
+/// The error for what the database has refused this host with its own role, which it has let in before.
+fn own_error(error: &SharedPoolError) -> ErrorInfo {
+    if !is_eviction(error.kind()) {
+        return pool_error(error);
+    }
+    ErrorInfo::new(ErrorKind::NotInPool, "this host was evicted from the pool").hint(JOIN_AGAIN)
 }
 
 /// The error for a call that the pool's database did not serve. Its text names the remedy.
