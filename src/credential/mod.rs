@@ -75,6 +75,12 @@ impl Credential {
         self
     }
 
+    /// A copy without the refresh token.
+    #[must_use]
+    pub fn without_refresh(&self) -> Self {
+        Self { refresh: None, ..self.duplicate() }
+    }
+
     /// Whether it is a key or token that the provider has not yet accepted. A login comes from the provider itself.
     #[must_use]
     pub fn is_unchecked(&self) -> bool {

@@ -106,6 +106,8 @@ pub enum Command {
     SetUsage(AccountId, Usage),
     /// Update an account's usage in these windows.
     LearnUsage(AccountId, Usage),
+    /// Add an account that is in the shared pool, so that no request gets it before it is known to be shared.
+    AddSharedAccount(Box<AccountRecord>, SeatLimits),
     /// The account is in the shared pool, which allows so much on all hosts together; repeated, it changes the limits.
     /// Leases that this host has had on its own account end (`CutOff`): another host may have its seats already.
     ShareAccount(AccountId, SeatLimits),

@@ -66,6 +66,7 @@ impl Pool {
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
+            Command::AddSharedAccount(record, limits) => self.add_shared_account(now, *record, limits, effects),
             Command::ShareAccount(id, limits) => self.share_account(now, id, limits, effects),
             Command::UnshareAccount(id) => self.unshare_account(now, id),
             Command::JoinTerm { until } => self.join_term(now, until, effects),

@@ -162,7 +162,9 @@ impl SharedPoolErrorKind {
             Self::NoPool => "check [pool] url, or create the pool: lessor pool init",
             Self::PoolExists => "join it with a token of one of its admins: lessor pool join --token-stdin",
             Self::SchemaNewer => "install the newer version of lessor on this host too",
-            Self::SchemaOlder => "upgrade the pool once, as the role that owns it: lessor pool init --upgrade",
+            Self::SchemaOlder => {
+                "upgrade the pool once, with the role that owns it: lessor pool init --upgrade URL --password-file FILE"
+            }
             Self::Unsafe => "set synchronous_commit = on for this database, then: lessor pool status",
             Self::NotMember => {
                 "ask an admin of the pool for a token (lessor pool join-token) and give it to: lessor pool join --token-stdin"

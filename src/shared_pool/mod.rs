@@ -49,5 +49,5 @@ pub use news::{PoolNews, SharedAccount, SharedLimit, SharedUsage};
 pub use notices::{PoolNotice, PoolNoticeKind, PoolNotices};
 pub use refresh::{RefreshClaim, RefreshRefusal, StoredRefresh};
 pub use seats::SeatClaim;
-pub use settings::{PoolInfo, SharedPoolSettings};
+pub use settings::{PoolInfo, SCHEMA, SharedPoolSettings};
 pub use terms::BeatAnswer;

@@ -11,7 +11,7 @@ use super::records::{overflow_name, small_millis};
 use crate::pool::{Overflow, Wall};
 
 /// The schema that this version knows.
-pub(super) const SCHEMA: i32 = 1;
+pub const SCHEMA: i32 = 1;
 
 /// The settings of the pool. A host's own configuration may only lower them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

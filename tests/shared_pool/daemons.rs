@@ -33,6 +33,22 @@ impl Database {
         });
     }
 
+    /// A number that a query answers.
+    pub fn number(&self, query: &str) -> i64 {
+        self.runtime
+            .block_on(async { superuser(&self.server, &self.name).await.query_one(query, &[]).await.unwrap().get(0) })
+    }
+
+    /// A connection that stays open.
+    pub fn connection(&self) -> tokio_postgres::Client {
+        self.runtime.block_on(superuser(&self.server, &self.name))
+    }
+
+    /// Runs statements on such a connection.
+    pub fn run(&self, connection: &tokio_postgres::Client, statements: &str) {
+        self.runtime.block_on(connection.batch_execute(statements)).unwrap();
+    }
+
     /// The URL that a configuration has: without a user.
     pub fn url(&self) -> String {
         address(&self.server, "x", &self.name, "").url.replace("x@", "")
@@ -62,6 +78,25 @@ impl Drop for Database {
     }
 }
 
+const LEASES: &str = "[leases]\nper_account = 1\nmax_per_account = 1\noverflow = \"wait\"\ngrace = \"200ms\"\n";
+
+/// The configuration of a host of the pool in this database, and more in its section `[pool]`.
+pub fn configuration(database: &Database, more: &str) -> String {
+    format!("{LEASES}[pool]\nurl = \"{}\"\nlinger = \"500ms\"\n{more}\n", database.url())
+}
+
+/// Makes a pool with this host in it, whose terms are short.
+pub fn found(database: &Database, client: &mut Client, name: &str) {
+    let owner = address(&database.server, "postgres", &database.name, "").url;
+    client.call(
+        "pool.init",
+        json!({ "url": owner, "password": database.password(), "name": name, "per_account": 1, "max_per_account": 1,
+                "overflow": "wait" }),
+    );
+    let (ttl, margin) = (TTL.as_millis(), MARGIN.as_millis());
+    database.as_superuser(&database.name, &format!("update lessor.pool set ttl_ms = {ttl}, margin_ms = {margin}"));
+}
+
 /// Two hosts of one pool with accounts of one seat each.
 pub struct Hosts {
     pub homes: [Home; 2],
@@ -70,22 +105,20 @@ pub struct Hosts {
 
 impl Hosts {
     pub fn with_accounts(number: usize) -> Self {
+        Self::configured(number, "")
+    }
+
+    /// With more in the configuration of both.
+    pub fn configured(number: usize, more: &str) -> Self {
         let database = Database::new();
-        let config = "[leases]\nper_account = 1\nmax_per_account = 1\noverflow = \"wait\"\ngrace = \"200ms\"\n";
-        let mut first = Home::new(config);
+        let config = format!("{LEASES}{more}\n");
+        let mut first = Home::new(&config);
         first.start();
         let mut client = first.client();
         for number in 0..number {
             client.add(&format!("a{number}"));
         }
-        let owner = address(&database.server, "postgres", &database.name, "").url;
-        client.call(
-            "pool.init",
-            json!({ "url": owner, "password": database.password(), "name": "first", "per_account": 1,
-                    "max_per_account": 1, "overflow": "wait" }),
-        );
-        let (ttl, margin) = (TTL.as_millis(), MARGIN.as_millis());
-        database.as_superuser(&database.name, &format!("update lessor.pool set ttl_ms = {ttl}, margin_ms = {margin}"));
+        found(&database, &mut client, "first");
         // in effect without a restart
         let url = database.url();
         let joined = format!("{config}[pool]\nurl = \"{url}\"\nlinger = \"500ms\"\n");

@@ -6,7 +6,12 @@ mod daemons;
 mod harness;
 mod hosts;
 mod limits;
+mod members;
+mod moving;
 mod news;
+#[path = "../daemon/oauth_server.rs"]
+#[allow(dead_code)]
+mod oauth_server;
 mod operating;
 mod races;
 mod refresh;

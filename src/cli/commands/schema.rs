@@ -10,7 +10,7 @@ use super::alias::AliasReport;
 use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
-use super::pool::{PoolLeaveResult, PoolMemberResult, PoolMigrateResult};
+use super::pool::{PoolInitResult, PoolLeaveResult, PoolMemberResult, PoolMigrateResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
     bench::BenchResult, classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables,
@@ -79,7 +79,8 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["ping"], of::<PingResult<'static>>),
     (&["pool evict"], of::<EvictedHostInfo>),
     (&["pool hosts"], of::<Vec<PoolHostInfo>>),
-    (&["pool init", "pool join"], of::<PoolMemberResult>),
+    (&["pool init"], of::<PoolInitResult>),
+    (&["pool join"], of::<PoolMemberResult>),
     (&["pool join-token"], of::<JoinTokenInfo>),
     (&["pool leave"], of::<PoolLeaveResult>),
     (&["pool migrate"], of::<PoolMigrateResult>),

@@ -317,6 +317,7 @@ impl State {
         fence: Fence,
         id: AccountId,
     ) -> Option<Box<LeasedAccount>> {
+        let seats = self.seats_of(id);
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
         let lease = self.pool.lease(fence)?;
@@ -345,7 +346,7 @@ impl State {
             is_declared: self.is_declared(id),
             agent: client.agent.clone().or_else(|| lease.agent.clone()),
             in_flight: None,
-            seats: self.seats_of(id),
+            seats,
             lease: Box::new(serving),
         }))
     }

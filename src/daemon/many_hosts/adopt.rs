@@ -35,6 +35,19 @@ struct Adopting {
     credential: Option<Credential>,
 }
 
+impl Adopting {
+    /// What this host has given itself comes back without the refresh token, which the pool does not have.
+    fn with_own_refresh(self, state: &State) -> Self {
+        let id = self.account.record.id;
+        let known = || state.credentials.get(id).filter(|_| state.keeps_refresh_here(id));
+        let credential = self.credential.map(|credential| {
+            let known = known().filter(|known| known.access == credential.access);
+            credential.with_refresh_of(known)
+        });
+        Self { credential, ..self }
+    }
+}
+
 /// Adopts accounts of the pool.
 pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, accounts: Vec<SharedAccount>) -> Adopted {
     let mut adopted = Adopted::default();
@@ -46,7 +59,8 @@ pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, account
         let mut some = Vec::new();
         for account in accounts.by_ref().take(AT_ONCE) {
             let decision = decide(&daemon.state(), &own_accounts, &account);
-            some.extend(open((&daemon.many_hosts, membership), account, decision, &mut adopted));
+            let opened = open((&daemon.many_hosts, membership), account, decision, &mut adopted);
+            some.extend(opened.map(|adopting| adopting.with_own_refresh(&daemon.state())));
         }
         let writes: Vec<Write> = some.iter().filter_map(write_of).collect();
         if !writes.is_empty()
@@ -122,20 +136,12 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
             state.shared_accounts.insert(id, generation);
             state.shared_accounts.set_has_refresh(id, has_refresh);
             let label_here = label_here(&record);
-            let change = AccountChange {
-                enabled: Some((record.enabled, record.disabled_reason.clone())),
-                ..AccountChange::default()
-            };
             state.from_pool(|state| {
                 if let Some(credential) = credential {
                     state.keep_credential(id, credential);
                     learn_life(state, id, token_life);
                 }
-                // off at first: requests that wait must not get it before it is known to be shared
-                let added = AccountRecord { enabled: false, ..*record };
-                state.apply_internal(now, Command::AddAccount(Box::new(added)));
-                state.apply_internal(now, share);
-                state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
+                state.apply_internal(now, Command::AddSharedAccount(record, SeatLimits { capacity, ceiling }));
             });
             state.shared_accounts.set_record(id, pooled, label_here);
             if let Some(own) = turns_off {

@@ -354,8 +354,6 @@ async fn connect(target: Arc<PoolTarget>) -> Result<PoolConnection, PoolLoss> {
     match connecting.await {
         Ok(Ok((client, notices))) => Ok((Arc::new(client), notices)),
         Ok(Err(error)) => Err(PoolLoss::of(&error, &target)),
-        Err(_) => {
-            Err(PoolLoss::passing(format!("its database did not answer within {} s", LONGEST_CONNECT.as_secs())))
-        }
+        Err(_) => Err(PoolLoss::passing(format!("its database did not answer within {} s", LONGEST_CONNECT.as_secs()))),
     }
 }

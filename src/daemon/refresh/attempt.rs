@@ -281,13 +281,13 @@ pub(super) async fn save_credential(
         {
             // no other login can be saved between the check and the write
             let _lock = daemon.account_writes.lock().await;
-            let Some(write) = write_of(daemon, id, before, &credential) else {
+            let Some((write, answer_to)) = write_of(daemon, id, before, &credential) else {
                 tracing::info!(account = %id, "a refreshed login was discarded: the account has another one, or was removed");
                 return false;
             };
             match save(&daemon.store, write).await {
                 Ok(()) => {
-                    if let RefreshedLogin::Shared(from) = before {
+                    if let Some(from) = answer_to {
                         daemon.state().logins.note_pool_answer(id, from);
                     }
                     put_in_use(daemon, id, credential, life);
@@ -318,25 +318,37 @@ fn job(daemon: &Daemon, id: AccountId) -> Option<Job> {
         Renewal::StartTool(link) => return Some(Job::StartTool(link)),
         Renewal::Oauth(settings) => *settings,
     };
-    let refresh = match state.is_shared(id) {
+    let refresh = match state.is_shared(id) && !state.keeps_refresh_here(id) {
         true => None,
         false => Some(state.credentials.get(id)?.refresh.as_ref()?.duplicate()),
     };
     Some(Job::Oauth(Box::new(RefreshJob { settings, refresh, link: state.links.get(id).cloned() })))
 }
 
-/// The write that saves a new credential; `None` when the account no longer has the login that was refreshed.
-fn write_of(daemon: &Daemon, id: AccountId, before: RefreshedLogin<'_>, credential: &Credential) -> Option<Write> {
+/// The write that saves a new credential, and of which generation the pool has the one before it, if it is to get this one;
+/// `None` when the account no longer has the login that was refreshed.
+fn write_of(
+    daemon: &Daemon,
+    id: AccountId,
+    before: RefreshedLogin<'_>,
+    credential: &Credential,
+) -> Option<(Write, Option<TokenGeneration>)> {
     let state = &*daemon.state();
     let record = state.pool.account(id)?.record.clone();
     if !has_login(state, id, before) {
         return None;
     }
     let save = Write::SaveAccount { record: Box::new(record), credential: Some(credential.duplicate()) };
-    Some(match before {
-        RefreshedLogin::Token(_) => save,
-        RefreshedLogin::Shared(from) => Write::Together(vec![save, Write::SavePoolAnswer(id, Some(from.0))]),
-    })
+    let answer_to = match before {
+        // a login that only this host refreshes
+        RefreshedLogin::Token(_) => state.generation_to_give(id),
+        RefreshedLogin::Shared(from) => Some(from),
+    };
+    let write = match answer_to {
+        None => save,
+        Some(from) => Write::Together(vec![save, Write::SavePoolAnswer(id, Some(from.0))]),
+    };
+    Some((write, answer_to))
 }
 
 /// Whether the account still has the login that was refreshed.

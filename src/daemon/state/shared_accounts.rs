@@ -18,6 +18,8 @@ pub(crate) struct SharedAccounts {
     moved_out: FxHashSet<AccountId>,
     /// The seats of the term of this host, also after they have ended.
     seats: Option<TermSeats>,
+    /// What the requests on this host's own accounts watch, to be cut when the account moves into the pool.
+    own: FxHashMap<AccountId, TermSeats>,
     /// The command that is being applied comes from the pool: what it changes is not sent back.
     is_from_pool: bool,
 }
@@ -27,8 +29,8 @@ pub(crate) struct SharedAccounts {
 pub(crate) struct SharedAccountNote {
     /// Of which generation the stored credential is.
     pub(crate) generation: TokenGeneration,
-    /// Whether the pool has a refresh token of it, as far as is known.
-    pub(crate) has_refresh: bool,
+    /// Whether the pool has a refresh token of it, once that is known.
+    pub(crate) has_refresh: Option<bool>,
     /// The record as the pool has it, once it is known.
     pub(crate) record: Option<AccountRecord>,
     /// Its label here, if another account has its label in the pool.
@@ -54,7 +56,7 @@ impl SharedAccounts {
     pub(crate) fn insert(&mut self, id: AccountId, generation: TokenGeneration) {
         let new = || SharedAccountNote {
             generation,
-            has_refresh: true,
+            has_refresh: None,
             record: None,
             label_here: None,
             handed_out: None,
@@ -66,6 +68,7 @@ impl SharedAccounts {
     /// The account was removed, or is this host's own from now on.
     pub(crate) fn remove(&mut self, id: AccountId) {
         self.accounts.remove(&id);
+        self.own.remove(&id);
     }
 
     /// The account was moved out of the pool: it is this host's own, whatever older news say.
@@ -104,7 +107,7 @@ impl SharedAccounts {
     /// Whether the pool has a refresh token of an account.
     pub(crate) fn set_has_refresh(&mut self, id: AccountId, has_refresh: bool) {
         if let Some(note) = self.accounts.get_mut(&id) {
-            note.has_refresh = has_refresh;
+            note.has_refresh = Some(has_refresh);
         }
     }
 
@@ -125,6 +128,13 @@ impl SharedAccounts {
         let mut ids: Vec<AccountId> = self.accounts.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// An account of this host moves into the pool: its requests are cut.
+    pub(crate) fn cut_own(&mut self, id: AccountId) {
+        if let Some(own) = self.own.remove(&id) {
+            own.cut();
+        }
     }
 
     /// Whether this host has a term whose seats were not cut.
@@ -168,10 +178,13 @@ impl State {
         self.shared_accounts.accounts.contains_key(&id)
     }
 
-    /// The seats that a request on this account uses; `None` if no other host uses it.
-    pub(crate) fn seats_of(&self, id: AccountId) -> Option<TermSeats> {
+    /// The seats that a request on this account uses; `None` if no other host can use it.
+    pub(crate) fn seats_of(&mut self, id: AccountId) -> Option<TermSeats> {
         if !self.is_shared(id) {
-            return None;
+            // it may move into the pool while the request runs
+            let is_in_pool = self.shared.many_hosts.is_on();
+            let unlimited = || TermSeats::new(Mono(u64::MAX));
+            return is_in_pool.then(|| self.shared_accounts.own.entry(id).or_insert_with(unlimited).clone());
         }
         Some(self.shared_accounts.seats.clone().unwrap_or_else(TermSeats::ended))
     }

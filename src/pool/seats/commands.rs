@@ -1,5 +1,6 @@
 //! The commands of the shared pool: accounts, the term, the answers to claims, and news of other hosts.
 
+use crate::pool::account::record::AccountRecord;
 use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::{Ending, LeaseKind};
 use crate::pool::model::{AccountId, Fence, Mono, Now, Refusal, RefusalKind};
@@ -8,6 +9,19 @@ use crate::pool::seats::{FenceBlock, SeatDenial, SeatLimits};
 use crate::pool::state::Pool;
 
 impl Pool {
+    /// Requests that wait are looked at when the command is over.
+    pub(crate) fn add_shared_account(
+        &mut self,
+        now: Now,
+        record: AccountRecord,
+        limits: SeatLimits,
+        effects: &mut Effects,
+    ) -> Handled {
+        let id = record.id;
+        self.add_account(now, record, effects)?;
+        self.share_account(now, id, limits, effects)
+    }
+
     pub(crate) fn share_account(
         &mut self,
         now: Now,

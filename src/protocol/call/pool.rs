@@ -89,7 +89,7 @@ pub struct MigrateParams {
     /// those whose login another tool keeps].
     #[serde(default)]
     pub accounts: Option<Vec<String>>,
-    /// Back to this host also while other hosts hold seats: their leases end.
+    /// Also accounts with leases, which end: to the pool those of this host, back those of other hosts.
     #[serde(default)]
     pub force: bool,
 }

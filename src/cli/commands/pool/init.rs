@@ -10,7 +10,9 @@ use super::database::{self, DatabaseArgs, check_url, in_short};
 use super::settings::{OVERFLOWS, PoolConfigChange, words};
 use crate::cli::ui::{Output, clean, format, prompt};
 use crate::cli::{context::Context, error::CliError};
+use crate::credential::Secret;
 use crate::protocol::{InitPoolParams, JoinPoolParams, PoolMemberInfo, SecretText};
+use crate::shared_pool::{PoolAddress, SCHEMA, upgrade_pool};
 
 #[derive(Debug, Args)]
 pub(crate) struct PoolInitArgs {
@@ -21,6 +23,24 @@ pub(crate) struct PoolInitArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     creation: PoolCreationArgs,
+    /// Bring the pool that is there up to this version of lessor, and do nothing else
+    #[arg(long, conflicts_with_all = ["name", "per_account", "max_per_account", "overflow"])]
+    upgrade: bool,
+}
+
+/// `pool init --json`
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum PoolInitResult {
+    /// The pool was created, or this host was in it already.
+    Created(PoolMemberResult),
+    /// With --upgrade.
+    Upgraded {
+        /// Whether the pool was of an older version.
+        upgraded: bool,
+        /// Its version now.
+        schema: i32,
+    },
 }
 
 /// What a pool is created with.
@@ -63,10 +83,37 @@ pub(crate) struct PoolMemberResult {
 }
 
 pub(super) fn init(args: PoolInitArgs, context: &Context) -> Result<u8, CliError> {
+    if args.upgrade {
+        let (upgraded, schema) = (upgrade(&args.url, &args.database, context)?, SCHEMA);
+        context.output.result(&PoolInitResult::Upgraded { upgraded, schema }, || upgrade_text(upgraded, schema))?;
+        return Ok(0);
+    }
     let member = create(&args.url, &args.database, args.creation, context)?;
     let config = member.config.exit();
-    context.output.result(&member, || member.text(&context.output))?;
+    let text = member.text(&context.output);
+    context.output.result(&PoolInitResult::Created(member), || text)?;
     Ok(config)
+}
+
+/// Brings the schema of a pool up to date. The role of the URL owns it; this host need not be in the pool, and no daemon is
+/// asked.
+fn upgrade(url: &str, database: &DatabaseArgs, context: &Context) -> Result<bool, CliError> {
+    check_url(url)?;
+    let root_certificate = database.root_certificate()?.map(PathBuf::from);
+    let password = database.password(url, context)?.map(|text| Secret::new(text.0.into_owned()));
+    let owner = PoolAddress { url: url.to_owned(), password, root_certificate };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
+    runtime.block_on(upgrade_pool(&owner)).map_err(|error| CliError::bad_request(clean(&error.to_string())))
+}
+
+fn upgrade_text(upgraded: bool, schema: i32) -> String {
+    match upgraded {
+        true => {
+            format!("the pool is of version {schema} now; install this version of lessor on its other hosts, too\n")
+        }
+        false => format!("the pool is of version {schema} already, which is this lessor's: nothing was changed\n"),
+    }
 }
 
 /// Creates the pool in a database, or notes that this host is in it already, and writes `[pool]`.

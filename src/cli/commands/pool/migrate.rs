@@ -21,8 +21,8 @@ pub(crate) struct PoolMigrateArgs {
     /// Move them out of the pool, back to this host alone
     #[arg(long)]
     to_local: bool,
-    /// With --to-local: also while other hosts use them, which ends their leases
-    #[arg(long, requires = "to_local")]
+    /// Move also accounts with leases (back: of other hosts), which ends them
+    #[arg(long)]
     force: bool,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -112,6 +112,6 @@ mod tests {
         let parse = |words: &[&'static str]| parse_args::<PoolMigrateArgs>(words.iter().copied());
         assert!(parse(&["work", "spare"]).is_ok() && parse(&["--to-local", "--force"]).is_ok());
         assert!(parse(&["--to", "postgres://db/lessor", "--to-local"]).is_err());
-        assert!(parse(&["--force"]).is_err());
+        assert!(parse(&["--force"]).is_ok_and(|args| args.force && !args.to_local));
     }
 }

@@ -11,7 +11,7 @@ mod status;
 
 use clap::Subcommand;
 
-pub(super) use init::PoolMemberResult;
+pub(super) use init::{PoolInitResult, PoolMemberResult};
 pub(super) use leave::PoolLeaveResult;
 pub(super) use migrate::PoolMigrateResult;
 
@@ -25,7 +25,8 @@ pub(crate) enum PoolSubcommand {
     /// schemas (its SQL: docs/many-machines.md). The accounts of this host stay its own until they are moved.
     #[command(after_help = "Examples:\n  \
                             lessor pool init postgres://owner@db.example/lessor --password-file ./password\n  \
-                            lessor pool init postgres://owner@db.example/lessor --name ci-1 --per-account 2")]
+                            lessor pool init postgres://owner@db.example/lessor --name ci-1 --per-account 2\n  \
+                            lessor pool init postgres://owner@db.example/lessor --upgrade --password-stdin < password")]
     Init(init::PoolInitArgs),
     /// Join a pool, with a token that one of its admins has made
     ///

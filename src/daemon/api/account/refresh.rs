@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::credential::refresh::{RefreshFault, RefreshReason, RefreshSchedule};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::{find_account, shutting_down};
+use crate::daemon::many_hosts::status::SeenHost;
 use crate::daemon::state::{CredentialProblem, Daemon, State, set_login_state};
 use crate::daemon::{os::clock, view};
 use crate::pool::{AccountId, CredentialKind, LoginProblem, LoginState, Mono, Now};
@@ -22,6 +23,9 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
             return Err(shutting_down(()));
         }
         let now = clock::now();
+        if let Some(refusal) = refreshed_elsewhere(state, id) {
+            return Err(refusal);
+        }
         try_again(state, id, now);
         match state.logins.want(id, RefreshReason::UserRequest, now) {
             RefreshSchedule::Pending => {}
@@ -46,6 +50,42 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
         return Err(impossible(state, id));
     }
     Err(failed(state, id, None))
+}
+
+/// The answer for a login that only other hosts of the shared pool refresh: which, and whether one is online.
+fn refreshed_elsewhere(state: &State, id: AccountId) -> Option<ErrorInfo> {
+    if !state.is_refreshed_elsewhere(id) || state.may_refresh_shared_logins() {
+        return None;
+    }
+    let (name, hosts) = (state.account_name(id), &state.shared().many_hosts);
+    let membership = hosts.membership();
+    let is_refresher = membership.as_ref().is_some_and(|membership| membership.refresher);
+    let known = hosts.status().hosts;
+    let is_other = |seen: &&SeenHost| !seen.is_own && seen.host.refresher && seen.host.ended_at.is_none();
+    let others: Vec<(&str, bool)> = known
+        .iter()
+        .filter(is_other)
+        .filter(|seen| seen.host.joined_at.is_some())
+        .map(|seen| (seen.host.name.as_str(), !seen.host.terms.is_empty()))
+        .collect();
+    let listed =
+        |(host, is_online): &(&str, bool)| format!("{host} ({})", if *is_online { "online" } else { "offline" });
+    let message = match others.as_slice() {
+        [] => format!("no host of the shared pool refreshes the login of {name}"),
+        others => {
+            let hosts: Vec<String> = others.iter().map(listed).collect();
+            format!("the login of {name} is refreshed by other hosts of the shared pool: {}", hosts.join(", "))
+        }
+    };
+    let reference = state.account_reference(id);
+    let hint = match others.iter().any(|(_, is_online)| *is_online) {
+        true => format!("on one that is online: lessor account refresh {reference}"),
+        false if is_refresher => "let this host do it: lessor config set pool.refresher true".to_owned(),
+        false => {
+            "start one of them; or, on an admin, let another host do it: lessor pool join-token --refresher".to_owned()
+        }
+    };
+    Some(ErrorInfo::new(ErrorKind::NotAllowed, message).hint(hint))
 }
 
 /// Why a refresh has failed, or waits.
@@ -101,6 +141,9 @@ fn impossible(state: &State, id: AccountId) -> ErrorInfo {
         (_, CredentialKind::Token) => format!("{name} has a long-lived token, which is not refreshed"),
         (_, CredentialKind::Oauth) => match state.missing_for_refresh(id) {
             Some(missing) => format!("the token of {name} cannot be refreshed: {missing}"),
+            None if state.is_shared(id) && state.links.get(id).is_none() => {
+                format!("the token of {name} comes from the host of the shared pool where its tool has the login")
+            }
             None if state.links.get(id).is_some() => format!("the token of {name} is not refreshed by lessor"),
             None => format!("the login of {name} has no refresh token"),
         },

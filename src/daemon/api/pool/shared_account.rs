@@ -11,7 +11,7 @@ use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::find_account;
 use crate::daemon::many_hosts::send_account;
 use crate::daemon::state::{Daemon, State, Unsaved};
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, SeatLimits};
+use crate::pool::{AccountId, AccountRecord, Command, Now, SeatLimits};
 use crate::protocol::{ErrorInfo, ErrorKind};
 use crate::shared_pool::{Membership, PoolClient, PoolCredential, SharedPoolErrorKind, TokenGeneration};
 use crate::store::Write;
@@ -85,8 +85,11 @@ impl PoolAdmin {
         record: &AccountRecord,
         credential: &Credential,
     ) -> Result<TokenGeneration, ErrorInfo> {
-        let (parts, keys) = self.seal(record.id, credential).await?;
-        let expires_at = credential.expires_at.map(|at| daemon.many_hosts.to_database(at));
+        // a login that only this host refreshes, because another tool has it here
+        let is_kept = daemon.state().keeps_refresh_here(record.id);
+        let given = if is_kept { credential.without_refresh() } else { credential.duplicate() };
+        let (parts, keys) = self.seal(record.id, &given).await?;
+        let expires_at = given.expires_at.map(|at| daemon.many_hosts.to_database(at));
         let sealed = PoolCredential { access: &parts.access, refresh: parts.refresh.as_deref(), expires_at, keys };
         self.client.replace_credential(record, sealed).await.map_err(|error| pool_error(&error))
     }
@@ -213,22 +216,13 @@ fn verb(action: &AccountAction) -> &'static str {
 }
 
 impl State {
-    /// Puts an account in use that this host has added to the pool. It is off at first: requests that wait must not get it
-    /// before it is known to be shared.
+    /// Puts an account in use that this host has added to the pool.
     pub(in crate::daemon) fn add_shared(&mut self, now: Now, record: AccountRecord, pooled: PooledAccount) {
         let id = record.id;
         debug_assert!(pooled.generation != MOVING);
         self.shared_accounts.let_in(id);
         self.shared_accounts.insert(id, pooled.generation);
         self.shared_accounts.set_record(id, record.clone(), None);
-        let change = AccountChange {
-            enabled: Some((record.enabled, record.disabled_reason.clone())),
-            ..AccountChange::default()
-        };
-        self.from_pool(|state| {
-            state.apply_internal(now, Command::AddAccount(Box::new(AccountRecord { enabled: false, ..record })));
-            state.apply_internal(now, Command::ShareAccount(id, pooled.limits));
-            state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
-        });
+        self.apply_from_pool(now, Command::AddSharedAccount(Box::new(record), pooled.limits));
     }
 }

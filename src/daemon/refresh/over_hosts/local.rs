@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::steps::LocalLogin;
+use super::steps::{HandOver, LocalLogin};
 use crate::credential::Credential;
 use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::refresh::attempt::{RefreshedLogin, save_credential};
 use crate::daemon::state::{Daemon, save};
-use crate::pool::{AccountId, Wall};
-use crate::shared_pool::TokenGeneration;
+use crate::pool::{AccountId, AccountRecord, Wall};
+use crate::shared_pool::{Membership, PoolClient, PoolCredential, SharedPoolErrorKind, TokenGeneration};
 use crate::store::Write;
 
 /// The logins of the daemon.
@@ -59,6 +59,44 @@ impl LocalLogin for DaemonLogin<'_> {
 
     fn to_database(&self, at: Wall) -> Wall {
         self.0.many_hosts.to_database(at)
+    }
+}
+
+/// Gives the pool an answer that it does not have yet, as an admin that is no refresher: without a refresh token.
+pub(super) async fn replace_as_admin(
+    daemon: &Arc<Daemon>,
+    client: &PoolClient,
+    membership: &Membership,
+    id: AccountId,
+) -> HandOver {
+    let local = DaemonLogin(daemon);
+    let Some((_, credential)) = local.answer(id) else { return HandOver::Gone };
+    let record = {
+        let state = &*daemon.state();
+        let Some(here) = state.pool.account(id).map(|account| account.record.clone()) else { return HandOver::Gone };
+        let pooled = state.shared_accounts.get(id).and_then(|note| note.record.clone());
+        AccountRecord { login_state: here.login_state.clone(), ..pooled.unwrap_or(here) }
+    };
+    let access = match membership.keys.seal_access(&membership.pool, id, &credential) {
+        Ok(access) => access,
+        Err(error) => {
+            tracing::error!(account = %id, "a refreshed login cannot be given to the shared pool: {error}");
+            return HandOver::Later;
+        }
+    };
+    let expires_at = credential.expires_at.map(|at| local.to_database(at));
+    let sealed = PoolCredential { access: &access, refresh: None, expires_at, keys: membership.keys.generation() };
+    match client.replace_credential(&record, sealed).await {
+        Ok(generation) => {
+            local.answer_stored(id, generation).await;
+            HandOver::Stored(generation)
+        }
+        Err(error) if error.kind() == SharedPoolErrorKind::NotFound => HandOver::Gone,
+        Err(error) => {
+            tracing::warn!(account = %id, "a refreshed login is given to the shared pool later: {error}");
+            local.read_news();
+            HandOver::Later
+        }
     }
 }
 

@@ -166,7 +166,12 @@ pub(super) async fn hand_over_answers(daemon: &Arc<Daemon>, client: &PoolClient)
     let Some(membership) = daemon.many_hosts.membership() else { return };
     let answers = daemon.state().pool_answers();
     for (id, _) in answers {
-        if hand_over(client, &DaemonLogin(daemon), &membership, id).await == HandOver::Later {
+        let handed = match membership.refresher {
+            true => hand_over(client, &DaemonLogin(daemon), &membership, id).await,
+            // of a login that only this host refreshes, because its tool is here
+            false => local::replace_as_admin(daemon, client, &membership, id).await,
+        };
+        if handed == HandOver::Later {
             // the database is away again, or keys are missing: none of the others would be stored
             return;
         }

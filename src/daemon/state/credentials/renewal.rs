@@ -25,7 +25,9 @@ impl State {
         let provider = &self.pool.account(id)?.record.provider;
         let credential = self.credentials.get(id)?;
         let link = self.links.get(id);
-        if let Some(link) = link.filter(|link| link.mode == LinkMode::StartTool) {
+        // a tool must not refresh what other hosts refresh, too
+        let is_refreshed_by_pool = self.is_shared(id) && !self.keeps_refresh_here(id);
+        if let Some(link) = link.filter(|link| link.mode == LinkMode::StartTool && !is_refreshed_by_pool) {
             let by_oauth = self.client_of_tool_login(provider, credential, link);
             let renewal = by_oauth
                 .map_or_else(|| Renewal::StartTool(link.clone()), |settings| Renewal::Oauth(Box::new(settings)));
@@ -36,7 +38,7 @@ impl State {
             let by_oauth = (!logins_rotate(provider)).then(|| self.client_of_tool_login(provider, credential, link));
             return by_oauth.flatten().map(|settings| Ok(Renewal::Oauth(Box::new(settings))));
         }
-        let can_be_refreshed = if self.is_shared(id) {
+        let can_be_refreshed = if is_refreshed_by_pool {
             // the pool has its refresh token
             credential.kind == CredentialKind::Oauth && self.may_refresh_shared_logins() && self.pool_has_refresh(id)
         } else {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LoginRefresh, has_ended};
-use crate::credential::Credential;
+use crate::credential::{Credential, LinkMode};
 use crate::daemon::state::State;
 use crate::pool::{AccountId, CredentialKind, LoginState, Now, Renewing, Wall};
 use crate::shared_pool::TokenGeneration;
@@ -44,7 +44,14 @@ impl State {
 
     /// Whether the pool has a refresh token of a shared account.
     pub(super) fn pool_has_refresh(&self, id: AccountId) -> bool {
-        self.shared_accounts.get(id).is_some_and(|note| note.has_refresh)
+        self.shared_accounts.get(id).is_some_and(|note| note.has_refresh != Some(false)) && !self.keeps_refresh_here(id)
+    }
+
+    /// Whether a shared login is another tool's on this host, and the pool has no refresh token of it: only this host, or
+    /// the tool, gets it its next tokens. The other hosts have its access tokens from here.
+    pub(crate) fn keeps_refresh_here(&self, id: AccountId) -> bool {
+        self.links.get(id).is_some_and(|link| link.mode != LinkMode::TakeOver)
+            && self.shared_accounts.get(id).is_some_and(|note| note.has_refresh != Some(true))
     }
 
     /// Whether only other hosts get this account its next token.
@@ -89,7 +96,9 @@ impl State {
 
     /// Which generation of a shared login this host follows up with one that it has found, if it may give it to the pool.
     pub(crate) fn generation_to_give(&self, id: AccountId) -> Option<TokenGeneration> {
-        let note = self.shared_accounts.get(id).filter(|_| self.may_refresh_shared_logins())?;
+        let is_admin = || self.shared.many_hosts.membership().is_some_and(|membership| membership.admin);
+        let may_give = self.may_refresh_shared_logins() || self.keeps_refresh_here(id) && is_admin();
+        let note = self.shared_accounts.get(id).filter(|_| may_give)?;
         Some(note.generation)
     }
 
@@ -105,6 +114,9 @@ impl State {
     pub(crate) fn pool_answer(&self, id: AccountId) -> Option<(TokenGeneration, Credential)> {
         let from = *self.logins.pool_answers.get(&id)?;
         let is_newest = self.shared_accounts.get(id).is_some_and(|note| note.generation <= from);
-        is_newest.then_some(from).zip(self.credentials.get(id).map(Credential::duplicate))
+        let credential = self.credentials.get(id)?;
+        // a refresh token that only this host uses stays here
+        let given = if self.keeps_refresh_here(id) { credential.without_refresh() } else { credential.duplicate() };
+        is_newest.then_some((from, given))
     }
 }
