@@ -1,7 +1,8 @@
 //! Digests: what selection reads of every account, packed side by side in memory. A scan reads the small
 //! [`SelectionKey`] of each account, and the [`StrategyInputs`] only of the leading ones.
 
-use crate::pool::account::{Account, LeaseCounts};
+use crate::pool::account::Account;
+use crate::pool::lease::LeaseCounts;
 use crate::pool::lease::LeaseKind;
 use crate::pool::model::{LeaseRequest, LeaseSettings, Overflow, Past};
 use crate::pool::seats::account::AccountSeats;

@@ -9,7 +9,7 @@ pub(crate) mod record;
 pub(crate) mod table;
 pub(crate) mod usage;
 
-use crate::pool::lease::LeaseKind;
+use crate::pool::lease::{LeaseCounts, LeaseKind};
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
@@ -67,14 +67,6 @@ pub struct Renewing {
 pub(crate) struct Overage {
     pub(crate) key: Box<str>,
     pub(crate) until: Wall,
-}
-
-/// How many leases an account has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LeaseCounts {
-    pub(crate) leases: u32,
-    pub(crate) subagents: u32,
-    pub(crate) exclusive: bool,
 }
 
 impl Account {

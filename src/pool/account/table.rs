@@ -6,8 +6,8 @@ use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::failures::Failures;
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
-use crate::pool::account::{Account, LeaseCounts, Overage, Renewing};
-use crate::pool::lease::LeaseKind;
+use crate::pool::account::{Account, Overage, Renewing};
+use crate::pool::lease::{LeaseCounts, LeaseKind};
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
     AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,

@@ -52,6 +52,14 @@ pub struct Lease {
     pub subagent: Option<Box<Subagent>>,
 }
 
+/// How many leases an account has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeaseCounts {
+    pub(crate) leases: u32,
+    pub(crate) subagents: u32,
+    pub(crate) exclusive: bool,
+}
+
 /// How a lease counts on its account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LeaseKind {

@@ -1,7 +1,6 @@
 //! The seats of one shared account on this host: which it holds, what others hold, what is claimed and what goes back.
 
-use crate::pool::account::LeaseCounts;
-use crate::pool::lease::LeaseKind;
+use crate::pool::lease::{LeaseCounts, LeaseKind};
 use crate::pool::model::{Ineligible, Mono};
 use crate::pool::seats::{SeatCounts, SeatDenial, SeatLimits};
 use std::time::Duration;
@@ -74,7 +73,7 @@ struct SeatBlock {
     of_whole: bool,
 }
 
-/// The fewest seats that were free at once since then: nobody needed them.
+/// The fewest seats that were free at once since then: no lease needed them.
 #[derive(Clone, Copy, Debug)]
 struct IdleSeats {
     since: Mono,
@@ -364,7 +363,7 @@ impl AccountSeats {
         back
     }
 
-    /// Passes the time; returns how many seats nobody has used for as long as they are kept.
+    /// Passes the time; returns how many seats no lease has used for as long as they are kept.
     pub fn pass(&mut self, counts: LeaseCounts, now: Mono, linger: Duration) -> u32 {
         if self.claim.is_some_and(|claim| claim.until <= now) {
             self.denied(self.elsewhere, SeatDenial::Unavailable, now);

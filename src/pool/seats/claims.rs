@@ -100,7 +100,7 @@ impl Pool {
         }
     }
 
-    /// Passes the time of the seats: those that nobody needs go back.
+    /// Passes the time of the seats: those that no lease needs go back.
     pub(super) fn pass_seats(&mut self, now: Now, effects: &mut Effects) {
         let linger = self.accounts.linger();
         while let Some(slot) = self.timers.due_seats(now).and_then(|account| self.accounts.slot(account)) {

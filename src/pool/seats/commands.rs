@@ -242,7 +242,7 @@ impl Pool {
         }
     }
 
-    /// Passes the time: warns of the end of the seats, ends them, and gives back those that nobody needs.
+    /// Passes the time: warns of the end of the seats, ends them, and gives back those that no lease needs.
     pub(crate) fn pass_term(&mut self, now: Now, effects: &mut Effects) {
         if !self.term.is_used() {
             return;

@@ -97,7 +97,7 @@ fn a_denied_claim_of_all_seats_keeps_no_other_request_away() {
 }
 
 #[test]
-fn a_claim_without_an_answer_fails_by_itself() {
+fn a_claim_without_an_answer_fails_after_a_time() {
     let mut of = seats(0, 2);
     of.count_waiting(LeaseKind::Shared, true);
     of.begin_claim(false, Mono(0));
@@ -108,7 +108,7 @@ fn a_claim_without_an_answer_fails_by_itself() {
 }
 
 #[test]
-fn seats_that_nobody_needed_for_a_while_go_back_and_no_others() {
+fn seats_that_no_lease_needed_for_a_while_go_back_and_no_others() {
     let mut of = seats(3, 4);
     of.note_use(leases(1), Mono(0));
     of.note_use(leases(2), Mono(10_000));
