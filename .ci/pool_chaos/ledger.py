@@ -4,7 +4,8 @@ A lease *lives* from the answer that granted it until its holder cannot use it a
 
 - the holder released it (the start of that call), saw `lease.revoked`, or saw its connection cut;
 - a holder that has the credential in its hand can use it while it runs itself, at most until the access token ends;
-- a holder without the credential uses it through the daemon, so it cannot while the daemon is killed or stopped.
+- a holder without the credential uses it through the daemon, so it cannot while the daemon is killed or stopped, nor after
+  a restart before the daemon has its seats back, which its next grant shows.
 
 So the time in which a host was stopped or dead is cut out of its leases, with `SLACK` after it, until its agents have
 read what their daemon tells them. Requests are judged without that: each must find its account free of other leases.
@@ -44,6 +45,7 @@ class Ledger:
         self.unauthorized, self.rejected = [], []  # answers with 401 that agents saw, and all that the provider sent
         self.notes = []
         self.used = [[] for _ in range(hosts)]  # when each host began to use an account
+        self.granted = [[] for _ in range(hosts)]
         self.token_ends = {}
 
     # what happened
@@ -56,6 +58,7 @@ class Ledger:
                 lease = Lease(fact)
                 self.leases[(host, lease.id)] = self.open[(host, lease.id)] = lease
                 bisect.insort(self.used[host], at)
+                bisect.insort(self.granted[host], at)
             elif what == "ended":
                 lease = self.open.pop((host, fact["lease"]), None)
                 if lease:
@@ -114,9 +117,16 @@ class Ledger:
             if kind == "dead" and lease.bind == "connection":
                 if lease.begin < begin:
                     spans = [(a, min(b, begin)) for a, b in spans]
+            elif kind == "dead" and not has_token:
+                # restored, but of no use before the daemon has its term back: it is cut, or its daemon grants again
+                spans = [part for span in spans for part in without(span, begin, self.grants_again(lease.host, over, now) + SLACK)]
             elif kind == "stopped" or kind in ("dead", "stopped daemon") and not has_token:
                 spans = [part for span in spans for part in without(span, begin, over + SLACK)]
         return [(a, b) for a, b in spans if b > a]
+
+    def grants_again(self, host, since, now):
+        place = bisect.bisect(self.granted[host], since)
+        return self.granted[host][place] if place < len(self.granted[host]) else now
 
     def judge(self, now):
         """Every broken promise about leases, as sentences in the order of time: a list of (time, sentence)."""
