@@ -4,8 +4,8 @@ A lease *lives* from the answer that granted it until its holder cannot use it a
 
 - the holder released it (the start of that call), saw `lease.revoked`, or saw its connection cut;
 - a holder that has the credential in its hand can use it while it runs itself, at most until the access token ends;
-- a holder without the credential uses it through the daemon, so it cannot while the daemon is killed or stopped, nor after
-  a restart before the daemon has its seats back, which its next grant shows.
+- a holder without the credential uses it through the daemon, so it cannot while the daemon is killed or stopped, nor
+  after a restart before the daemon has its seats back, which its next grant shows.
 
 So the time in which a host was stopped or dead is cut out of its leases, with `SLACK` after it, until its agents have
 read what their daemon tells them. Requests are judged without that: each must find its account free of other leases.
@@ -17,7 +17,7 @@ import threading
 
 SLACK = 0.5  # seconds after a stop of a host, in which what was already sent may still arrive
 LIMIT_BOUND = 6.0  # seconds within which each connected host must show a limit
-MIN_LIFE = 1.5  # seconds that a token that is handed out lives at least: a little less than refresh.min_life of the hosts
+MIN_LIFE = 1.5  # seconds that a token that is handed out lives at least: a little less than the hosts' refresh.min_life
 NOTICE = 0.1  # seconds until an agent has read that its lease was revoked or that its connection is cut
 
 
@@ -119,7 +119,8 @@ class Ledger:
                     spans = [(a, min(b, begin)) for a, b in spans]
             elif kind == "dead" and not has_token:
                 # restored, but of no use before the daemon has its term back: it is cut, or its daemon grants again
-                spans = [part for span in spans for part in without(span, begin, self.grants_again(lease.host, over, now) + SLACK)]
+                again = self.grants_again(lease.host, over, now) + SLACK
+                spans = [part for span in spans for part in without(span, begin, again)]
             elif kind == "stopped" or kind in ("dead", "stopped daemon") and not has_token:
                 spans = [part for span in spans for part in without(span, begin, over + SLACK)]
         return [(a, b) for a, b in spans if b > a]
@@ -186,7 +187,8 @@ class Ledger:
             tries = [entry for entry in rejected if (entry["agent"], entry["sent"]) == (agent, sent)]
             why = "; ".join(entry["why"] for entry in tries) or "the provider has seen no such request"
             if answer["direct"]:
-                found.append((sent, f"agent {agent} with the token in its hand: {why}", self.is_own_fault(leases, tries)))
+                is_own_fault = self.is_own_fault(leases, tries)
+                found.append((sent, f"agent {agent} with the token in its hand: {why}", is_own_fault))
             else:
                 is_lost = bool(tries) and "revoked" in tries[-1]["why"]
                 has_reason = is_lost or self.has_no_new_token(answer, tries)
@@ -198,7 +200,8 @@ class Ledger:
         at, name = answer["at"], tries[-1]["why"].split(" of ")[-1].split()[0] if tries else None
         if not self.was_up(answer["host"], answer["sent"] - 3, at):
             return True
-        newest = [one for one in self.refreshes if one["account"] == name and one["arrived"] < at and "refused" not in one]
+        of_login = [one for one in self.refreshes if one["account"] == name and "refused" not in one]
+        newest = [one for one in of_login if one["arrived"] < at]
         return bool(newest) and not self.was_up(newest[-1]["host"], newest[-1]["arrived"] - 1, at)
 
     def is_own_fault(self, leases, tries):
@@ -211,7 +214,7 @@ class Ledger:
         return False
 
     def early_refreshes(self, life):
-        """Refreshes of a login soon after another one, without a reason: half of the token's life is when they are due."""
+        """Refreshes of a login soon after another one, without a reason: they are due at half of a token's life."""
         with self.lock:
             refreshes = [entry for entry in self.refreshes if "refused" not in entry]
             rejected, outages = list(self.rejected), [outage for of_host in self.outages for outage in of_host]
@@ -225,7 +228,8 @@ class Ledger:
             is_skewed = any(
                 kind == "skewed" and a < at and (b is None or b + 3 > before["arrived"]) for kind, a, b in outages
             )
-            is_rejected = any(before["arrived"] < one["ended"] < at and f" {name} " in f"{one['why']} " for one in rejected)
+            why = [f"{one['why']} " for one in rejected if before["arrived"] < one["ended"] < at]
+            is_rejected = any(f" {name} " in one for one in why)
             # a token of which its whole life is not known is refreshed at once: the first of a login
             is_first = before["token"].endswith(".0")
             if not (is_skewed or is_rejected or is_first):

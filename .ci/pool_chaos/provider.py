@@ -122,7 +122,8 @@ class Provider:
                 await self.refresh(entry, headers, body, writer)
                 return
             name, why = self.account_of(headers)
-            entry.update(account=name, why=why, sent=float(headers.get("x-chaos-sent", 0)), lease=headers.get("x-chaos-lease"))
+            entry.update(account=name, why=why, sent=float(headers.get("x-chaos-sent", 0)))
+            entry["lease"] = headers.get("x-chaos-lease")
             entry["agent"] = headers.get("x-chaos-agent")
             if name is None:
                 await send(writer, 401, {"type": "error", "error": {"type": "authentication_error", "message": "no"}})

@@ -53,7 +53,8 @@ class Report:
             ("logins lost, avoidable ones", f"{len(losses)}, {len(avoidable)}"),
         ]
         seen = ledger.visible_401s()
-        rows.append(("answers 401 that agents got, without a reason", f"{len(seen)}, {sum(not ok for _, _, ok in seen)}"))
+        without = sum(not ok for _, _, ok in seen)
+        rows.append(("answers 401 that agents got, without a reason", f"{len(seen)}, {without}"))
         self.broken += [f"401 at {at - self.world.began:.1f} s: {text}" for at, text, ok in seen if not ok]
         early = ledger.early_refreshes(self.options.token_life)
         rows.append(("refreshes that came too early", len(early)))

@@ -115,7 +115,35 @@ def test_limits():
         raise SystemExit(f"the way of a limit is judged wrongly: {seen} {missing}")
 
 
+def test_401s():
+    for why, hindered, expected in (
+        ("the token of a had ended 1.00 s before", False, False),
+        ("the token of a had ended 1.00 s before", True, True),
+        ("the login of a is revoked", False, True),
+    ):
+        ledger = Ledger(2)
+        if hindered:
+            ledger.begin(0, "no link", 4.0)
+        entry = {"host": 0, "path": "/v1/messages", "arrived": 5.0, "sent": 5.0, "ended": 5.1, "account": None}
+        ledger.served({**entry, "lease": None, "agent": "0.4", "why": why})
+        ledger.saw({"host": 0, "what": "answer", "at": 5.2, "agent": "0.4", "status": 401, "sent": 5.0, "direct": False})
+        if [has_reason for _, _, has_reason in ledger.visible_401s()] != [expected]:
+            raise SystemExit(f"a visible 401 is judged wrongly: {ledger.visible_401s()}")
+
+
+def test_refreshes():
+    for gap, is_skewed, expected in ((14.0, False, 0), (6.0, False, 1), (6.0, True, 0)):
+        ledger = Ledger(2)
+        for number, at in enumerate((1.0, 20.0, 20.0 + gap)):
+            entry = {"host": number % 2, "path": "", "account": "a", "arrived": at, "answered": at}
+            ledger.served({**entry, "token": f"refresh.a.0.{number}"})
+        if is_skewed:
+            ledger.begin(1, "skewed", 21.0)
+        if len(ledger.early_refreshes(30.0)) != expected:
+            raise SystemExit(f"refreshes {gap} s apart are judged wrongly: {ledger.early_refreshes(30.0)}")
+
+
 def test_ledger():
-    for test in (test_leases, test_requests, test_losses, test_limits):
+    for test in (test_leases, test_requests, test_losses, test_limits, test_401s, test_refreshes):
         test()
     print("the ledger finds what is broken, and nothing else")
