@@ -126,7 +126,8 @@ def test_401s():
             ledger.begin(0, "no link", 4.0)
         entry = {"host": 0, "path": "/v1/messages", "arrived": 5.0, "sent": 5.0, "ended": 5.1, "account": None}
         ledger.served({**entry, "lease": None, "agent": "0.4", "why": why})
-        ledger.saw({"host": 0, "what": "answer", "at": 5.2, "agent": "0.4", "status": 401, "sent": 5.0, "direct": False})
+        answer = {"host": 0, "what": "answer", "at": 5.2, "agent": "0.4", "status": 401, "sent": 5.0}
+        ledger.saw({**answer, "direct": False})
         if [has_reason for _, _, has_reason in ledger.visible_401s()] != [expected]:
             raise SystemExit(f"a visible 401 is judged wrongly: {ledger.visible_401s()}")
 
