@@ -198,11 +198,11 @@ class Ledger:
     def has_no_new_token(self, answer, tries):
         """The host could not get another token: it, or the host that got the newest one, was hindered."""
         at, name = answer["at"], tries[-1]["why"].split(" of ")[-1].split()[0] if tries else None
-        if not self.was_up(answer["host"], answer["sent"] - 3, at):
+        if not self.was_reachable(answer["host"], answer["sent"] - 3, at):
             return True
         of_login = [one for one in self.refreshes if one["account"] == name and "refused" not in one]
         newest = [one for one in of_login if one["arrived"] < at]
-        return bool(newest) and not self.was_up(newest[-1]["host"], newest[-1]["arrived"] - 1, at)
+        return bool(newest) and not self.was_reachable(newest[-1]["host"], newest[-1]["arrived"] - 1, at)
 
     def is_own_fault(self, leases, tries):
         """An agent that keeps a token beyond its end; it had enough life left when it was handed out."""
@@ -303,6 +303,12 @@ class Ledger:
         """Whether nothing hindered the host in that time."""
         with self.lock:
             return all(a > end or (b is not None and b + 1 < begin) for _, a, b in self.outages[host])
+
+    def was_reachable(self, host, begin, end):
+        """The same, but a wrong clock is no excuse."""
+        with self.lock:
+            outages = [outage for outage in self.outages[host] if outage[0] != "skewed"]
+        return all(a > end or (b is not None and b + 1 < begin) for _, a, b in outages)
 
     def first_grant(self, host, since):
         """The time of the host's first use of an account that began after `since`, or None."""

@@ -22,7 +22,7 @@ class Report:
 
     def __init__(self, world, options):
         self.world, self.options = world, options
-        self.broken = []
+        self.broken, self.notes = [], []
 
     def lines(self, now, recoveries, silent):
         ledger = self.world.ledger
@@ -56,6 +56,7 @@ class Report:
         without = sum(not ok for _, _, ok in seen)
         rows.append(("answers 401 that agents got, without a reason", f"{len(seen)}, {without}"))
         self.broken += [f"401 at {at - self.world.began:.1f} s: {text}" for at, text, ok in seen if not ok]
+        self.notes = [f"401 at {at - self.world.began:.1f} s, with a reason: {text}" for at, text, ok in seen if ok]
         early = ledger.early_refreshes(self.options.token_life)
         rows.append(("refreshes that came too early", len(early)))
         self.broken += [f"at {at - self.world.began:.1f} s: {text}" for at, text in early]
