@@ -37,7 +37,7 @@ class World:
     def __init__(self, options, directory):
         self.options, self.directory = options, directory
         self.names = [f"login{number}" for number in range(options.accounts)]
-        self.ledger = Ledger(options.hosts)
+        self.ledger = Ledger(options.hosts, options.strict)
         self.began = time.monotonic()  # when agents began, once they have
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()

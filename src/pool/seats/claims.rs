@@ -70,8 +70,11 @@ impl Pool {
                 && account.seat_obstacle(kind).is_none()
                 && matches!(self.ineligible(*slot, ask, now), Some((Ineligible::Busy, _)))
         };
-        let asked =
-            |slot: usize| self.accounts[slot].seats.as_ref().map_or_else(Mono::default, |seats| seats.full_at());
+        let is_large = slots.len() > MOST_WANTED;
+        let asked = |slot: usize| {
+            let seats = self.accounts[slot].seats.as_ref().filter(|_| is_large);
+            seats.map_or_else(Mono::default, |seats| seats.full_at())
+        };
         let full = slots.iter().copied().filter(is_full_elsewhere);
         full.min_by_key(|slot| (asked(*slot), self.accounts.key(*slot).rank))
     }
