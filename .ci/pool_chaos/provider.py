@@ -105,7 +105,7 @@ class Provider:
                     pairs = (line.partition(":") for line in head[1:] if line)
                     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
                     body = await reader.readexactly(int(headers.get("content-length") or 0))
-                    await self.answer(host, target.partition("?")[0], headers, body, writer)
+                    await self.answer(host, target.partition("?")[0], headers, body, (reader, writer))
                     if "close" in headers.get("connection", ""):
                         break
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
@@ -115,7 +115,8 @@ class Provider:
 
         return serve
 
-    async def answer(self, host, path, headers, body, writer):
+    async def answer(self, host, path, headers, body, connection):
+        reader, writer = connection
         entry = {"host": host, "path": path, "arrived": time.monotonic()}
         try:
             if path == TOKEN_PATH:
@@ -128,9 +129,14 @@ class Provider:
             if name is None:
                 await send(writer, 401, {"type": "error", "error": {"type": "authentication_error", "message": "no"}})
             elif path.endswith("/messages"):
-                await asyncio.sleep(float(headers.get("x-chaos-takes", 0.02)))
-                if writer.transport.is_closing():
-                    raise ConnectionResetError
+                end = time.monotonic() + float(headers.get("x-chaos-takes", 0.02))
+                while time.monotonic() < end:
+                    await asyncio.sleep(0.005)
+                    # the gateway cuts a request whose lease has ended
+                    if reader.at_eof() or writer.transport.is_closing():
+                        raise ConnectionResetError
+                # before the answer is written: its reader may act on it while this process waits for its turn
+                entry["ended"] = time.monotonic()
                 await send(writer, 200, message())
             elif path.endswith("/usage"):
                 await send(writer, 200, usage())
@@ -139,7 +145,7 @@ class Provider:
             else:
                 await send(writer, 404, {"type": "error", "error": {"type": "not_found_error", "message": path}})
         finally:
-            entry["ended"] = time.monotonic()
+            entry.setdefault("ended", time.monotonic())
             self.record(entry)
 
     async def refresh(self, entry, headers, body, writer):
