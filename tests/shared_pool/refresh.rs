@@ -7,7 +7,7 @@ use lessor::shared_pool::{
     KeyGeneration, PoolCredential, RefreshClaim, RefreshRefusal, SharedPoolErrorKind, StoredRefresh, TokenGeneration,
 };
 
-use crate::harness::{KEYS, LIFE, TestPool, add, hard, sealed, with_pool};
+use crate::harness::{KEYS, LIFE, TestPool, add, hard, record, sealed, with_pool};
 
 const LASTS: Duration = Duration::from_secs(60);
 const G1: TokenGeneration = TokenGeneration(1);
@@ -182,5 +182,23 @@ fn a_refresh_token_that_is_not_replaced_stays() {
         let old = PoolCredential { keys: KeyGeneration(9), ..answer };
         let error = a.store_refreshed(account, G2, old).await.unwrap_err();
         assert_eq!(error.kind(), SharedPoolErrorKind::KeysReplaced);
+    });
+}
+
+#[test]
+fn all_hosts_know_how_long_a_refreshed_token_lives() {
+    with_pool(hard(1), async |pool| {
+        let a = pool.first().await;
+        let account = add(&a, 1).await;
+        let life = async || a.news(None, None).await.unwrap().accounts.remove(0).token_life;
+        assert_eq!(life().await, None, "it may be an old login");
+        let now = a.pool_info().await.unwrap().db_time;
+        a.store_refreshed(account, G1, sealed(b"new", now.0 + 30_000)).await.unwrap();
+        let known = life().await.unwrap();
+        assert!(known <= Duration::from_secs(30) && known > Duration::from_secs(10), "{known:?}");
+        a.store_refreshed(account, G2, sealed(b"late", 5)).await.unwrap();
+        assert_eq!(life().await, None, "it had ended when the pool got it");
+        a.replace_credential(&record(1), sealed(b"login", now.0 + 30_000)).await.unwrap();
+        assert_eq!(life().await, None);
     });
 }
