@@ -211,7 +211,7 @@ class Ledger:
         for lease in leases:
             if (lease.host, lease.id) in ids:
                 end = self.token_ends.get(lease.token, (None, 0))[1]
-                return lease.begin < end - (0 if self.is_strict else MIN_LIFE) or "revoked" in tries[-1]["why"]
+                return lease.begin < end - (-SLACK if self.is_strict else MIN_LIFE) or "revoked" in tries[-1]["why"]
         return False
 
     def early_refreshes(self, life):

@@ -57,6 +57,7 @@ class Report:
         rows.append(("answers 401 that agents got, without a reason", f"{len(seen)}, {without}"))
         self.broken += [f"401 at {at - self.world.began:.1f} s: {text}" for at, text, ok in seen if not ok]
         self.notes = [f"401 at {at - self.world.began:.1f} s, with a reason: {text}" for at, text, ok in seen if ok]
+        self.notes.sort(key=lambda note: "through the gateway" not in note)
         early = ledger.early_refreshes(self.options.token_life)
         rows.append(("refreshes that came too early", len(early)))
         self.broken += [f"at {at - self.world.began:.1f} s: {text}" for at, text in early]
