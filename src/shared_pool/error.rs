@@ -88,6 +88,33 @@ impl SharedPoolError {
         &self.what
     }
 
+    /// What happened and where, without the remedy.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("the pool's database {}: {}", self.place, self.what)
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        self.kind.remedy()
+    }
+
+    /// What a person can do about it who has given the address of the pool's owner: no host has a part in it.
+    #[must_use]
+    pub fn remedy_for_owner(&self) -> &'static str {
+        match self.kind {
+            SharedPoolErrorKind::Auth => {
+                "check the role in the URL, and give its password: --password-file FILE, or --password-stdin"
+            }
+            SharedPoolErrorKind::NoPool => {
+                "check the URL; a new pool needs a database: docs/many-machines.md has the SQL"
+            }
+            SharedPoolErrorKind::Unreachable => "check the server, and its host and port in the URL",
+            kind => kind.remedy(),
+        }
+    }
+
     pub(super) fn bad_answer(place: &str, what: impl fmt::Display) -> Self {
         Self::new(SharedPoolErrorKind::BadAnswer, place, format!("an answer cannot be read: {what}"))
     }
@@ -136,8 +163,9 @@ fn kind_of(code: &SqlState) -> SharedPoolErrorKind {
         // the schema, a table or a function is missing
         "3F000" | "42P01" | "42883" | "3D000" => Kind::NoPool,
         "28P01" | "28000" => Kind::Auth,
-        // administrator commands, a server that starts or ends, too many connections, timeouts, lost races
-        "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "40001" | "40P01" | "25006" => Kind::Unreachable,
+        // administrator commands, a server that starts or ends, a database that takes no connections for a while, too many
+        // connections, timeouts, lost races
+        "55000" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "40001" | "40P01" | "25006" => Kind::Unreachable,
         class if class.starts_with("08") || class.starts_with("53") => Kind::Unreachable,
         _ => Kind::Refused,
     }
@@ -188,7 +216,7 @@ impl SharedPoolErrorKind {
 
 impl fmt::Display for SharedPoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the pool's database {}: {}; {}", self.place, self.what, self.kind.remedy())
+        write!(f, "{}; {}", self.message(), self.kind.remedy())
     }
 }
 
@@ -210,6 +238,7 @@ mod tests {
             ("08006", SharedPoolErrorKind::Unreachable),
             ("53300", SharedPoolErrorKind::Unreachable),
             ("57P01", SharedPoolErrorKind::Unreachable),
+            ("55000", SharedPoolErrorKind::Unreachable),
             ("22P02", SharedPoolErrorKind::Refused),
         ];
         for (code, kind) in rows {

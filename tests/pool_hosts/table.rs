@@ -485,6 +485,19 @@ fn an_account_that_becomes_shared_loses_its_leases_and_one_that_becomes_own_keep
 }
 
 #[test]
+fn a_request_that_waits_claims_a_seat_of_an_account_that_is_added_as_shared() {
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.lease(a());
+    host.run(acquire()).unwrap();
+    host.run(Command::AddSharedAccount(Box::new(record(9)), SeatLimits { capacity: 1, ceiling: 2 })).unwrap();
+    assert_eq!((host.answer(), host.claims()), (None, vec![(account(9), 1)]), "it was granted without a seat");
+    let is_change = |effect: &&Effect| matches!(effect, Effect::Emit(Event::AccountChanged(_)));
+    assert_eq!(host.effects.iter().filter(is_change).count(), 1, "subscribers see it as it is, once");
+    host.claimed(account(9), 1);
+    assert!(host.answer().is_some_and(|answer| answer.is_ok()));
+}
+
+#[test]
 fn an_answer_to_no_claim_changes_no_seats() {
     let mut host = Fixture::new(&[a()], |_| ());
     let fences = host.block();

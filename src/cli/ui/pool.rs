@@ -13,12 +13,20 @@ pub(crate) fn line(pool: &PoolSummaryInfo, now: u64, output: &Output) -> String 
         "connecting" => (Tint::Warn, "connecting".to_owned()),
         "away" => (Tint::Warn, "the database cannot be reached".to_owned()),
         "refused" => (Tint::Bad, "the database refuses this host".to_owned()),
-        "evicted" => (Tint::Bad, format!("this host{} was evicted", name.as_str())),
+        "evicted" => (
+            Tint::Bad,
+            match &pool.name {
+                Some(name) => format!("this host, {}, was evicted", clean(name)),
+                None => "this host was evicted".to_owned(),
+            },
+        ),
         "not_joined" => (Tint::Bad, "this host has not joined it; to join: lessor pool join".to_owned()),
         other => (Tint::Warn, clean(&format::spaced(other))),
     };
     let mut text = format!("{} {state}", output.tint(tint, "pool:"));
-    if pool.hosts > 0 {
+    // what it knew of the others is of the past
+    let is_out = pool.state == "evicted";
+    if pool.hosts > 0 && !is_out {
         let hosts = format::count(usize::try_from(pool.hosts).unwrap_or(usize::MAX), "host");
         let refreshers = match pool.refreshers {
             0 => "no refresher".to_owned(),
@@ -30,7 +38,7 @@ pub(crate) fn line(pool: &PoolSummaryInfo, now: u64, output: &Output) -> String 
             pool.online, pool.seats, pool.elsewhere
         );
     }
-    if let Some(until) = pool.seats_until.filter(|_| pool.state != "connected") {
+    if let Some(until) = pool.seats_until.filter(|_| pool.state != "connected" && !is_out) {
         text += &match until <= now {
             true => " · seats have ended".to_owned(),
             false => format!(" · seats end {}", format::clock_and_span(now, until)),
@@ -89,6 +97,8 @@ mod tests {
         assert!(text.contains("seats end 00:00, in 20 s\n  connection refused\n"), "{text}");
         let ended = line(&away, 30_000, &output);
         assert!(ended.contains("seats have ended"), "{ended}");
+        let evicted = PoolSummaryInfo { state: "evicted".into(), trouble: Some("to join again: …".into()), ..away };
+        assert_eq!(line(&evicted, 0, &output), "pool: this host, ci-1, was evicted\n  to join again: …\n");
         let outside = PoolSummaryInfo { state: "not_joined".into(), ..PoolSummaryInfo::default() };
         assert_eq!(line(&outside, 0, &output), "pool: this host has not joined it; to join: lessor pool join\n");
     }

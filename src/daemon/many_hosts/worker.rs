@@ -218,15 +218,17 @@ impl PoolWorker {
         let now = clock::now();
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         self.backoff.failed(now.mono, jitter);
-        if self.away_since.is_none() {
-            self.away_since = Some(now.wall);
+        let is_new = match kind {
+            PoolAwayKind::Evicted => !daemon.many_hosts.status().is_evicted(),
+            PoolAwayKind::Unreachable | PoolAwayKind::Refused => self.away_since.is_none(),
+        };
+        if is_new && kind == PoolAwayKind::Evicted {
+            tracing::warn!("{why}");
+        } else if is_new {
             let words = "leases on its accounts go on to the end of their seats; lessor tries again";
-            match kind {
-                PoolAwayKind::Evicted => tracing::warn!("{why}"),
-                _ => tracing::warn!("the shared pool cannot be reached: {why}; {words}"),
-            }
+            tracing::warn!("the shared pool cannot be reached: {why}; {words}");
         }
-        let since = self.away_since.unwrap_or(now.wall);
+        let since = *self.away_since.get_or_insert(now.wall);
         loop {
             let (now, next) = (clock::now().mono, self.backoff.next(is_wanted(daemon)));
             daemon.many_hosts.change_status(|status| {

@@ -33,7 +33,7 @@ pub(crate) struct PoolInitArgs {
 #[serde(untagged)]
 pub(crate) enum PoolInitResult {
     /// The pool was created, or this host was in it already.
-    Created(PoolMemberResult),
+    Created(Box<PoolMemberResult>),
     /// With --upgrade.
     Upgraded {
         /// Whether the pool was of an older version.
@@ -91,7 +91,7 @@ pub(super) fn init(args: PoolInitArgs, context: &Context) -> Result<u8, CliError
     let member = create(&args.url, &args.database, args.creation, context)?;
     let config = member.config.exit();
     let text = member.text(&context.output);
-    context.output.result(&PoolInitResult::Created(member), || text)?;
+    context.output.result(&PoolInitResult::Created(Box::new(member)), || text)?;
     Ok(config)
 }
 
@@ -104,7 +104,9 @@ fn upgrade(url: &str, database: &DatabaseArgs, context: &Context) -> Result<bool
     let owner = PoolAddress { url: url.to_owned(), password, root_certificate };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
-    runtime.block_on(upgrade_pool(&owner)).map_err(|error| CliError::bad_request(clean(&error.to_string())))
+    runtime
+        .block_on(upgrade_pool(&owner))
+        .map_err(|error| CliError::bad_request(clean(&error.message())).hint(error.remedy_for_owner()))
 }
 
 fn upgrade_text(upgraded: bool, schema: i32) -> String {

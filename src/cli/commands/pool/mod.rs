@@ -6,6 +6,8 @@ mod hosts;
 mod init;
 mod leave;
 mod migrate;
+#[cfg(test)]
+mod named_commands;
 mod settings;
 mod status;
 

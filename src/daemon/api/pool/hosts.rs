@@ -85,7 +85,10 @@ pub(super) async fn status(daemon: Arc<Daemon>) -> AnswerResult {
             status.summary.state = "evicted".to_owned();
             status.summary.trouble = error.data.hint;
         }
-        Err(error) if status.summary.trouble.is_none() => status.summary.trouble = Some(error.message),
+        Err(error) if status.summary.trouble.is_none() => {
+            let remedy = error.data.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            status.summary.trouble = Some(error.message + &remedy);
+        }
         Err(_) => {}
     }
     Ok(Answer::PoolStatus(Box::new(status)))
@@ -104,7 +107,8 @@ fn warnings(status: &PoolStatusInfo, fsync: bool) -> Vec<String> {
     }
     let admins = status.hosts.iter().filter(|host| host.admin && is_in(host)).count();
     let refreshers = status.hosts.iter().filter(|host| host.refresher && is_in(host)).count();
-    if status.hosts.len() > 1 && (admins == 1 || refreshers == 1) {
+    let has_others = status.hosts.iter().filter(|host| is_in(host)).count() > 1;
+    if has_others && (admins == 1 || refreshers == 1) {
         let what = match (admins, refreshers) {
             (1, 1) => "one admin and one refresher",
             (1, _) => "one admin",

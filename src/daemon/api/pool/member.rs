@@ -46,7 +46,8 @@ pub(super) async fn init(daemon: Arc<Daemon>, params: InitPoolParams) -> AnswerR
     let password = random_password()?;
     let host =
         NewHost { pool: &pool, name: &name, public_key: &public.0, wrapped: &wrapped, password: Some(&password) };
-    let created = create_pool(&owner, &settings, &host).await.map_err(|error| pool_error(&error))?;
+    let created = create_pool(&owner, &settings, &host).await;
+    let created = created.map_err(|error| pool_error(&error).hint(error.remedy_for_owner()))?;
     let address = PoolAddress { url: with_user(&owner.url, &created.user), password: Some(password), root_certificate };
     let membership =
         Membership { pool, host: created.host, name, address, key_pair, keys, admin: true, refresher: true };

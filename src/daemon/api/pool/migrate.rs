@@ -74,7 +74,11 @@ pub(super) async fn migrate(daemon: Arc<Daemon>, params: MigrateParams) -> Answe
             Err(NotMoved::Stop(error)) => {
                 let moved = info.moved.len();
                 let message = format!("{moved} accounts were moved, then: {}", error.message);
-                let hint = error.data.hint.clone().unwrap_or_else(|| format!("to go on: {command}"));
+                let hint = match error.data.hint.clone() {
+                    Some(hint) if hint.contains(command) => hint,
+                    Some(hint) => format!("{hint}; then, to go on: {command}"),
+                    None => format!("to go on: {command}"),
+                };
                 return Err(ErrorInfo { message, ..error }.hint(hint));
             }
         }

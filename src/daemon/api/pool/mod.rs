@@ -76,7 +76,7 @@ fn own_error(error: &SharedPoolError) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::NotInPool, "this host was evicted from the pool").hint(JOIN_AGAIN)
 }
 
-/// The error for a call that the pool's database did not serve. Its text names the remedy.
+/// The error for a call that the pool's database did not serve.
 fn pool_error(error: &SharedPoolError) -> ErrorInfo {
     use SharedPoolErrorKind as Kind;
     let kind = match error.kind() {
@@ -85,7 +85,7 @@ fn pool_error(error: &SharedPoolError) -> ErrorInfo {
         Kind::Address | Kind::Conflict | Kind::NotFound | Kind::PoolExists => ErrorKind::BadRequest,
         _ => ErrorKind::PoolUnavailable,
     };
-    ErrorInfo::new(kind, error.to_string())
+    ErrorInfo::new(kind, error.message()).hint(error.remedy())
 }
 
 /// The error for what the pool's keys do not open or seal.
