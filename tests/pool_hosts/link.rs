@@ -92,7 +92,7 @@ impl Link {
 
 fn delay(chance: &mut Chance) -> u64 {
     match chance.below(40) {
-        0 => chance.below(1_500),
+        0 => chance.below(2_600),
         1..=5 => chance.below(80),
         _ => 1 + chance.below(6),
     }

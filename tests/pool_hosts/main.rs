@@ -50,10 +50,8 @@ fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
         all.add(&world.tally);
     }
     println!("{all:?}");
-    let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved, late } =
-        all;
+    let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved, .. } = all;
     let least = [granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved];
-    assert!(runs < 12 || late > 0, "no claim is answered late: {all:?}");
     assert!(runs < 12 || least.iter().all(|count| *count >= runs), "hardly anything happened: {all:?}");
 }
 
