@@ -96,7 +96,7 @@ pub(super) async fn begin(daemon: &Arc<Daemon>, id: AccountId) -> SharedBegin {
 async fn is_adopted_soon(daemon: &Daemon, (id, known): (AccountId, TokenGeneration), wait: &RefreshWait) -> bool {
     let is_adopted = || daemon.state().shared_accounts.get(id).is_some_and(|note| note.generation > known);
     let is_under_way = matches!(wait.until, RefreshWaitEnd::Database(_));
-    if !wait.reads_news && !(is_under_way && daemon.state().logins.is_waited_for(id)) {
+    if !(wait.reads_news || is_under_way && daemon.state().logins.is_waited_for(id)) {
         return false;
     }
     // what adopts a token ends the waits for it
