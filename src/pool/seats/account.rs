@@ -120,7 +120,7 @@ impl AccountSeats {
         self.claim.is_some()
     }
 
-    /// Whether other hosts are being told that this one waits for a seat, or were told a moment ago.
+    /// Whether a claim is under way, or has let other hosts know a moment ago that this one waits for a seat.
     pub fn is_being_wanted(&self) -> bool {
         self.claim.is_some() || self.waiting() > 0 || self.block.is_some_and(|block| block.why == SeatDenial::Full)
     }

@@ -7,7 +7,7 @@ use crate::pool::queue::SeatWait;
 use crate::pool::seats::account::{CLAIM_LASTS, NewClaim};
 use crate::pool::state::Pool;
 
-/// Of how many accounts at once other hosts are told that a seat is wanted here.
+/// For how many accounts at once a host lets the others know that it wants a seat.
 const MOST_WANTED: usize = 8;
 
 impl Pool {
