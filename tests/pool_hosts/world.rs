@@ -466,11 +466,8 @@ impl World {
                     self.send(n, Request::GiveBack { term, life, account, seats });
                 }
             }
-            Effect::ClaimFences { above } => {
-                if term.is_some() {
-                    self.send(n, Request::Fences { above });
-                }
-            }
+            Effect::ClaimFences { above } if term.is_some() => self.send(n, Request::Fences { above }),
+            Effect::ClaimFences { .. } => {}
             Effect::ReserveFences(mark) => host.store.mark = mark,
             Effect::SaveLease(fence) => {
                 if let Some(lease) = host.pool.as_ref().unwrap().lease(fence) {

@@ -1,4 +1,4 @@
-//! Why the database cannot be used: whether that passes by itself, and what a person can do about it.
+//! Why the database cannot be used: whether that passes without a person, and what a person can do about it.
 
 use super::status::PoolAwayKind;
 use super::target::PoolTarget;

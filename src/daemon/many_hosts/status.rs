@@ -45,7 +45,7 @@ pub(crate) enum PoolLink {
 /// Why the database cannot be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PoolAway {
-    /// Whether that passes by itself.
+    /// Whether that passes without a person.
     pub(crate) kind: PoolAwayKind,
     /// Since when.
     pub(crate) since: Wall,
@@ -55,7 +55,7 @@ pub(crate) struct PoolAway {
     pub(crate) next: Mono,
 }
 
-/// Whether a database that cannot be used may come back by itself.
+/// Whether a database that cannot be used may come back without a person.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PoolAwayKind {
     /// It cannot be reached.

@@ -1,4 +1,4 @@
--- Who may call what: the groups of hosts, and nobody else.
+-- Who may call what: the groups of hosts, and no other role.
 
 do $grants$
 declare

@@ -179,7 +179,7 @@ begin
   perform lessor.end_host(me);
 end $$;
 
--- Replaces the keys if nothing has changed since the caller read what it sealed again. Invitations that nobody has
+-- Replaces the keys if nothing has changed since the caller read what it sealed again. Invitations that no host has
 -- accepted end: their keys cannot be wrapped again.
 create function lessor.rekey(p_keys integer, p_accounts json, p_wrapped json) returns boolean
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$

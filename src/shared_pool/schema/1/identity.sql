@@ -58,7 +58,7 @@ create function lessor.wake(p_kind text, p_account bigint default null) returns 
 create function lessor.timeline() returns bigint language sql volatile
   as $$ select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint $$;
 
--- It is another database than before, or an older state of it: hosts read everything again, and nobody claims until
+-- It is another database than before, or an older state of it: hosts read everything again, and no host claims until
 -- every seat that a host may still believe in has ended.
 create function lessor.another_database() returns void language plpgsql volatile as $$
 begin

@@ -81,7 +81,7 @@ begin
   return next;
 end $$;
 
--- Compares the generation, not the claim: the answer to a claim that was taken over is the only living token if nobody
+-- Compares the generation, not the claim: the answer to a claim that was taken over is the only living token if no host
 -- has rotated since. It ends all claims on older generations.
 create function lessor.store_refreshed(
   p_account bigint, p_from bigint, p_keys integer, p_access bytea, p_refresh bytea, p_expires bigint

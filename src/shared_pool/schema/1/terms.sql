@@ -110,7 +110,7 @@ begin
   return true;
 end $$;
 
--- Removes what is of no more use, at most so many rows of each kind, and waits for nobody.
+-- Removes what is of no more use, at most so many rows of each kind, and waits for no lock.
 create function lessor.tidy() returns void language plpgsql volatile as $$
 declare
   now_ms bigint := lessor.now_ms();
