@@ -43,7 +43,7 @@ pub(crate) use model::glob::matches as model_matches;
 pub use model::{
     AccountId, AccountIdentity, AccountOwner, AccountSet, AccountSettings, Action, ApartFromParent, AttestPolicy,
     Attestation, BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, DirectorySettings, Fallback,
-    Fence, HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings,
+    Fence, GuestId, HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings,
     LimitSettings, LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy,
     Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind,
     RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy, Subagent, SubagentPlacement, Target,

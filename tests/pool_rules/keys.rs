@@ -27,6 +27,7 @@ const ELSEWHERE: [&str; 14] = [
     "daemon.idle_exit",
     "gateway.",
     "history.",
+    "join.",
     "limits.max_attempts",
     "notify.",
     "pool.",
@@ -36,6 +37,7 @@ const ELSEWHERE: [&str; 14] = [
     "refresh.",
     "telemetry.",
     "secrets.",
+    "share.",
 ];
 
 #[test]

@@ -142,7 +142,11 @@ impl Pool {
                 return Err(Refusal::stale());
             }
             self.check_attested(lease.account, &holder.attested)?;
-            self.leases.rebind(fence, connection, holder);
+            let bind = resumed_bind(connection, &holder);
+            self.leases.rebind(fence, bind, holder);
+            if matches!(bind, Bind::Process(_)) {
+                effects.push(Effect::SaveLease(fence));
+            }
             return Ok(Reply::Held(fence));
         }
         if self.draining {
@@ -176,7 +180,7 @@ impl Pool {
             session: ticket.session,
             label: ticket.label,
             agent,
-            bind: Bind::Connection(connection),
+            bind: resumed_bind(connection, &holder),
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
@@ -287,7 +291,8 @@ impl Pool {
                 }
                 self.check_attested(lease.account, &request.holder.attested)?;
                 // the answer went to a connection that may be gone: bind the lease to the holder's connection
-                self.leases.rebind(fence, request.connection, request.holder.clone());
+                let bind = resumed_bind(request.connection, &request.holder);
+                self.leases.rebind(fence, bind, request.holder.clone());
                 Ok(Some(Reply::Held(fence)))
             }
             Some(KnownAnswer::Queued(waiter)) => {
@@ -399,5 +404,13 @@ impl Pool {
             && self.is_same_set(lease.set(), &ask.set)
             && !lease.exclusive
             && !ask.exclusive
+    }
+}
+
+/// What a resumed lease is bound to: the holder that a guest vouches for, else the connection.
+fn resumed_bind(connection: ConnectionId, holder: &Holder) -> Bind {
+    match holder.process.filter(|process| process.guest().is_some()) {
+        Some(process) => Bind::Process(process),
+        None => Bind::Connection(connection),
     }
 }

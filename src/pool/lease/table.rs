@@ -307,14 +307,20 @@ impl Leases {
         Some(lease)
     }
 
-    /// Binds a connection's lease to the connection that its holder has now.
-    pub fn rebind(&mut self, fence: Fence, connection: ConnectionId, holder: Holder) {
+    /// Binds a connection's lease to the connection that its holder has now, and that of a guest to the holder that the
+    /// guest vouches for now.
+    pub fn rebind(&mut self, fence: Fence, bind: Bind, holder: Holder) {
         let Some(HeldLease { lease, .. }) = self.held.get_mut(&fence) else { return };
-        let before @ Bind::Connection(_) = lease.bind else { return };
+        let before = lease.bind;
+        let of_guest = |bind: Bind| bind.process().is_some_and(|process| process.guest().is_some());
+        let may_change = matches!(before, Bind::Connection(_)) || (of_guest(before) && of_guest(bind));
+        if !may_change {
+            return;
+        }
         let lease = Arc::make_mut(lease);
-        (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
+        (lease.bind, lease.holder) = (bind, holder);
         self.unbind(fence, before);
-        self.bind(fence, Bind::Connection(connection));
+        self.bind(fence, bind);
     }
 
     /// What [`Self::take_unbound`] will return.

@@ -25,6 +25,42 @@ pub struct Process {
     pub start: u64,
 }
 
+impl Process {
+    /// Set in the start times of holders on other machines and in containers: a process of this system is never one.
+    const GUEST: u64 = 1 << 62;
+
+    /// A holder that a guest vouches for: `number` is its own within the guest, `pid` is for people. The same arguments
+    /// make the same identity, also after a restart of the daemon.
+    #[must_use]
+    pub const fn of_guest(guest: GuestId, number: u32, pid: u32) -> Self {
+        Self { pid, start: Self::GUEST | (guest.0 as u64) << 32 | number as u64 }
+    }
+
+    /// The guest that vouches for it; `None` for a process of this system.
+    #[must_use]
+    pub const fn guest(self) -> Option<GuestId> {
+        if self.start & Self::GUEST == 0 { None } else { Some(GuestId(((self.start & !Self::GUEST) >> 32) as u32)) }
+    }
+
+    /// Its number within its guest.
+    #[must_use]
+    pub const fn guest_number(self) -> u32 {
+        self.start as u32
+    }
+}
+
+/// Another machine, or a container, whose processes hold leases here: 30 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GuestId(u32);
+
+impl GuestId {
+    /// Of random or hashed bits; only the lowest 30 count.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self((bits & ((1 << 30) - 1)) as u32)
+    }
+}
+
 /// One queued request; later requests have higher ids.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WaiterId(pub u64);
@@ -108,6 +144,16 @@ impl<'de> Deserialize<'de> for AccountId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holders_of_guests_are_no_processes_of_this_system() {
+        let guest = GuestId::from_bits(u64::MAX);
+        let holder = Process::of_guest(guest, u32::MAX, 7);
+        assert_eq!((holder.guest(), holder.guest_number(), holder.pid), (Some(guest), u32::MAX, 7));
+        assert!(i64::try_from(holder.start).is_ok(), "the store has signed numbers");
+        assert_ne!(holder, Process::of_guest(guest, u32::MAX - 1, 7));
+        assert_eq!(Process { pid: 7, start: 123_456 }.guest(), None);
+    }
 
     #[test]
     fn account_ids_round_trip_as_text() {

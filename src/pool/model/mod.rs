@@ -28,7 +28,7 @@ mod target;
 mod time;
 
 pub use credential::{CredentialKind, LoginProblem, LoginState, Tier, Verification};
-pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
+pub use id::{AccountId, BadAccountId, ConnectionId, Fence, GuestId, Process, WaiterId};
 pub use identity::{AccountIdentity, AccountOwner, IdentityMatch, LoginCandidate};
 pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};
 pub use refusal::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
