@@ -33,7 +33,7 @@ pub use schema::value_kind::ValueKind;
 pub use schema::{duration, size};
 pub use setting::{Setting, SettingSource};
 pub use settings::{
-    AgentSection, Config, DaemonSection, GatewaySection, HistorySection, LimitsSection, NotifySection,
+    AgentSection, Config, DaemonSection, GatewaySection, HistorySection, JoinSection, LimitsSection, NotifySection,
     OauthClientSection, OauthSection, PriceSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
-    SharedPoolSection, TelemetrySection,
+    ShareSection, SharedPoolSection, TelemetrySection,
 };

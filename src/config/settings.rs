@@ -40,6 +40,10 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderSection>,
     /// `[agents.*]`, by name.
     pub agents: BTreeMap<String, AgentSection>,
+    /// `[join]`
+    pub join: JoinSection,
+    /// `[share.*]`, by name.
+    pub shares: BTreeMap<String, ShareSection>,
     pub(super) origins: Origins,
 }
 
@@ -61,6 +65,8 @@ impl Config {
             shared_pool: SharedPoolSection::default(),
             providers: BTreeMap::new(),
             agents: BTreeMap::new(),
+            join: JoinSection::default(),
+            shares: BTreeMap::new(),
             origins: Origins::default(),
         }
     }
@@ -194,6 +200,34 @@ impl Default for SharedPoolSection {
     fn default() -> Self {
         Self { url: None, refresher: true, own_accounts: Vec::new(), root_certificate: None }
     }
+}
+
+/// `[join]`: the daemon whose accounts this one uses.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct JoinSection {
+    /// Its machine, as ssh knows it; none to use this machine's own accounts.
+    pub host: Option<String>,
+    /// Options of ssh, each as after `-o`.
+    pub options: Vec<String>,
+    /// The file of lessor there.
+    pub program: String,
+    /// How long leases outlive the link.
+    pub grace: Duration,
+}
+
+/// `[share.X]`: a socket for a container.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ShareSection {
+    /// Its path.
+    pub socket: Option<PathBuf>,
+    /// The user that is served.
+    pub uid: Option<u32>,
+    /// The group that is served.
+    pub gid: Option<u32>,
+    /// Only these accounts.
+    pub only: Vec<String>,
+    /// At most so many leases.
+    pub max_leases: Option<u32>,
 }
 
 /// `[agents.X]`

@@ -21,7 +21,7 @@ type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of, or that concern other hosts; `tests/daemon`, `tests/gateway`
 /// and `tests/shared_pool` play theirs.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 16] = [
     "agents.",
     "daemon.log",
     "daemon.idle_exit",

@@ -44,6 +44,20 @@ pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
     listener(config, log);
     providers(config, log);
     history(config, log);
+    guest_with_pool(config, log);
+}
+
+/// Reports a machine that uses another one's accounts and shares a pool of its own: only one of the two can serve a call.
+fn guest_with_pool(config: &Config, log: &mut ProblemLog<'_>) {
+    if config.join.host.is_none() || config.shared_pool.url.is_none() {
+        return;
+    }
+    // a file that sets both has a place for either
+    if let Some((key, span)) = ["pool.url", "join.host"].into_iter().find_map(|key| Some((key, config.span_of(key)?))) {
+        let message = "`pool.url` and `join.host` cannot both be set: a guest uses the accounts of its host, which has \
+                       the pool; to leave one of them, run `lessor pool leave` or `lessor leave`";
+        log.problem(key, &span, message.to_owned());
+    }
 }
 
 /// Reports a budget of the history that is too small to hold anything.

@@ -76,6 +76,7 @@ fn shape(kind: &ValueKind) -> Json {
             json!({ "type": "string", "pattern": r"^(https://.+|http://(localhost|127\.[0-9.]+|\[::1\])([:/?].*)?)?$" })
         }
         ValueKind::PoolUrl => json!({ "type": "string", "pattern": "^(postgres(ql)?://.+)?$" }),
+        ValueKind::SshHost => json!({ "type": "string", "pattern": r"^([^-\s][^\s]*)?$" }),
         ValueKind::Command => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "maxItems": 64, "items": { "type": "string", "minLength": 1 } },

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::assign::Assign;
 use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
-    self, Bool, Command, Durations, Integer, Listen, Number, OneOf, PoolUrl, Protect, ProxyUrl, Size, Text, Texts, Url,
-    Variable, Webhook,
+    self, Bool, Command, Durations, Integer, Listen, Number, OneOf, PoolUrl, Protect, ProxyUrl, Size, SshHost, Text,
+    Texts, Url, Variable, Webhook,
 };
-use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection};
+use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection, ShareSection};
 use crate::pool::{AccountSettings, DirectorySettings};
 
 const MS: Duration = Duration::from_millis(1);
@@ -140,6 +140,11 @@ pub static KEYS: &[KeySpec] = &[
     on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
     on("gateway.websocket", Bool, "true", "whether the gateway relays WebSockets of the Responses API; otherwise they get status 426 and clients use HTTP", |c, _, v| c.gateway.websocket.assign(v)),
 
+    on("join.host", SshHost, "", "machine whose accounts this one uses, as ssh knows it; \"\" to use its own: see lessor join", |c, _, v| c.join.host.assign(v)),
+    on("join.options", Texts(0, 64), "[]", "options of ssh for that, each as after -o: [\"Port=2222\"]", |c, _, v| c.join.options.assign(v)),
+    on("join.program", Text, "lessor", "file of lessor on that machine", |c, _, v| c.join.program.assign(v)),
+    on("join.grace", upto(Duration::from_secs(3600)), "30s", "how long leases outlive the link to that machine, and requests wait for it", |c, _, v| c.join.grace.assign(v)),
+
     on("telemetry.otlp", Url, "", "URL of a collector that gets metrics and traces, such as http://127.0.0.1:4318; \"\" for none", |c, _, v| c.telemetry.otlp.assign(v)),
     on("telemetry.interval", ValueKind::Duration(Duration::from_secs(1), DAY, None), "15s", "interval of sending metrics and traces", |c, _, v| c.telemetry.interval.assign(v)),
 
@@ -194,6 +199,11 @@ pub static KEYS: &[KeySpec] = &[
     named("accounts.*.reserve", Number(0.0, 1.0), "part of its windows that is kept for requests that name it", |c, n, v| account(c, n).reserve.assign(v)),
     named("accounts.*.fallback_only", Bool, "whether it is used only while no other account can serve", |c, n, v| account(c, n).fallback_only.assign(v)),
     named("directories.*.accounts", Texts(1, 64), "accounts that what is started in the directory may use, and no others: labels, email addresses or ids", |c, n, v| directory(c, n).accounts.assign(v)),
+    named("share.*.socket", Text, "path of a further socket, for a container: see lessor share", |c, n, v| share(c, n).socket.assign(v)),
+    named("share.*.uid", Integer(0, 4_294_967_294), "user that is served there", |c, n, v| share(c, n).uid.assign(v)),
+    named("share.*.gid", Integer(0, 4_294_967_294), "group that is served there", |c, n, v| share(c, n).gid.assign(v)),
+    named("share.*.only", Texts(1, 64), "accounts that may be used there, and no others: labels, email addresses or ids", |c, n, v| share(c, n).only.assign(v)),
+    named("share.*.max_leases", Integer(1, 10_000), "how many leases there may be there", |c, n, v| share(c, n).max_leases.assign(v)),
     named("agents.*.programs", Texts(1, 64), "further programs that are this agent: absolute paths of executables or scripts", |c, n, v| agent(c, n).programs.assign(v)),
 ];
 
@@ -235,6 +245,10 @@ pub(in crate::config) fn directory<'c>(config: &'c mut Config, names: &[&str]) -
 /// The prices of models whose names match.
 pub(in crate::config) fn price<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut PriceSection {
     config.prices.entry(names.first().copied().unwrap_or_default().to_owned()).or_default()
+}
+
+pub(in crate::config) fn share<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut ShareSection {
+    config.shares.entry(names.first().copied().unwrap_or_default().to_owned()).or_default()
 }
 
 pub(in crate::config) fn agent<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut AgentSection {

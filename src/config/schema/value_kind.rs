@@ -36,6 +36,8 @@ pub enum ValueKind {
     Webhook,
     /// The URL of a PostgreSQL database without a password, or empty.
     PoolUrl,
+    /// A machine as ssh knows it: `HOST`, `USER@HOST` or `ssh://…`, or empty.
+    SshHost,
     /// A program and its arguments: a list, or one text that is split as a shell does it.
     Command,
     /// `ADDRESS:PORT`.
@@ -91,6 +93,7 @@ impl ValueKind {
             }
             Self::Webhook => "an https URL, an http URL of this machine (localhost), or \"\"".to_owned(),
             Self::PoolUrl => "postgres://[USER@]HOST[:PORT]/DATABASE without a password, or \"\"".to_owned(),
+            Self::SshHost => "HOST, USER@HOST or ssh://USER@HOST:PORT, or \"\"".to_owned(),
             Self::Command => {
                 "a program and its arguments: \"PROGRAM ARG…\" (no shell runs it) or [\"PROGRAM\", \"ARG\", …]"
                     .to_owned()
@@ -172,7 +175,14 @@ impl ValueKind {
                 Some(_) => Err(other()),
                 None => read_texts(item, 0, MOST_ARGUMENTS).map(ConfigValue::Texts),
             },
-            Self::Text | Self::Url | Self::ProxyUrl | Self::Webhook | Self::PoolUrl | Self::Listen | Self::Variable => {
+            Self::Text
+            | Self::Url
+            | Self::ProxyUrl
+            | Self::Webhook
+            | Self::PoolUrl
+            | Self::SshHost
+            | Self::Listen
+            | Self::Variable => {
                 let text = item.as_str().filter(|text| self.admits(text)).ok_or_else(other)?;
                 Ok(ConfigValue::Text(text.to_owned()))
             }
@@ -185,6 +195,8 @@ impl ValueKind {
             Self::ProxyUrl => text.is_empty() || is_url(text, &PROXY_SCHEMES),
             Self::Webhook => text.is_empty() || is_url(text, &["https"]) || is_url_of_this_machine(text),
             Self::PoolUrl => text.is_empty() || is_line(text) && pool_url::fault_of(text).is_none(),
+            // what begins so would be an option
+            Self::SshHost => is_line(text) && !text.starts_with('-') && !text.contains(char::is_whitespace),
             Self::Listen => Listen::parse(text).is_some(),
             Self::Variable => {
                 !text.starts_with(|c: char| c.is_ascii_digit())

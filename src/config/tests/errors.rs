@@ -56,6 +56,7 @@ fn errors_have_exact_positions() {
         2:7 | leases.ttl | [leases]\nttl = 10m | needs quotes around its value
         2:14 | leases.per_account | [leases]\nper_account =\n | invalid TOML
         2:1 | leases.per_account | [leases]\nper_account = 17 | must not be above `leases.max_per_account` (16, by default)
+        2:1 | pool.url | [pool]\nurl = "postgres://db/lessor"\n[join]\nhost = "laptop" | cannot both be set
         2:1 | selection.health.max | [selection.health]\nmax = 60 | `selection.health.initial` (70, by default) must not
         2:1 | "ö" | # ä\n"ö" = 1 | unknown key
         1:8 | daemon."ö" | daemon."ö" = 1 | unknown key `ö`; keys of [daemon]: log, idle_exit

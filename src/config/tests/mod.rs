@@ -89,6 +89,12 @@ websocket = true
 desktop = false
 command = []
 webhook = ""
+[join]
+host = ""
+options = []
+program = "lessor"
+grace = "30s"
+
 [telemetry]
 otlp = ""
 interval = "15s"
@@ -195,7 +201,7 @@ pub(super) fn sample(key: &KeySpec) -> String {
         (_, ValueKind::Webhook) => "\"https://x\"",
         (_, ValueKind::PoolUrl) => "\"postgres://a@x/lessor\"",
         (_, ValueKind::Command) => "[\"x\", \"a b\"]",
-        (_, ValueKind::Text | ValueKind::Listen) => "\"x\"",
+        (_, ValueKind::Text | ValueKind::Listen | ValueKind::SshHost) => "\"x\"",
     };
     value.to_owned()
 }
