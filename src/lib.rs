@@ -20,6 +20,7 @@
 //! | [`gateway`] | loopback HTTP for unmodified agents: leases, forwards, retries with another account before the first byte |
 //! | [`daemon`] | sockets, connections, watched processes, signals; carries out what the pool decides |
 //! | [`client`] | finds or starts the daemon; typed calls; a lease that ends when it is dropped |
+//! | [`guest`] | links over ssh, by which other machines use this one's accounts; which calls they may make |
 //! | [`service`] | installs the daemon as a service of systemd, launchd or Windows |
 //! | [`config`] | where the files are; `config.toml`: one table of keys, strict parsing, all errors in one report |
 //! | [`store`] | what survives the daemon: accounts, limits, sessions, leases that are not bound to a connection |
@@ -70,6 +71,7 @@ pub mod daemon;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod gateway;
+pub mod guest;
 pub mod history;
 pub mod http;
 #[deny(clippy::disallowed_methods)]

@@ -12,15 +12,15 @@ use lessor::protocol::{
     CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState, CredentialInfo, CredentialParams, DaemonStatus,
     DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
     ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
-    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList,
-    HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus, HolderInfo, HostSeatsInfo,
-    ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef,
-    LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams,
-    MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo,
-    QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums,
-    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
-    SetSecretParams, StoredClientInfo, SubscribeParams, TokenSums, UsageInfo, UsedResetInfo, VerdictInfo,
-    VerifyAccountParams, encode_call,
+    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams,
+    GuestHolder, GuestHoldersParams, GuestInfo, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo,
+    HistoryParams, HistoryStatus, HolderInfo, HostInfo, HostSeatsInfo, ImportAccountsParams, ImportEntry, ImportInfo,
+    ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams,
+    ListSecretsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams,
+    OutlookInfo, PageAccess, PassedInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, RemoveSecretParams,
+    ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams,
+    RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SetSecretParams, StoredClientInfo, SubscribeParams,
+    TokenSums, UsageInfo, UsedResetInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 #[path = "golden/pool.rs"]
@@ -236,6 +236,12 @@ fn calls() -> Vec<Call> {
         })),
     ];
     calls.extend(pool::calls());
+    calls.push(Call::GuestHolders(Box::new(GuestHoldersParams {
+        begun: vec![GuestHolder { number: 7, pid: 4711, program: text("claude") }],
+        ended: vec![5, 6],
+        holds: Some(7),
+        all: true,
+    })));
     calls
 }
 
@@ -484,6 +490,22 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             first_free: Some(label()),
         }],
         pool: Some(pool::summary()),
+        guests: vec![GuestInfo {
+            name: "me@build".into(),
+            kind: "ssh".into(),
+            state: "up".into(),
+            since: 1_780_000_000_000,
+            leases: 2,
+            max_leases: Some(4),
+            only: Some(vec!["work".into()]),
+            version: text("0.1.0"),
+        }],
+        host: Some(HostInfo {
+            name: "laptop".into(),
+            state: "down".into(),
+            since: 1_780_000_000_000,
+            trouble: text("the connection was closed"),
+        }),
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),
@@ -577,6 +599,7 @@ fn history() -> HistoryInfo {
         leases: vec![lease],
         next: Some(7),
         host: text("build-1"),
+        guest_of: text("laptop"),
         ..HistoryInfo::default()
     }
 }

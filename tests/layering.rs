@@ -74,8 +74,12 @@ fn nothing_under_the_state_lock_calls_the_system() {
 /// Encoding an answer, or handing bytes to a connection: (what, the files of `src/daemon` that may do it).
 const ANSWERS: &[(&str, &[&str])] = &[
     ("codec.answer(", &["daemon/api/reply.rs"]),
-    ("codec.refusal(", &["daemon/api/reply.rs"]),
-    ("outbox.push(", &["daemon/api/reply.rs", "daemon/api/reply/lease.rs", "daemon/event_queue.rs"]),
+    // a relay passes on what the host has answered
+    ("codec.refusal(", &["daemon/api/reply.rs", "daemon/host_link/relay.rs"]),
+    (
+        "outbox.push(",
+        &["daemon/api/reply.rs", "daemon/api/reply/lease.rs", "daemon/event_queue.rs", "daemon/host_link/relay.rs"],
+    ),
     ("into_parts()", &["daemon/api/reply.rs", "daemon/api/reply/lease.rs"]),
 ];
 

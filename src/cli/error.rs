@@ -141,7 +141,7 @@ impl From<ClientError> for CliError {
 fn exit_code(kind: &ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => USAGE,
-        ErrorKind::NoDaemon => NO_DAEMON,
+        ErrorKind::NoDaemon | ErrorKind::HostUnreachable => NO_DAEMON,
         ErrorKind::AllLimited | ErrorKind::NoCapacity | ErrorKind::WaitTimeout => NO_ACCOUNT_NOW,
         ErrorKind::NoAccount | ErrorKind::NeedsLogin | ErrorKind::NeedsVerification | ErrorKind::NotAllowed => {
             NEEDS_USER
@@ -164,7 +164,7 @@ mod tests {
         for (code, kinds) in [
             (1, &failures[..]),
             (2, &[Kind::Usage]),
-            (3, &[Kind::NoDaemon]),
+            (3, &[Kind::NoDaemon, Kind::HostUnreachable]),
             (4, &[Kind::AllLimited, Kind::NoCapacity, Kind::WaitTimeout]),
             (5, &[Kind::NoAccount, Kind::NeedsLogin, Kind::NeedsVerification, Kind::NotAllowed]),
             (6, &[Kind::ConfigInvalid]),

@@ -86,10 +86,10 @@ fn send(event: &EventInfo, to: &[(Codec, Arc<Outbox>)]) {
 impl Programs {
     /// The event with its holder's program; without it when the process has ended.
     pub(crate) fn named(&mut self, NamedEvent { mut event, holder }: NamedEvent) -> EventInfo {
-        event.holder = holder.map(|holder| {
+        if let Some(holder) = holder {
             let program = self.0.entry(holder).or_insert_with(|| program_of(holder));
-            HolderInfo { pid: holder.pid, program: program.clone() }
-        });
+            event.holder = Some(HolderInfo { pid: holder.pid, program: program.clone() });
+        }
         event
     }
 }

@@ -11,6 +11,7 @@ use super::handle::GatewayHandle;
 use super::os::{clock, peer_process, process};
 use super::state::Daemon;
 use super::state::events::lease_event;
+use super::state::guests::guest_holder;
 use crate::config::Config;
 use crate::history::{HistoryObserver, HistoryRecord, HistorySettings, LeaseNote, Price, PriceTable};
 use crate::pool::{Ending, Mono, Process};
@@ -46,7 +47,9 @@ impl GatewayHandle {
 pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> io::Result<()> {
     let (settings, held) = {
         let state = &*daemon.state();
-        let held: Vec<Process> = state.pool.leases().filter_map(|lease| lease.holder.process).collect();
+        let here = |process: &Process| process.guest().is_none();
+        let held = state.pool.leases().filter_map(|lease| lease.holder.process.filter(here));
+        let held: Vec<Process> = held.collect();
         (settings(&state.config.config), held)
     };
     let (key, holders) = (daemon.lease_key.clone(), KnownHolders::default());
@@ -139,14 +142,13 @@ impl HistoryObserver for DaemonObserver {
 /// What is made of a record: of a lease that was granted its holder and an event, of one that has ended a row and an
 /// event.
 fn in_words(record: HistoryRecord, key: &LeaseKey) -> [Option<HistoryRecord>; 2] {
-    let event =
-        |note: &LeaseNote, why| HistoryRecord::Event(Box::new(lease_event(note, why, key)), note.lease.holder.process);
+    // the holder of a guest is named already, and no process of this system
+    let process = |note: &LeaseNote| note.lease.holder.process.filter(|process| process.guest().is_none());
+    let event = |note: &LeaseNote, why| HistoryRecord::Event(Box::new(lease_event(note, why, key)), process(note));
     match record {
-        HistoryRecord::Granted(note) => {
-            [note.lease.holder.process.map(HistoryRecord::Holder), Some(event(&note, None))]
-        }
+        HistoryRecord::Granted(note) => [process(&note).map(HistoryRecord::Holder), Some(event(&note, None))],
         HistoryRecord::Ended(note, why) => {
-            let past = HistoryRecord::Lease(Box::new(past_lease(&note, why, key)), note.lease.holder.process);
+            let past = HistoryRecord::Lease(Box::new(past_lease(&note, why, key)), process(&note));
             [Some(past), Some(event(&note, Some(why)))]
         }
         other => [Some(other), None],
@@ -166,7 +168,7 @@ fn past_lease(LeaseNote { at, lease, account }: &LeaseNote, why: Ending, key: &L
         session: text(&lease.session),
         label: text(&lease.label),
         agent: text(&lease.agent),
-        holder: None,
+        holder: guest_holder(&lease.holder),
         directory: None,
         granted_at: lease.granted_at.0,
         ended_at: at.0,

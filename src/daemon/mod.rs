@@ -6,6 +6,7 @@ mod config;
 mod event_queue;
 mod handle;
 mod history;
+mod host_link;
 mod linked_logins;
 pub mod log;
 mod many_hosts;
@@ -15,6 +16,8 @@ mod os;
 mod page_sessions;
 mod refresh;
 mod run;
+#[cfg(unix)]
+mod shares;
 mod state;
 #[cfg(test)]
 mod tests;

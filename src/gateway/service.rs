@@ -100,6 +100,11 @@ impl GatewayService {
         (Arc::new(Self { backend, config, budget, page, paths, connections }), exporter)
     }
 
+    /// The daemon, as the gateway sees it.
+    pub(super) fn handle(&self) -> &GatewayHandle {
+        &self.backend.handle
+    }
+
     /// Takes over a changed configuration, for the requests that come from now on.
     pub(super) fn reconfigure(&self) {
         let config = Arc::new(self.backend.handle.config());

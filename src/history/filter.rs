@@ -37,6 +37,8 @@ pub struct HistoryQuery {
     session: Option<String>,
     status: Option<StatusFilter>,
     kinds: Vec<String>,
+    /// What the names of the holders' programs begin with.
+    program: Option<String>,
 }
 
 /// Why a query cannot be answered: a value, and what is allowed.
@@ -160,7 +162,19 @@ impl HistoryQuery {
             session: params.session.clone(),
             status,
             kinds: params.kinds.clone(),
+            program: None,
         })
+    }
+
+    /// The same of one guest: its holders' programs begin with its name.
+    ///
+    /// # Errors
+    /// Of events, which have no column for that.
+    pub fn of_guest(self, name: &str) -> Result<Self, InvalidQuery> {
+        if self.of == RowKind::Events {
+            return Err(InvalidQuery("events of the past are not for guests; ask for requests or leases".to_owned()));
+        }
+        Ok(Self { program: Some(format!("{name}: ")), ..self })
     }
 
     /// The conditions on rows of a table.
@@ -186,6 +200,9 @@ impl HistoryQuery {
             if let Some(wanted) = wanted {
                 filter.and(&format!("{column} = ?"), [Value::Text(wanted.clone())]);
             }
+        }
+        if let Some(beginning) = &self.program {
+            filter.and("instr(program, ?) = 1", [Value::Text(beginning.clone())]);
         }
         if let Some(pattern) = &self.model {
             filter.and("model_matches(?, model)", [Value::Text(pattern.clone())]);

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroize as _;
 
+use super::call::{GUEST_MAGIC, GuestGreeting, LONGEST_GUEST_GREETING};
 use super::error::{ErrorInfo, ErrorKind, INVALID_REQUEST, PARSE_ERROR};
 use super::message::{Incoming, PlainMessage, RequestId};
 use super::{Codec, MAX_MESSAGE, frame, json};
@@ -81,7 +82,51 @@ pub struct Fatal {
     pub error: Box<ErrorInfo>,
 }
 
+/// How a connection begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GuestStart {
+    /// As that of a client of this machine.
+    No,
+    /// Perhaps with the greeting of a guest: more has to arrive.
+    Partial,
+    /// With this greeting of a guest, which was taken out.
+    Greeting(Box<GuestGreeting>),
+}
+
 impl MessageDecoder {
+    /// Looks for the greeting of a guest, before the first message is taken.
+    ///
+    /// # Errors
+    /// When it is one, and cannot be read.
+    pub fn take_guest_start(&mut self) -> Result<GuestStart, Fatal> {
+        let pending = &self.buffer[self.start..];
+        let begins = pending.len().min(GUEST_MAGIC.len());
+        if self.codec.is_some() || pending.is_empty() || pending[..begins] != GUEST_MAGIC[..begins] {
+            return Ok(GuestStart::No);
+        }
+        // `L` begins both kinds of magic
+        let Some((header, rest)) = pending.get(GUEST_MAGIC.len()..).and_then(|rest| rest.split_first_chunk::<4>())
+        else {
+            return Ok(GuestStart::Partial);
+        };
+        let fatal = |text: String| Fatal {
+            codec: Codec::Json,
+            error: Box::new(
+                ErrorInfo::new(ErrorKind::UnsupportedVersion, format!("the greeting of a guest {text}"))
+                    .hint("use the same version of lessor on both machines"),
+            ),
+        };
+        let length = u32::from_le_bytes(*header) as usize;
+        if length > LONGEST_GUEST_GREETING {
+            return Err(fatal(format!("may have {LONGEST_GUEST_GREETING} bytes")));
+        }
+        let Some(document) = rest.get(..length) else { return Ok(GuestStart::Partial) };
+        let greeting = serde_json::from_slice(document).map_err(|error| fatal(format!("cannot be read: {error}")))?;
+        self.start += GUEST_MAGIC.len() + header.len() + length;
+        self.searched = self.start;
+        Ok(GuestStart::Greeting(Box::new(greeting)))
+    }
+
     /// The codec, once the first byte has determined it.
     #[must_use]
     pub fn codec(&self) -> Option<Codec> {

@@ -103,6 +103,8 @@ kinds! {
     PoolUnavailable = "pool_unavailable",
     /// The provider could not be reached, refused, or gave an answer that is not understood.
     ProviderFailed = "provider_failed",
+    /// The link to the host, whose accounts this machine uses, is down.
+    HostUnreachable = "host_unreachable",
     /// Something failed that should not fail.
     Internal = "internal",
     /// The command line is not valid. Like all kinds below, only the command line makes it.

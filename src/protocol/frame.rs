@@ -121,6 +121,21 @@ pub(super) fn id_of_beginning(body: &[u8]) -> Option<RequestId> {
     Some(RequestId::Number(id))
 }
 
+/// Which call the body of a daemon's frame answers; none of an event.
+///
+/// # Errors
+/// When it is no message.
+pub(super) fn answered_id(body: &[u8]) -> Result<Option<u64>, BadFrame> {
+    let bad = |error: bincode::error::DecodeError| BadFrame(error.to_string());
+    // the variant of `FromServer`, and its first field
+    let (variant, used) = bincode::serde::decode_from_slice::<u32, _>(body, CONFIG).map_err(bad)?;
+    match variant {
+        0 | 1 => Ok(Some(bincode::serde::decode_from_slice::<u64, _>(&body[used..], CONFIG).map_err(bad)?.0)),
+        2 => Ok(None),
+        _ => Err(BadFrame(format!("there is no variant {variant}"))),
+    }
+}
+
 pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     // encoded as the variant of `FromServer` it is, without taking the answer over
     #[derive(Serialize)]

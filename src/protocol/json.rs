@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::MAX_MESSAGE;
 use super::answer::{Answer, Empty, EventInfo, LeaseInfo};
 use super::call::Call;
-use super::error::{ErrorInfo, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
+use super::error::{ErrorInfo, ErrorKind, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
 use super::message::{Incoming, RequestId};
 
 #[derive(Deserialize)]
@@ -151,13 +152,36 @@ fn without_place(error: &serde_json::Error) -> String {
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-fn request_id(raw: &RawValue) -> RequestId {
+pub(super) fn request_id(raw: &RawValue) -> RequestId {
     let text = raw.get();
     // only a text that prints the same again is read as a number
     match text.parse::<u64>() {
         Ok(number) if text.len() == 1 || !text.starts_with(['0', '+']) => RequestId::Number(number),
         _ => RequestId::Json(text.into()),
     }
+}
+
+/// Appends a call as a line; a notification has no id.
+///
+/// # Errors
+/// When it is larger than a message may be.
+pub(super) fn encode_call(id: Option<&RequestId>, call: &Call, out: &mut Vec<u8>) -> Result<(), ErrorInfo> {
+    let start = out.len();
+    match id {
+        Some(id) => begin(id, b"", out),
+        None => out.extend_from_slice(b"{\"jsonrpc\":\"2.0\""),
+    }
+    out.extend_from_slice(b",\"method\":");
+    value(call.method(), out);
+    out.extend_from_slice(b",\"params\":");
+    call.write_params(out);
+    out.extend_from_slice(b"}\n");
+    if out.len() - start > MAX_MESSAGE {
+        out.truncate(start);
+        let text = format!("a message must not be larger than {MAX_MESSAGE} bytes");
+        return Err(ErrorInfo::new(ErrorKind::TooLarge, text));
+    }
+    Ok(())
 }
 
 pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {

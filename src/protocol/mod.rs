@@ -15,19 +15,22 @@ mod gateway_key;
 mod json;
 mod lease_id;
 mod message;
+mod relay;
 mod upstream_response;
 
 pub use answer::*;
 pub(crate) use base32::AccountIdText;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, AgentSessionParams, AgentWindow, BindTo, Call, CredentialParams,
-    DisableAccountParams, EvictHostParams, ExplainParams, ExportAccountsParams, ForecastParams, GatewayKeyParams,
-    HelloParams, HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, InitPoolParams,
-    JoinPoolParams, JoinTokenParams, LeaseCall, LeaseRef, LeavePoolParams, ListAccountsParams, ListSecretsParams,
-    MigrateParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams, RestartParams,
-    RevokeKeyParams, SetAccountParams, SetPoolParams, SetSecretParams, SubscribeParams, VerifyAccountParams,
+    DisableAccountParams, EvictHostParams, ExplainParams, ExportAccountsParams, ForecastParams, GUEST_MAGIC,
+    GatewayKeyParams, GuestAddresses, GuestGreeting, GuestHolder, GuestHoldersParams, GuestRole, HelloParams,
+    HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, InitPoolParams, JoinPoolParams,
+    JoinTokenParams, LONGEST_GUEST_GREETING, LeaseCall, LeaseRef, LeavePoolParams, ListAccountsParams,
+    ListSecretsParams, MigrateParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams,
+    RestartParams, RevokeKeyParams, SetAccountParams, SetPoolParams, SetSecretParams, SubscribeParams,
+    VerifyAccountParams,
 };
-pub use decoder::{Fatal, MessageDecoder, RawMessage};
+pub use decoder::{Fatal, GuestStart, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
 pub use gateway_key::{
@@ -35,6 +38,7 @@ pub use gateway_key::{
 };
 pub use lease_id::{LeaseKey, LeaseToken};
 pub use message::{Incoming, PlainMessage, RequestId};
+pub use relay::{AnswerSplitter, RelayedAnswer, encode_call_as};
 pub use upstream_response::{BodyText, HeaderList, ObjectText};
 
 /// The protocol version of this build; an integer, so that versions can be compared.

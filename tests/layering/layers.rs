@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("history", &["pool", "protocol"]),
     ("config", &["limits", "pool", "ownership", "visible"]),
     ("client", &["pool", "protocol", "config", "ownership"]),
+    ("guest", &["pool", "protocol"]),
     ("measure", &["client", "pool", "protocol"]),
     (
         "daemon",
@@ -43,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "history",
             "config",
             "client",
+            "guest",
         ],
     ),
     ("gateway", &["limits", "pool", "http", "protocol", "provider", "credential", "config", "daemon"]),

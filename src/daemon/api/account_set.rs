@@ -9,7 +9,7 @@ use crate::config::directory::{self, LONGEST_DIRECTORY};
 use crate::config::nearest;
 use crate::daemon::os::peer_process;
 use crate::daemon::state::{Daemon, State};
-use crate::pool::{AccountId, AccountRecord, AccountSet};
+use crate::pool::{AccountId, AccountRecord, AccountSet, GuestId};
 use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// The most accounts that a call lists; each is looked up among all accounts.
@@ -87,6 +87,17 @@ pub fn account_set(
     listed.sort_unstable();
     listed.dedup();
     Ok(AccountSet { only: Some(listed.into()), directory })
+}
+
+/// A set of accounts without those that a guest may not use.
+pub fn restricted_set(state: &State, guest: GuestId, set: AccountSet) -> Result<AccountSet, ErrorInfo> {
+    let Some(allowed) = state.guests.policy(guest).only else { return Ok(set) };
+    let allowed = account_set(state, Some(&allowed), None)?.only.unwrap_or_default();
+    let only = match set.only {
+        Some(only) => only.iter().copied().filter(|id| allowed.contains(id)).collect(),
+        None => allowed,
+    };
+    Ok(AccountSet { only: Some(only), ..set })
 }
 
 /// The accounts that a name stands for: one, or with an email address the one of each provider that is shown by it.

@@ -80,7 +80,9 @@ impl Session {
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
         check_locked(daemon, &call)?;
+        self.check_guest(&call)?;
         match call {
+            Call::GuestHolders(params) => self.guest_holders(daemon, reply, &params),
             Call::Acquire(params) => lease::acquire(self, daemon, reply, &params.with_texts(String::as_str)),
             Call::Token(params) => lease::token(self, daemon, reply, &params.with_texts(String::as_str)),
             Call::Release(params) => lease::release(daemon, reply, &params.with_text(String::as_str)),
@@ -160,7 +162,7 @@ fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams
         return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
     }
     debug_assert!(!KINDS.contains(&REPLAY_END) && !KINDS.contains(&DEFAULT_KINDS));
-    reply.subscribe(daemon, params.kinds, params.recent)
+    reply.subscribe(daemon, (params.kinds, None), params.recent)
 }
 
 /// Whether a call is a notification whose sender would not know what it got: a lease or a key.
@@ -182,6 +184,7 @@ pub fn is_planned(call: &Call) -> bool {
             | Call::Credential(_)
             | Call::Hello(_)
             | Call::Stop(_)
+            | Call::GuestHolders(_)
     )
 }
 
@@ -201,7 +204,7 @@ pub fn dispatch_planned(
     check_locked(daemon, &call)?;
     match call {
         Call::Subscribe(params) => subscribe(daemon, reply, params),
-        Call::ListLeases(_) => lease::list(daemon, reply),
+        Call::ListLeases(_) => lease::list(daemon, reply, None),
         Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
         Call::ListAccounts(params) if daemon.many_hosts.is_on() => {
             reply.later(daemon, holding(memory, account::list_of_pool(daemon.clone(), params)))
@@ -242,7 +245,9 @@ pub fn dispatch_planned(
         Call::RevokeGatewayKey(params) => {
             reply.later(daemon, holding(memory, gateway_key::revoke(daemon.clone(), params)))
         }
-        Call::QueryHistory(params) => reply.later(daemon, holding(memory, history::query(daemon.clone(), *params))),
+        Call::QueryHistory(params) => {
+            reply.later(daemon, holding(memory, history::query(daemon.clone(), *params, None)))
+        }
         Call::MoveLease(params) => lease::move_lease(daemon, reply, &params),
         Call::OpenPage(params) => reply.later(daemon, holding(memory, page::open(daemon.clone(), params))),
         Call::GetConfig(_) => config::get(daemon, reply),
@@ -270,7 +275,8 @@ pub fn dispatch_planned(
         | Call::Resume(_)
         | Call::Credential(_)
         | Call::Hello(_)
-        | Call::Stop(_) => Err(bad("this call needs its connection")),
+        | Call::Stop(_)
+        | Call::GuestHolders(_) => Err(bad("this call needs its connection")),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::daemon::state::{Daemon, GatewayState, LISTED_AFTER_END, LastingKey, s
 use crate::daemon::{os::clock, view};
 use crate::pool::{Bind, Fence, Wall};
 use crate::protocol::{
-    Answer, ErrorInfo, ErrorKind, GatewayAccess, GatewayKey, GatewayKeyParams, LASTING_KEY_BYTES, RevokeKeyParams,
-    RevokedKeyInfo, SecretText, key_hash, lasting_key, looks_like_key,
+    Answer, ErrorInfo, ErrorKind, GatewayAccess, GatewayKey, GatewayKeyParams, GuestAddresses, LASTING_KEY_BYTES,
+    RevokeKeyParams, RevokedKeyInfo, SecretText, key_hash, lasting_key, looks_like_key,
 };
 use crate::store::{GatewayKeyRecord, Write};
 
@@ -33,6 +33,32 @@ pub fn gateway_key(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: Gate
         }
         None => reply.later(daemon, create(daemon.clone(), params)),
     }
+}
+
+/// The key of a guest's lease, with the addresses at which the guest's programs use it; none of a container.
+pub fn key_for_guest(
+    daemon: &Daemon,
+    reply: &mut CallReply<'_>,
+    params: &GatewayKeyParams,
+    addresses: Option<&GuestAddresses>,
+) -> CallResult {
+    let lease = params.lease.as_deref().unwrap_or_default();
+    let key = daemon.gateway_keys.seal(&key_of_lease(daemon, lease, params)?);
+    let websocket = Some(daemon.state().config.config.gateway.websocket);
+    let addresses = addresses.cloned().unwrap_or_default();
+    let trouble = addresses.gateway_url.is_none().then(|| "a guest reaches the gateway by its own daemon".to_owned());
+    reply.answer(&Answer::GatewayAccess(GatewayAccess {
+        key: SecretText(key.into()),
+        url: addresses.gateway_url,
+        socket: addresses.gateway_socket,
+        trouble,
+        id: None,
+        expires_at: None,
+        secure_url: addresses.secure_url,
+        ca_file: addresses.ca_file,
+        ca_bundle: addresses.ca_bundle,
+        websocket,
+    }))
 }
 
 fn access(daemon: &Daemon, key: String, lasting: Option<&LastingKey>) -> Answer<'static> {

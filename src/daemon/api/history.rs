@@ -16,13 +16,17 @@ use crate::protocol::{AccountLabel, Answer, ErrorInfo, ErrorKind, HistoryInfo, H
 /// How long a query may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `history.query`
-pub async fn query(daemon: Arc<Daemon>, params: HistoryParams) -> AnswerResult {
+/// `history.query`; of a guest with this name, and its name of this host, what its programs did only.
+pub async fn query(daemon: Arc<Daemon>, params: HistoryParams, guest: Option<(Arc<str>, String)>) -> AnswerResult {
     if let Some(unknown) = params.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
         return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
     }
     let account = params.account.as_deref().map(|name| account_id(&daemon, name)).transpose()?;
     let query = HistoryQuery::new(&params, account, clock::now().wall.0).map_err(|error| bad(error.0))?;
+    let query = match &guest {
+        Some((name, _)) => query.of_guest(name).map_err(|error| bad(error.0))?,
+        None => query,
+    };
     let (done, answer) = oneshot::channel();
     // the receiver is gone when the query took too long
     let guard = daemon.history.query(query, move |result| _ = done.send(result)).map_err(refusal)?;
@@ -35,7 +39,11 @@ pub async fn query(daemon: Arc<Daemon>, params: HistoryParams) -> AnswerResult {
     })?;
     let mut info = answer.map_err(shutting_down)?.map_err(refusal)?;
     complete_names(&daemon.state(), &mut info);
-    info.host = daemon.many_hosts.membership().map(|membership| membership.name.clone());
+    match guest {
+        // a guest's name for this host is none of the pool's, and the pool's says nothing to a guest
+        Some((_, host)) => info.guest_of = Some(host).filter(|host| !host.is_empty()),
+        None => info.host = daemon.many_hosts.membership().map(|membership| membership.name.clone()),
+    }
     Ok(Answer::History(Box::new(info)))
 }
 

@@ -10,7 +10,7 @@ use super::session::IssuedLeases;
 use crate::daemon::event_queue::Programs;
 use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{Daemon, Outbox, Pending, Shared, State, Unsaved};
-use crate::pool::{Command, ConnectionId, Fence, Mono, Now, WaiterId};
+use crate::pool::{Command, ConnectionId, Fence, GuestId, Mono, Now, WaiterId};
 use crate::protocol::{Answer, Codec, Empty, ErrorInfo, ErrorKind, HelloInfo, RequestId};
 use crate::store::WriteError;
 
@@ -251,12 +251,17 @@ impl<'a> CallReply<'a> {
     }
 
     /// Subscribes the connection to events: the answer comes before the first one.
-    pub fn subscribe(&mut self, daemon: &Daemon, kinds: Vec<String>, recent: bool) -> CallResult {
+    pub fn subscribe(
+        &mut self,
+        daemon: &Daemon,
+        (kinds, guest): (Vec<String>, Option<GuestId>),
+        recent: bool,
+    ) -> CallResult {
         let Responder { connection, codec, outbox, .. } = &self.responder;
         let (connection, codec) = (*connection, *codec);
         self.responder.encode(Ok(&Answer::Done(Empty {})), self.out);
         // later events wait in the outbox
-        let mut replay = daemon.state().events.subscribe((connection, codec, outbox), kinds);
+        let mut replay = daemon.state().events.subscribe((connection, codec, outbox), (kinds, guest));
         if !recent {
             return Ok(Replied(()));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::session_guest::SessionGuest;
 use crate::daemon::{
     state::{Daemon, Outbox, State},
     view,
@@ -25,6 +26,8 @@ pub struct Session {
     pub holder: Option<Holder>,
     pub greeted: bool,
     pub issued: IssuedLeases,
+    /// The guest that the connection was made for.
+    pub guest: Option<Arc<SessionGuest>>,
 }
 
 /// The leases that a connection got last, by their ids: what was issued needs no check of its MAC.

@@ -48,6 +48,9 @@ fn replace(daemon: &Arc<Daemon>, loaded: LoadedConfig) {
     daemon.config_version.send_modify(|version| *version += 1);
     daemon.mailboxes.usage.wake();
     many_hosts::update(daemon);
+    if let Some(daemon) = daemon.daemon() {
+        daemon.configure_host_link();
+    }
     move_key(daemon);
 }
 

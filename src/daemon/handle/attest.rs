@@ -20,6 +20,9 @@ impl GatewayHandle {
         if !self.daemon.attest.is_strict() {
             return Attestation::Later;
         }
+        if self.is_guest(client) {
+            return Attestation::Unknown("it runs on another machine or in a container".into());
+        }
         let stated = self.state().stated_agent(client);
         match stated {
             // boxed: each request's future has room for this one, and few are compared
@@ -29,10 +32,22 @@ impl GatewayHandle {
         }
     }
 
+    /// Whether the client has the key of a guest's lease: the program at the other end only passes on what it sends.
+    fn is_guest(&self, client: &GatewayClient) -> bool {
+        let Some((fence, process)) = client.lease else { return false };
+        let state = &mut *self.state();
+        let holder = state.key_holder(fence, process).and_then(|first| state.key_holders.get(first));
+        let process = process.or(holder.and_then(|holder| holder.request.holder.process));
+        process.is_some_and(|process| process.guest().is_some())
+    }
+
     /// The same, as far as it is known.
     pub(super) fn known_attestation(&self, client: &GatewayClient, peer: &GatewayPeer) -> Attestation {
         if !self.daemon.attest.is_strict() {
             return Attestation::Later;
+        }
+        if self.is_guest(client) {
+            return Attestation::Unknown("it runs on another machine or in a container".into());
         }
         let stated = self.state().stated_agent(client);
         stated.and_then(|stated| peer.known_attestation(&stated, self.config_version())).unwrap_or_default()
@@ -46,7 +61,7 @@ impl GatewayHandle {
         }
         // with others under way, the next request of the connection is soon enough
         let Some(room) = self.daemon.attest.for_warnings.try_enter() else { return };
-        if peer.is_compared.swap(true, Ordering::Relaxed) {
+        if peer.is_compared.swap(true, Ordering::Relaxed) || self.is_guest(client) {
             return;
         }
         let Some(stated) = self.state().stated_agent(client) else { return };

@@ -94,6 +94,10 @@ impl GatewayHandle {
         Self { daemon: daemon.clone(), listeners: Arc::new(Mutex::new(listeners)) }
     }
 
+    pub(in crate::daemon) fn daemon(&self) -> &Arc<Daemon> {
+        &self.daemon
+    }
+
     fn state(&self) -> StateGuard<'_> {
         self.daemon.state()
     }

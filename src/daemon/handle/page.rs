@@ -120,7 +120,7 @@ impl GatewayHandle {
     #[must_use]
     pub fn page_events(&self, connection: ConnectionId, kinds: Vec<String>) -> PageEvents {
         let outbox = Arc::new(Outbox::new(&EVENTS));
-        let _replay = self.state().events.subscribe((connection, Codec::Json, &outbox), kinds);
+        let _replay = self.state().events.subscribe((connection, Codec::Json, &outbox), (kinds, None));
         PageEvents { handle: self.clone(), connection, outbox }
     }
 }

@@ -60,6 +60,11 @@ impl GatewayHandle {
             (None, PeerEnd::Tcp(..)) => None,
             (None, PeerEnd::Unknown) => return SenderLookup::Known(Arc::default()),
         };
+        if let Some(process) = process.filter(|process| process.guest().is_some()) {
+            let program = self.daemon.guest_names.get(process).map(|program| program.to_string());
+            let holder = Some(HolderInfo { pid: process.pid, program });
+            return SenderLookup::Known(Arc::new(RequestSender { holder, directory: None }));
+        }
         if let Some(process) = process {
             // a few reads, once for each connection
             let found = Arc::new(RequestSender::of(process));

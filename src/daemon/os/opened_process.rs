@@ -22,6 +22,16 @@ impl OpenedProcess {
         Ok(process::watch(found.process)?.map(|handle| Self { found, handle }))
     }
 
+    /// The same of whatever user: for clients of containers.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    #[cfg(unix)]
+    pub(crate) fn open_of_any_user(pid: u32) -> io::Result<Option<Self>> {
+        let Some(found) = process::find_of_any_user(pid)? else { return Ok(None) };
+        Ok(process::watch(found.process)?.map(|handle| Self { found, handle }))
+    }
+
     pub(crate) fn process(&self) -> Process {
         self.found.process
     }

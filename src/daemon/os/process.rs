@@ -9,6 +9,8 @@ use crate::pool::Process;
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "process/kqueue.rs")]
 mod system;
 
+#[cfg(unix)]
+pub(crate) use system::find_of_any_user;
 #[cfg(target_os = "linux")]
 pub(crate) use system::read_file;
 #[cfg(windows)]

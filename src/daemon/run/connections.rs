@@ -48,6 +48,11 @@ impl Connections {
     pub(super) fn begin(&mut self, daemon: &Arc<Daemon>) {
         daemon.state().connections.extend(self.early.drain(..));
         self.daemon.send_replace(Some(daemon.clone()));
+        // a daemon that waits for its key has nothing to share, and must not be waited for
+        #[cfg(unix)]
+        if daemon.run.keyring.is_none() {
+            self.tasks.spawn(crate::daemon::shares::keep(daemon.clone(), self.limits.clone()));
+        }
     }
 
     /// Serves a client, if it belongs to the same user.

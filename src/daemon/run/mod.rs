@@ -287,6 +287,7 @@ impl Run<'_> {
                 if let Some(report) = report.filter(|_| !*daemon.stop.borrow()) {
                     report.send();
                 }
+                daemon.configure_host_link();
                 let _has_ended = reported.send(());
                 Ok((gateway, Workers::start(&daemon, watcher, usage_file)))
             }

@@ -103,6 +103,7 @@ pub(in crate::daemon) fn restore(
     };
     let daemon = Daemon::new(restored, info, processes);
     gone.into_iter().for_each(|process| daemon.process_ended(process));
+    daemon.await_restored_guests();
     (daemon, ended)
 }
 
@@ -142,17 +143,15 @@ fn watch(
     (processes, gone, ended)
 }
 
-/// Whether the process that a lease is bound to is alive.
+/// Whether the process that a lease is bound to is alive; of a guest's holder, the guest will say.
 fn is_alive(lease: &Lease) -> bool {
     bound_process(lease.bind)
         .is_none_or(|bound| process::find(bound.pid).ok().flatten().is_some_and(|found| found.process == bound))
 }
 
+/// The process of this system that a lease is bound to.
 fn bound_process(bind: Bind) -> Option<Process> {
-    match bind {
-        Bind::Process(process) => Some(process),
-        Bind::Connection(_) | Bind::Ttl => None,
-    }
+    bind.process().filter(|process| process.guest().is_none())
 }
 
 fn first_fence(saved: Fence, now: Now) -> Fence {

@@ -12,7 +12,7 @@ use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
 use crate::daemon::notification::policy::{self, NoticeEvent};
 use crate::history::{HistoryQueue, HistoryRecord, LeaseNote};
-use crate::pool::{AccountId, ConnectionId, Ending, Event, Lease, Now, Pool, Process, Wall};
+use crate::pool::{AccountId, ConnectionId, Ending, Event, GuestId, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey, RequestRow};
 use recorded::RecordedEvent;
 
@@ -82,6 +82,8 @@ struct Subscriber {
     outbox: Arc<Outbox>,
     /// Only these; the default ones when empty.
     kinds: Vec<String>,
+    /// Only what happens to this guest's leases.
+    guest: Option<GuestId>,
 }
 
 impl Events {
@@ -117,7 +119,7 @@ impl Events {
 
     /// Sends the ends of requests to those that asked for them.
     pub(crate) fn requests_ended(&self, requests: Vec<RequestRow>) {
-        let to = self.subscribers_of(REQUEST_ENDED, false);
+        let to = self.subscribers_of(REQUEST_ENDED, (false, None));
         if to.is_empty() {
             return;
         }
@@ -140,20 +142,21 @@ impl Events {
     /// Sends that a request of `holder` waits to those that asked for it.
     pub(crate) fn request_waits(&self, event: EventInfo, holder: Option<Process>) {
         let event = EventInfo { kind: REQUEST_WAITING.to_owned(), ..event };
-        self.queue.push(NamedEvent { event, holder }, self.subscribers_of(REQUEST_WAITING, false));
+        self.queue.push(NamedEvent { event, holder }, self.subscribers_of(REQUEST_WAITING, (false, holder)));
     }
 
     /// Sends `connection` every event from now on; returns those that were kept.
     pub(crate) fn subscribe(
         &mut self,
         (connection, codec, outbox): (ConnectionId, Codec, &Arc<Outbox>),
-        kinds: Vec<String>,
+        (kinds, guest): (Vec<String>, Option<GuestId>),
     ) -> EventReplay {
-        let subscriber = Subscriber { connection, codec, outbox: outbox.clone(), kinds };
+        let subscriber = Subscriber { connection, codec, outbox: outbox.clone(), kinds, guest };
         let kept = self
             .recent
             .iter()
             .filter(|(_, event)| subscriber.takes_default() || subscriber.names(event.kind()))
+            .filter(|(_, event)| subscriber.may_see(event.holder()))
             .cloned()
             .collect();
         self.unsubscribe(connection);
@@ -242,7 +245,7 @@ impl Events {
 
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool) {
         let is_of_request = recorded.is_of_request();
-        let to = self.subscribers_of(recorded.kind(), !is_of_request);
+        let to = self.subscribers_of(recorded.kind(), (!is_of_request, recorded.holder()));
         let is_kept = !is_of_request && !self.note(at, &recorded, pool) && self.history.has_room_for(1);
         let is_second_pool = recorded.is_second_pool();
         let is_news = self.notifies && policy::is_news(recorded.kind(), is_second_pool);
@@ -308,12 +311,14 @@ impl Events {
         label.clone()
     }
 
-    /// Those that get an event of this kind; `is_default`: without naming the kind, too.
-    fn subscribers_of(&self, kind: &str, is_default: bool) -> Vec<(Codec, Arc<Outbox>)> {
+    /// Those that get an event of this kind, about a lease of this holder; `is_default`: without naming the kind, too.
+    fn subscribers_of(&self, kind: &str, (is_default, holder): (bool, Option<Process>)) -> Vec<(Codec, Arc<Outbox>)> {
         if self.subscribers.is_empty() {
             return Vec::new();
         }
-        let wants = |subscriber: &&Subscriber| is_default && subscriber.takes_default() || subscriber.names(kind);
+        let wants = |subscriber: &&Subscriber| {
+            subscriber.may_see(holder) && (is_default && subscriber.takes_default() || subscriber.names(kind))
+        };
         let interested = self.subscribers.iter().filter(wants);
         interested.map(|subscriber| (subscriber.codec, subscriber.outbox.clone())).collect()
     }
@@ -335,6 +340,11 @@ impl EventReplay {
 impl Subscriber {
     fn names(&self, kind: &str) -> bool {
         self.kinds.iter().any(|wanted| wanted == kind)
+    }
+
+    /// Whether an event about a lease of this holder, or about no lease, is for it.
+    fn may_see(&self, holder: Option<Process>) -> bool {
+        self.guest.is_none() || holder.and_then(Process::guest) == self.guest
     }
 
     fn takes_default(&self) -> bool {

@@ -12,6 +12,8 @@ mod differences;
 pub(crate) mod events;
 pub(crate) mod gateway_keys;
 mod guard;
+pub(crate) mod guests;
+pub(in crate::daemon) mod host_link;
 mod mailbox;
 pub(crate) mod outbox;
 mod processes;
@@ -65,6 +67,8 @@ pub(crate) use gateway_keys::key_holders::KeyHolders;
 pub(crate) use gateway_keys::lasting_key::LISTED_AFTER_END;
 pub use gateway_keys::lasting_key::{KeyUse, LastingKey};
 pub(crate) use guard::{LogLater, StateGuard};
+use guests::{GuestHolderNames, Guests};
+use host_link::HostLink;
 pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
 pub(crate) use outbox::Outbox;
 pub(crate) use processes::WatchedProcesses;
@@ -126,6 +130,10 @@ pub struct Shared {
     /// Wakes requests that hold a lease and wait for an account that can serve them.
     pub(crate) capacity_changed: Notify,
     pub(crate) attest: AttestState,
+    /// The link to the host whose accounts this daemon uses.
+    pub(crate) host_link: HostLink,
+    /// What the holders of guests are called.
+    pub(crate) guest_names: GuestHolderNames,
     /// Whether the configuration has sets of accounts for directories.
     pub(crate) directory_sets: AtomicBool,
     /// Who may use the gateway's page.
@@ -192,6 +200,7 @@ pub struct State {
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
+    pub(crate) guests: Guests,
     /// The lease that ended last, for `explain`.
     pub(crate) last_ended: Option<Arc<Lease>>,
     /// When the daemon last had a client or a lease, for `idle_exit`.
@@ -300,6 +309,8 @@ impl Daemon {
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),
                 attest: AttestState::default(),
+                host_link: HostLink::new(restored.seed),
+                guest_names: GuestHolderNames::default(),
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
                 many_hosts: ManyHosts::new(restored.membership, restored.pool_term),
@@ -338,6 +349,7 @@ impl Daemon {
                 gateway: GatewayState::default(),
                 events,
                 waiters: Waiters::default(),
+                guests: Guests::default(),
                 last_ended: None,
                 last_busy: started,
                 log: LogLater::default(),
@@ -387,26 +399,33 @@ impl Daemon {
     pub(crate) fn idle_for(&self) -> Duration {
         let state = &mut *self.state();
         let now = clock::now();
-        if state.pool.lease_count() > 0 || !state.connections.is_empty() {
+        if state.pool.lease_count() > 0 || !state.connections.is_empty() || self.host_link.has_holders() {
             state.last_busy = now;
         }
         now.mono.since(state.last_busy.mono)
     }
 
     pub(crate) fn connection_ended(&self, connection: ConnectionId) {
+        self.host_link.connection_ended(connection);
         let state = &mut *self.state();
         state.waiters.connection_ended(connection);
         state.events.unsubscribe(connection);
         state.connections.remove(&connection);
         state.processes.connection_ended(connection);
-        state.apply_internal(clock::now(), Command::ConnectionClosed(connection));
+        let now = clock::now();
+        state.apply_internal(now, Command::ConnectionClosed(connection));
+        if let Some(lost) = state.guests.connection_ended(connection, now) {
+            self.await_guest(lost);
+        }
     }
 
     /// Ends everything of a process, the connections it made included: a child may still hold their descriptors.
     pub(crate) fn process_ended(&self, process: Process) {
         let state = &mut *self.state();
         let now = clock::now();
+        self.host_link.process_ended(process);
         for connection in state.processes.ended(process) {
+            self.host_link.connection_ended(connection);
             state.apply_internal(now, Command::ConnectionClosed(connection));
             if let Some(outbox) = state.connections.get(&connection) {
                 outbox.close();

@@ -6,8 +6,9 @@ use rustc_hash::FxHashMap;
 
 use super::credential;
 use crate::daemon::os::{peer_process, process};
+use crate::daemon::state::guests::{guest_holder, guest_of};
 use crate::daemon::state::{ReportOutcome, State};
-use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
+use crate::pool::{Bind, Fence, GuestId, Lease, Now, Process, millis};
 use crate::protocol::{
     AccountIdText, AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, ErrorKind, HolderInfo, LeaseInfo,
     LeaseRow,
@@ -63,12 +64,15 @@ pub(crate) fn with_lease<T>(
     }))
 }
 
-/// All leases, oldest first, and their holders.
-pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Process>)> {
-    let mut leases: Vec<&Lease> = state.pool.leases().collect();
+/// All leases, or those `of` a guest, oldest first, and their holders.
+pub(crate) fn lease_rows(state: &State, now: Now, of: Option<GuestId>) -> Vec<(LeaseRow, Option<Process>)> {
+    let is_wanted = |lease: &&Lease| of.is_none() || guest_of(lease) == of;
+    let mut leases: Vec<&Lease> = state.pool.leases().filter(is_wanted).collect();
     leases.sort_unstable_by_key(|lease| lease.fence);
     let shared = state.shared();
-    let host = shared.many_hosts.membership().map(|membership| membership.name.clone());
+    // a guest has a name of its own for this host
+    let membership = shared.many_hosts.membership().filter(|_| of.is_none());
+    let host = membership.map(|membership| membership.name.clone());
     let row = |lease: &Lease| LeaseRow {
         lease: shared.lease_key.id(lease),
         fence: lease.fence.0,
@@ -84,7 +88,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
             Bind::Ttl => "ttl",
         }
         .to_owned(),
-        holder: None,
+        holder: guest_holder(&lease.holder),
         granted_at: lease.granted_at.0,
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
         agent: lease.agent.as_deref().map(str::to_owned),
@@ -92,7 +96,8 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
         subagent: lease.subagent.as_ref().map(|subagent| subagent.id.to_string()),
         host: host.clone(),
     };
-    leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
+    let here = |lease: &Lease| lease.holder.process.filter(|process| process.guest().is_none());
+    leases.into_iter().map(|lease| (row(lease), here(lease))).collect()
 }
 
 /// Adds the program that each holder runs now, and its directory. This reads from the system, so it must not be called
@@ -110,6 +115,9 @@ pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<Lease
 /// A holder with its current program and directory: both may have changed since the grant, as with `lessor run`. `None`
 /// when the process has ended.
 pub(crate) fn holder_info(holder: Process) -> Option<(HolderInfo, Option<String>)> {
+    if holder.guest().is_some() {
+        return None;
+    }
     // before its identity is checked: the pid may belong to another process meanwhile
     let directory = peer_process::directory_of(holder.pid);
     let found = process::running(holder)?;

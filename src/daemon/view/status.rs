@@ -56,6 +56,8 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         history: daemon.history.status(),
         providers: provider::providers(state, now, daemon.run.keyring.is_some()),
         pool: super::pool_summary(state, now),
+        guests: state.guest_infos(),
+        host: state.config.config.join.host.as_deref().and_then(|host| daemon.host_link.info(host)),
     }
 }
 

@@ -201,6 +201,9 @@ async fn serve_stream(
     admitted: AdmittedConnection,
     stop: watch::Receiver<bool>,
 ) {
+    if service.handle().is_joined() {
+        return relay_to_host(&service, stream, (&admitted, stop)).await;
+    }
     match stream {
         AcceptedStream::Tcp(stream) => {
             let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
@@ -220,6 +223,36 @@ async fn serve_stream(
             let watch = ConnectionWatch::new(admitted, true);
             serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid), watch), stop).await;
         }
+    }
+}
+
+/// Has a host's gateway serve a connection, until it ends, its place is needed, or the daemon stops.
+async fn relay_to_host(
+    service: &GatewayService,
+    stream: AcceptedStream,
+    (admitted, mut stop): (&AdmittedConnection, watch::Receiver<bool>),
+) {
+    let handle = service.handle();
+    let closing = stop.clone();
+    let relaying = async {
+        match stream {
+            AcceptedStream::Tcp(stream) => {
+                let _without = stream.set_nodelay(true);
+                handle.relay_to_host(stream).await;
+            }
+            AcceptedStream::Tls(stream, config) => {
+                if let Some(stream) = secured(stream, config, admitted, closing).await {
+                    handle.relay_to_host(stream).await;
+                }
+            }
+            #[cfg(unix)]
+            AcceptedStream::Local(stream, _) => handle.relay_to_host(stream).await,
+        }
+    };
+    tokio::select! {
+        () = relaying => {}
+        () = admitted.closed() => {}
+        _ = stop.wait_for(|stops| *stops) => {}
     }
 }
 

@@ -37,6 +37,8 @@ pub struct HistoryInfo {
     pub next: Option<u64>,
     /// With a shared pool: what this host is called there. Everything here happened on this host.
     pub host: Option<String>,
+    /// To a guest: what it calls the host whose history this is a part of.
+    pub guest_of: Option<String>,
 }
 
 /// Sums over requests.

@@ -33,7 +33,8 @@ pub use pool::{
 pub use request::{AttemptRow, RequestRow, TokenSums};
 pub use status::{
     AgentSessionInfo, ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo,
-    HelloInfo, HistoryStatus, PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
+    GuestInfo, HelloInfo, HistoryStatus, HostInfo, PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo,
+    RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,

@@ -61,6 +61,45 @@ pub struct DaemonStatus {
     pub providers: Vec<ProviderInfo>,
     /// The pool that this host shares with others; none without one.
     pub pool: Option<PoolSummaryInfo>,
+    /// The other machines and containers that use this daemon's accounts.
+    #[serde(default)]
+    pub guests: Vec<GuestInfo>,
+    /// The daemon whose accounts this one uses; null while it uses its own.
+    pub host: Option<HostInfo>,
+}
+
+/// Another machine, or a container, that uses this daemon's accounts.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GuestInfo {
+    /// User and host name as the guest states them, or the name of the share.
+    pub name: String,
+    /// `ssh` or `socket`.
+    pub kind: String,
+    /// `up`; or `down` while its leases wait for the link to come back.
+    pub state: String,
+    /// Since when it is in this state, epoch ms.
+    pub since: u64,
+    /// How many leases it has.
+    pub leases: u64,
+    /// How many it may have.
+    pub max_leases: Option<u32>,
+    /// The accounts that it may use; null for all.
+    pub only: Option<Vec<String>>,
+    /// The version of lessor there.
+    pub version: Option<String>,
+}
+
+/// The daemon whose accounts this one uses.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HostInfo {
+    /// As it was given to `lessor join`.
+    pub name: String,
+    /// `up` or `down`.
+    pub state: String,
+    /// Since when, epoch ms.
+    pub since: u64,
+    /// Why the link is down.
+    pub trouble: Option<String>,
 }
 
 /// The state of the history.

@@ -2,6 +2,7 @@
 
 mod account;
 mod daemon;
+mod guest;
 mod lease;
 mod pool;
 mod secrets;
@@ -16,6 +17,9 @@ pub use account::{
 pub use daemon::{
     AgentSessionParams, AgentWindow, GatewayKeyParams, HelloParams, HistoryParams, NoParams, OpenPageParams,
     RestartParams, RevokeKeyParams, SubscribeParams,
+};
+pub use guest::{
+    GUEST_MAGIC, GuestAddresses, GuestGreeting, GuestHolder, GuestHoldersParams, GuestRole, LONGEST_GUEST_GREETING,
 };
 pub use lease::{
     AcquireParams, BindTo, CredentialParams, ExplainParams, ForecastParams, LeaseCall, LeaseRef, MoveLeaseParams,
@@ -46,6 +50,15 @@ macro_rules! methods {
                 match self {
                     $(Self::$variant(_) => $name,)*
                 }
+            }
+
+            /// Appends its parameters as a JSON object.
+            pub(super) fn write_params(&self, out: &mut Vec<u8>) {
+                // our own types have string keys and are written to memory: this cannot fail
+                let written = match self {
+                    $(Self::$variant(params) => serde_json::to_writer(out, params),)*
+                };
+                debug_assert!(written.is_ok(), "{written:?}");
             }
 
             /// Reads the parameters of `method`; `None` when there is no such method.
@@ -164,4 +177,6 @@ methods! {
     SetPool(SetPoolParams) = "pool.set";
     /// Move accounts into the pool, or back to this host.
     MigrateAccounts(MigrateParams) = "pool.migrate";
+    /// State which holders a guest vouches for; only on a guest's own connections.
+    GuestHolders(Box<GuestHoldersParams>) = "guest.holders";
 }

@@ -75,6 +75,9 @@ pub(super) fn notes(info: &HistoryInfo, now: u64, output: &Output) {
     if output.json {
         return;
     }
+    if let Some(host) = &info.guest_of {
+        output.note(&format!("what this machine's programs did with the accounts of {}", clean(host)));
+    }
     match info.begins_at {
         Some(begins_at) if begins_at > info.since => {
             output.note(&format!("the history begins {}", format::ago(now, begins_at)));

@@ -3,6 +3,7 @@
 mod early;
 mod planned;
 pub(crate) mod planner;
+mod relayed;
 mod turn;
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -13,10 +14,14 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{is_planned, is_pointless};
 use super::session::{IssuedLeases, Session, overloaded, shutting_down};
+use super::session_guest::SessionGuest;
+use crate::daemon::host_link::relay::HostRelay;
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::ClientStream, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
-use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
+use crate::protocol::{
+    Codec, ErrorInfo, ErrorKind, Fatal, GuestStart, Incoming, MessageDecoder, RawMessage, RequestId,
+};
 pub use early::serve_early;
 use planned::{PlannedMessage, PlannedResult, Planning, no_memory};
 use planner::Planner;
@@ -91,6 +96,25 @@ pub async fn serve(
     }
 }
 
+/// Serves a client of a container until either side ends the connection.
+#[cfg(unix)]
+pub async fn serve_guest(
+    daemon: Arc<Daemon>,
+    limits: Arc<SharedLimits>,
+    stream: Stream,
+    (id, guest): (ConnectionId, Arc<SessionGuest>),
+    outbox: Arc<Outbox>,
+) {
+    match client_stream(stream) {
+        Some(stream) => {
+            let mut connected = Connection::new((id, None), outbox, limits);
+            connected.session.guest = Some(guest);
+            connected.serve_until_end(&daemon, ConnectionStep::Read, &stream).await;
+        }
+        None => daemon.connection_ended(id),
+    }
+}
+
 /// The connection as it is read and written; `None` if the system refuses that.
 fn client_stream(stream: Stream) -> Option<ClientStream> {
     let refused = |error| tracing::warn!("a client cannot be served: {error}");
@@ -109,6 +133,8 @@ struct Connection {
     /// The memory of answers that the client has not read.
     unread: MemoryShare,
     limits: Arc<SharedLimits>,
+    /// Where calls go that a host serves, once one has come.
+    relay: Option<HostRelay>,
 }
 
 enum Input {
@@ -143,9 +169,9 @@ impl Drop for Connection {
 
 impl Connection {
     fn new((id, pid): (ConnectionId, Option<u32>), outbox: Arc<Outbox>, limits: Arc<SharedLimits>) -> Self {
-        let (holder, greeted, issued) = (None, false, IssuedLeases::default());
+        let (holder, greeted, issued, guest) = (None, false, IssuedLeases::default(), None);
         Self {
-            session: Session { connection: id, pid, codec: Codec::Json, outbox, holder, greeted, issued },
+            session: Session { connection: id, pid, codec: Codec::Json, outbox, holder, greeted, issued, guest },
             decoder: MessageDecoder::default(),
             out: Vec::new(),
             deadline: Some(deadline(FIRST_MESSAGE)),
@@ -153,6 +179,7 @@ impl Connection {
             arrived: limits.calls.share(),
             unread: limits.answers.share(),
             limits,
+            relay: None,
         }
     }
 
@@ -258,11 +285,28 @@ impl Connection {
 
     /// Serves one message, if one has arrived; answers how to go on.
     fn serve_message(&mut self, daemon: &Arc<Daemon>, is_end: bool) -> Result<Option<ConnectionStep>, Fatal> {
+        if self.decoder.codec().is_none() && self.session.guest.is_none() {
+            match self.decoder.take_guest_start()? {
+                GuestStart::No => {}
+                GuestStart::Partial => return Ok(None),
+                GuestStart::Greeting(greeting) => {
+                    let guest = SessionGuest::greeted(daemon, self.session.connection, *greeting);
+                    let fatal = |error| Fatal { codec: Codec::Json, error: Box::new(error) };
+                    self.session.guest = Some(Arc::new(guest.map_err(fatal)?));
+                    // what is at the other end of the connection only passes on
+                    self.session.pid = None;
+                }
+            }
+        }
         let message = if is_end { self.decoder.take_rest() } else { self.decoder.take_raw()? };
         let Some(message) = message else { return Ok(None) };
         self.deadline = None;
         let (codec, length) = (message.codec, message.bytes.len());
         self.session.codec = codec;
+        if daemon.host_link.is_joined() && self.session.guest.is_none() && !self.session.awaits_hello() {
+            let incoming = message.parse()?;
+            return Ok(Some(self.relay_or_serve(daemon, incoming, length)));
+        }
         if length > LARGE_MESSAGE {
             let id = message.id();
             let bytes = Zeroizing::new(message.bytes.to_vec());
@@ -283,14 +327,18 @@ impl Connection {
             return Ok(Some(ConnectionStep::Serve));
         }
         let incoming = message.parse()?;
+        Ok(Some(self.plan_or_serve(daemon, incoming, length)))
+    }
+
+    fn plan_or_serve(&mut self, daemon: &Arc<Daemon>, incoming: Incoming, length: usize) -> ConnectionStep {
         match incoming.call {
             Ok(call)
                 if is_planned(&call) && !is_pointless(incoming.id.as_ref(), &call) && !self.session.awaits_hello() =>
             {
                 let responder = self.session.responder(incoming.id);
-                Ok(Some(ConnectionStep::Plan(PlannedMessage::Parsed(responder, call, length))))
+                ConnectionStep::Plan(PlannedMessage::Parsed(responder, call, length))
             }
-            call => Ok(Some(self.serve(daemon, Incoming { id: incoming.id, call }))),
+            call => self.serve(daemon, Incoming { id: incoming.id, call }),
         }
     }
 
@@ -343,6 +391,7 @@ impl Connection {
                 holder: None,
                 issued: IssuedLeases::default(),
                 outbox: self.session.outbox.clone(),
+                guest: self.session.guest.clone(),
                 ..self.session
             },
             limits: self.limits.clone(),

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{SharedLimits, UNCOUNTED};
 use crate::daemon::api::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
+use crate::daemon::api::guest::dispatch_of_guest;
 use crate::daemon::api::reply::{PlannedAnswer, Responder};
 use crate::daemon::api::session::{Session, overloaded};
 use crate::daemon::memory::MemoryShare;
@@ -59,8 +60,10 @@ impl Planning {
             return PlannedResult::Answered(PlannedAnswer::refusal(&responder, &no_memory()), unread);
         }
         let is_subscription = matches!(call, Call::Subscribe(_));
-        let mut answer =
-            PlannedAnswer::of(daemon, &responder, |reply| dispatch_planned(daemon, reply, call, Some(memory)));
+        let mut answer = PlannedAnswer::of(daemon, &responder, |reply| match &self.session.guest {
+            Some(guest) => dispatch_of_guest(daemon, guest, reply, (call, Some(memory))),
+            None => dispatch_planned(daemon, reply, call, Some(memory)),
+        });
         if answer.capacity() > UNCOUNTED && unread.resize(answer.capacity()).is_err() {
             if is_subscription {
                 daemon.state().events.unsubscribe(self.session.connection);

@@ -23,6 +23,9 @@ use crate::store::Write;
 
 /// Serves a call about the shared pool.
 pub async fn serve(daemon: Arc<Daemon>, call: Call) -> AnswerResult {
+    if let Call::InitPool(_) | Call::JoinPool(_) = call {
+        check_no_guest(&daemon)?;
+    }
     match call {
         Call::InitPool(params) => member::init(daemon, *params).await,
         Call::JoinPool(params) => member::join(daemon, *params).await,
@@ -36,6 +39,14 @@ pub async fn serve(daemon: Arc<Daemon>, call: Call) -> AnswerResult {
         Call::MigrateAccounts(params) => migrate::migrate(daemon, params).await,
         other => Err(bad(format!("{} is not about the shared pool", other.method()))),
     }
+}
+
+/// Refuses a pool of its own to a machine that uses the accounts of another one: only these serve its programs.
+fn check_no_guest(daemon: &Daemon) -> Result<(), ErrorInfo> {
+    let Some(host) = daemon.state().config.config.join.host.clone() else { return Ok(()) };
+    let message = format!("this machine uses the accounts of {host}, and can share no pool of its own meanwhile");
+    Err(ErrorInfo::new(ErrorKind::BadRequest, message)
+        .hint(format!("to share one, run this at {host}; or first, here: lessor leave")))
 }
 
 /// What this host is in its pool.

@@ -76,6 +76,7 @@ impl TestDaemon {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
+            guest: None,
             issued: IssuedLeases::default(),
         };
         Self { daemon, session, next_id: 0, _ended: ended, _home: home }

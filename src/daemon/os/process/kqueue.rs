@@ -16,6 +16,15 @@ use crate::pool::Process;
 /// # Errors
 /// When the process belongs to another user.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
+    find_of(pid, true)
+}
+
+/// The same of whatever user.
+pub(crate) fn find_of_any_user(pid: u32) -> io::Result<Option<FoundProcess>> {
+    find_of(pid, false)
+}
+
+fn find_of(pid: u32, is_own_only: bool) -> io::Result<Option<FoundProcess>> {
     blocking::check();
     let mut system = System::new().map_err(io::Error::other)?;
     let wanted = Pid::from_u32(pid);
@@ -25,7 +34,7 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
         return Ok(None);
     };
     let ours = rustix::process::geteuid().as_raw();
-    if ours != 0 && found.user_id().is_some_and(|owner| **owner != ours) {
+    if is_own_only && ours != 0 && found.user_id().is_some_and(|owner| **owner != ours) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"));
     }
     let program = Arc::from(found.name().to_string_lossy().as_ref());

@@ -42,7 +42,8 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     Ok(Some(found))
 }
 
-fn find_of_any_user(pid: u32) -> io::Result<Option<FoundProcess>> {
+/// The same of whatever user.
+pub(crate) fn find_of_any_user(pid: u32) -> io::Result<Option<FoundProcess>> {
     match read_file(pid, "stat") {
         Ok(stat) => Ok(parse_stat(pid, &stat)),
         Err(error) if is_gone(&error) => Ok(None),

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use super::super::guests::guest_holder;
 use super::super::{AccountState, ends_with_request};
 use crate::daemon::event_queue::NamedEvent;
 use crate::history::LeaseNote;
-use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, Window, millis};
+use crate::pool::{
+    AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Process, Wall, Window, millis,
+};
 use crate::protocol::{AccountLabel, EventInfo, LeaseKey, UsageInfo};
 use crate::usage;
 
@@ -77,7 +80,17 @@ impl RecordedEvent {
         if let Some(lease) = lease {
             add_lease(&mut event, lease, key);
         }
-        NamedEvent { event, holder: lease.and_then(|lease| lease.holder.process) }
+        NamedEvent { event, holder: self.holder().filter(|process| process.guest().is_none()) }
+    }
+
+    /// The holder of the lease that it is about.
+    pub(super) fn holder(&self) -> Option<Process> {
+        match self {
+            Self::Granted(lease) | Self::Ended(lease, _) | Self::SeatEnds(lease, _) | Self::Moved(lease, _) => {
+                lease.holder.process
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn kind(&self) -> &'static str {
@@ -157,6 +170,7 @@ fn add_lease(event: &mut EventInfo, lease: &Lease, key: &LeaseKey) {
     event.label = text(lease.label.as_deref());
     event.session = text(lease.session.as_deref());
     event.agent = text(lease.agent.as_deref());
+    event.holder = guest_holder(&lease.holder);
     event.subagent = lease.subagent.as_ref().map(|subagent| subagent.id.to_string());
 }
 

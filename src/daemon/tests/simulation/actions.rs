@@ -236,6 +236,7 @@ impl OpenCalls {
             outbox: Arc::default(),
             holder: None,
             greeted: true,
+            guest: None,
             issued: IssuedLeases::default(),
         };
         Client { session, is_closed: false, out: Vec::new() }
