@@ -28,7 +28,10 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
             "man",
         ],
     ),
-    ("Daemon", &["daemon", "stop", "restart", "reload", "ping", "config", "gateway", "service"]),
+    (
+        "Daemon",
+        &["daemon", "stop", "restart", "reload", "ping", "config", "gateway", "join", "leave", "share", "service"],
+    ),
 ];
 const NAMES: usize = 13;
 

@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod forecast;
 mod gateway;
+mod guests;
 mod help;
 mod history;
 mod import;
@@ -280,6 +281,27 @@ pub(crate) enum CliCommand {
     /// For clients that `lessor run` does not start.
     #[command(subcommand, after_help = "Example: lessor gateway url")]
     Gateway(gateway::GatewayCommand),
+    /// Use the accounts of another machine, over ssh
+    ///
+    /// From now on this machine's daemon passes on what its agents ask for to the daemon of that machine. No credential is
+    /// stored here. The own accounts of this machine are not used until `lessor leave`.
+    #[command(after_help = "Examples:\n  lessor join laptop\n  lessor join me@laptop --ssh-option Port=2222\n  \
+                            lessor join laptop --program '~/.cargo/bin/lessor'")]
+    Join(guests::JoinArgs),
+    /// Use this machine's own accounts again
+    ///
+    /// Leases of the other machine's accounts end.
+    #[command(after_help = "Example: lessor leave")]
+    Leave,
+    /// Let a container or another machine use this one's accounts
+    ///
+    /// Opens a further socket, which is in the configuration and so survives restarts. Programs of the named user or group
+    /// may lease there, and see or change nothing else; a lease belongs to the process that has connected.
+    #[command(
+        after_help = "Examples:\n  lessor share --uid 100000 --only work --max-leases 4\n  lessor share list\n  \
+                            lessor share remove uid-100000\n  lessor share --stdio --only work"
+    )]
+    Share(guests::ShareArgs),
     /// Run the daemon as a service of systemd, launchd or Windows
     #[command(subcommand, after_help = "Example: lessor service install")]
     Service(service::ServiceCommand),
@@ -411,6 +433,9 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Stop(args) => daemon::stop::stop(&args, context),
         CliCommand::Restart(args) => daemon::restart::execute(&args, context),
         CliCommand::Gateway(command) => gateway::execute(command, context),
+        CliCommand::Join(args) => return guests::join(&args, context),
+        CliCommand::Leave => guests::leave(context),
+        CliCommand::Share(args) => return guests::execute(args, context),
         CliCommand::Service(command) => service::execute(&command, context),
         CliCommand::Simulate(args) => simulate::execute(&args, context),
         CliCommand::Completions(args) => completions::execute(&args, context),

@@ -10,6 +10,7 @@ use super::alias::AliasReport;
 use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
+use super::guests::{JoinResult, LeaveResult, ShareChange, SharedSocket};
 use super::pool::{PoolInitResult, PoolLeaveResult, PoolMemberResult, PoolMigrateResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
@@ -72,6 +73,8 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     // `requests -f`: the row of each line
     (&["history", "requests"], of::<HistoryInfo>),
     (&["import"], of::<ImportReport>),
+    (&["join"], of::<JoinResult>),
+    (&["leave"], of::<LeaveResult>),
     (&["leases"], of::<Vec<LeaseRow>>),
     // each line
     (&["logs"], of::<LogLine>),
@@ -98,6 +101,8 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["service install", "service restart", "service start", "service stop"], of::<ServiceChange>),
     (&["service uninstall"], of::<ServiceChange>),
     (&["service status"], of::<ServiceStatus>),
+    (&["share", "share remove"], of::<ShareChange>),
+    (&["share list"], of::<Vec<SharedSocket>>),
     (&["simulate"], of::<SimulationResult>),
     (&["status"], of::<DaemonStatus>),
     (&["statusline"], of::<AgentSessionInfo>),

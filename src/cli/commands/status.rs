@@ -141,6 +141,7 @@ fn text(status: &DaemonStatus, accounts: &[AccountInfo], leases: &[LeaseRow], no
     // what is wrong with it is among the warnings
     let pool = status.pool.as_ref().map(|pool| PoolSummaryInfo { trouble: None, ..pool.clone() });
     text += &pool.iter().map(|pool| ui::pool::line(pool, now, output)).collect::<String>();
+    text += &guest_lines(status, now, output);
     text + &warnings(status, output)
 }
 
@@ -238,6 +239,25 @@ fn gateway_line(status: &DaemonStatus, output: &Output) -> String {
         return String::new();
     }
     output.tint(Tint::Faint, &format!("gateway {}", urls.join(" · "))) + "\n"
+}
+
+/// The host whose accounts are used here, and the guests that use those of here.
+fn guest_lines(status: &DaemonStatus, now: u64, output: &Output) -> String {
+    let mut text = String::new();
+    if let Some(host) = &status.host {
+        let since = format::clock_and_span(now, host.since);
+        let trouble = host.trouble.iter().map(|why| format!(": {}", clean(why))).collect::<String>();
+        let line = format!("accounts of {}, link {} since {since}{trouble}", clean(&host.name), host.state);
+        let tint = if host.state == "up" { Tint::Faint } else { Tint::Warn };
+        text += &(output.prose(&output.tint(tint, &line)) + "\n");
+    }
+    for guest in &status.guests {
+        let leases = format::count(usize::try_from(guest.leases).unwrap_or(usize::MAX), "lease");
+        let most = guest.max_leases.map(|most| format!(" of at most {most}")).unwrap_or_default();
+        let line = format!("guest {} ({}, {}): {leases}{most}", clean(&guest.name), guest.kind, guest.state);
+        text += &(output.prose(&output.tint(Tint::Faint, &line)) + "\n");
+    }
+    text
 }
 
 /// The warnings, at the end where they are seen; a rejected configuration comes first.

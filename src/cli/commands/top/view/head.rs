@@ -9,7 +9,7 @@ use crate::cli::commands::top::cells::{Pieces, for_how_long};
 use crate::cli::commands::top::dashboard::{Dashboard, Gone, Hour};
 use crate::cli::commands::top::look::Tone;
 use crate::cli::ui::{account, clean, cut, format};
-use crate::protocol::{AccountLabel, HistoryInfo, PoolSummaryInfo, ProviderInfo};
+use crate::protocol::{AccountLabel, DaemonStatus, HistoryInfo, PoolSummaryInfo, ProviderInfo};
 
 const MINUTES: usize = 60;
 const MINUTE_MS: u64 = 60_000;
@@ -46,6 +46,7 @@ fn title(dashboard: &Dashboard, canvas: &mut Canvas<'_>) {
         let text = format!("  {leases} · {requests} under way · {} waiting", state.status.queue.len());
         left.push((text, Tone::Plain));
         left.extend(state.status.pool.as_ref().map(pool_text));
+        left.extend(guests(&state.status));
     }
     let clock = format::clock_with_seconds(dashboard.now);
     canvas.pieces(1, 0, width.saturating_sub(clock.width() + 4), &left);
@@ -59,6 +60,16 @@ fn pool_text(pool: &PoolSummaryInfo) -> (String, Tone) {
         "away" => (" · pool: database away".to_owned(), Tone::Bad),
         other => (format!(" · pool: {}", clean(&format::spaced(other))), Tone::Warn),
     }
+}
+
+/// The host whose accounts are used here, or the guests that use those of here.
+fn guests(status: &DaemonStatus) -> Option<(String, Tone)> {
+    if let Some(host) = &status.host {
+        let tone = if host.state == "up" { Tone::Plain } else { Tone::Bad };
+        return Some((format!(" · host {} {}", cut(&clean(&host.name), 24), host.state), tone));
+    }
+    let names: Vec<String> = status.guests.iter().map(|guest| clean(&guest.name)).collect();
+    (!names.is_empty()).then(|| (format!(" · guests: {}", cut(&names.join(", "), 40)), Tone::Plain))
 }
 
 /// The lines that say whether an agent can start now: one text for each provider, several in a line where they fit.
