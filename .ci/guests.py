@@ -1,0 +1,505 @@
+"""What .ci/guests checks. Prints a line for each check, with what was measured; exits with 1 if one fails."""
+
+import atexit
+import http.server
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+# one that every user can run
+PYTHON = "/usr/bin/python3"
+PORT = 5722
+HOST_USER, GUEST_USER = "lessor-ci-host", "lessor-ci-guest"
+CONTAINER_UID = 61234
+AGENTS = 16
+ACCOUNTS = 2 * AGENTS + 4
+CANARY = "sk-ant-api03-CANARY"
+WORK = tempfile.mkdtemp(prefix="lessor-guests-")
+os.chmod(WORK, 0o755)
+FAILED = []
+CHILDREN = []
+
+AGENT = r'''
+import json, os, socket, sys, time
+path, params = sys.argv[1], json.loads(sys.argv[2])
+s = socket.socket(socket.AF_UNIX)
+s.connect(path)
+lines = s.makefile("rw", encoding="utf-8", newline="\n")
+lines.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "lease.acquire", "params": params}) + "\n")
+lines.flush()
+answer = json.loads(lines.readline())
+print(json.dumps({"at": time.monotonic(), **answer}), flush=True)
+sys.stdin.read()
+'''
+
+
+def check(what, holds, detail=""):
+    print(f"{'ok  ' if holds else 'FAIL'} {what}{': ' + str(detail) if detail != '' else ''}", flush=True)
+    if not holds:
+        FAILED.append(what)
+    return holds
+
+
+def run(command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options)
+
+
+class User:
+    """A user with a home, and a daemon in it."""
+
+    def __init__(self, name):
+        self.name = name
+        subprocess.run(["userdel", "-rf", name], capture_output=True)
+        run(["useradd", "-m", "-s", "/bin/sh", "-p", "*", name])
+        found = pwd.getpwnam(name)
+        self.uid, self.gid, self.home = found.pw_uid, found.pw_gid, found.pw_dir
+        self.socket = f"{self.home}/.local/state/lessor/run/lessor.sock"
+
+    def options(self):
+        environment = {"HOME": self.home, "USER": self.name, "PATH": f"{WORK}/bin:/usr/bin:/bin", "LESSOR_LOG": "info"}
+        return {"user": self.uid, "group": self.gid, "extra_groups": [], "env": environment, "cwd": self.home}
+
+    def lessor(self, *words, input=None, fails=False, below=False):
+        # some commands bind their lease to the program of this user that calls them
+        caller = [PYTHON, "-c", "import subprocess,sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"] if below else []
+        done = subprocess.run(
+            [*caller, f"{WORK}/bin/lessor", *words], input=input, capture_output=True, text=True, timeout=90, **self.options()
+        )
+        if not fails and done.returncode != 0:
+            raise RuntimeError(f"{self.name}: lessor {' '.join(words)}: {done.stderr or done.stdout}")
+        return done
+
+    def json(self, *words):
+        return json.loads(self.lessor(*words, "--json").stdout)
+
+    def agent(self, params, path=None, **options):
+        child = subprocess.Popen(
+            [PYTHON, f"{WORK}/agent.py", path or self.socket, json.dumps(params)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **{**self.options(), **options},
+        )
+        CHILDREN.append(child)
+        return child
+
+    def daemon_pid(self):
+        return json.load(open(f"{self.home}/.local/share/lessor/daemon.lock"))["pid"]
+
+
+class Upstream(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    keys = []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.keys.append(self.headers.get("x-api-key"))
+        body = b'{"type":"message","usage":{"input_tokens":1,"output_tokens":1}}'
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_):
+        pass
+
+
+class Sshd:
+    """An sshd that lets the guest in as the host's user."""
+
+    def __init__(self, host, guest):
+        os.makedirs("/run/sshd", exist_ok=True)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{WORK}/host_key"])
+        self.key = f"{guest.home}/link_key"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key])
+        shutil.copy(self.key + ".pub", f"{WORK}/authorized_keys")
+        os.chmod(f"{WORK}/authorized_keys", 0o644)
+        for name in (self.key, self.key + ".pub"):
+            os.chown(name, guest.uid, guest.gid)
+        public = open(f"{WORK}/host_key.pub").read().split()
+        self.known = f"{guest.home}/known_hosts"
+        open(self.known, "w").write(f"[127.0.0.1]:{PORT} {public[0]} {public[1]}\n")
+        os.chown(self.known, guest.uid, guest.gid)
+        open(f"{WORK}/sshd_config", "w").write(
+            f"Port {PORT}\nListenAddress 127.0.0.1\nHostKey {WORK}/host_key\nPidFile {WORK}/sshd.pid\n"
+            f"AuthorizedKeysFile {WORK}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+            f"AllowUsers {host.name}\nMaxStartups 100\n"
+        )
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", f"{WORK}/sshd_config"],
+                                        stderr=open(f"{WORK}/sshd.log", "a"))
+        CHILDREN.append(self.process)
+        until(lambda: can_connect(PORT), 10, "sshd listens")
+
+    def cut(self):
+        """Ends the link, and lets no other one begin."""
+        self.process.terminate()
+        self.process.wait()
+        for pid in children_named("sshd"):
+            kill(pid, signal.SIGKILL)
+
+    def options(self):
+        return [f"Port={PORT}", f"IdentityFile={self.key}", f"UserKnownHostsFile={self.known}", "IdentitiesOnly=yes"]
+
+
+def can_connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def kill(pid, signal_number):
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        pass
+
+
+def children_named(name):
+    """The sessions of our sshd: they name its user, and nobody else's sshd lets that user in."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
+        except OSError:
+            continue
+        if command.startswith(f"{name}: {HOST_USER}"):
+            found.append(int(pid))
+    return found
+
+
+def until(holds, seconds, what):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return True
+        except (OSError, RuntimeError, ValueError):
+            pass
+        time.sleep(0.02)
+    return check(what, False, f"not within {seconds} s")
+
+
+def granted(child):
+    answer = json.loads(child.stdout.readline())
+    if "result" not in answer:
+        raise RuntimeError(f"no lease: {answer}")
+    return answer
+
+
+def end(child):
+    child.kill()
+    child.wait()
+
+
+def http_request(address, key, timeout):
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    connection.request("POST", "/anthropic/v1/messages", b'{"model":"claude-sonnet-4-5","messages":[]}',
+                       {"x-api-key": key, "content-type": "application/json", "user-agent": "ci"})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def guest_rows(host):
+    return [row for row in host.json("leases") if (row.get("holder") or {}).get("program", "").startswith(GUEST_USER)]
+
+
+def call(path, method, params, user=None, greeting=None):
+    """One call, as another process of a user."""
+    code = (
+        "import json,socket,sys\n"
+        "path, greeting, line = sys.argv[1:4]\n"
+        "s = socket.socket(socket.AF_UNIX); s.settimeout(30); s.connect(path)\n"
+        "if greeting:\n"
+        "    g = greeting.encode(); s.sendall(b'LSG\\x01' + len(g).to_bytes(4, 'little') + g)\n"
+        "s.sendall(line.encode() + b'\\n')\n"
+        "print(s.makefile().readline(), end='')\n"
+    )
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    words = [PYTHON, "-c", code, path, json.dumps(greeting) if greeting else "", line]
+    return json.loads(subprocess.run(words, capture_output=True, text=True, timeout=60, **(user or {})).stdout or "{}")
+
+
+def main():
+    os.makedirs(f"{WORK}/bin")
+    shutil.copy(os.environ["LESSOR"], f"{WORK}/bin/lessor")
+    os.chmod(f"{WORK}/bin/lessor", 0o755)
+    open(f"{WORK}/agent.py", "w").write(AGENT)
+    os.chmod(f"{WORK}/agent.py", 0o644)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host, guest = User(HOST_USER), User(GUEST_USER)
+    sshd = Sshd(host, guest)
+    base = f"http://127.0.0.1:{server.server_port}"
+    for key, value in [("providers.anthropic.base_url", base), ("leases.overflow", "wait"), ("selection.reuse_window", "0s")]:
+        host.lessor("config", "set", key, value)
+    for number in range(ACCOUNTS):
+        host.lessor("account", "add", "anthropic", "--api-key-stdin", "--label", f"a{number}", input=f"{CANARY}-{number:04}-{'x' * 80}\n")
+    words = ["join", f"{HOST_USER}@127.0.0.1", "--program", f"{WORK}/bin/lessor"]
+    for option in sshd.options():
+        words += ["--ssh-option", option]
+    begun = time.monotonic()
+    joined = guest.lessor(*words)
+    check("join", "its accounts are used here" in joined.stdout, f"{joined.stdout.strip()} ({time.monotonic() - begun:.1f} s)")
+
+    # 16 agents on each side, distinct accounts over both
+    acquire = {"provider": "anthropic", "model": "claude-sonnet-4-5", "wait_ms": 20000}
+    ours = [host.agent(acquire) for _ in range(AGENTS)]
+    theirs = [guest.agent(acquire) for _ in range(AGENTS)]
+    leases = [granted(child)["result"] for child in ours + theirs]
+    accounts = [lease["account"]["id"] for lease in leases]
+    check("16 agents on each side have distinct accounts", len(set(accounts)) == 2 * AGENTS, len(set(accounts)))
+    check("the guest's agents got credentials", all(CANARY in lease["credential"]["secret"] for lease in leases))
+    check("the host lists the guest's leases with its name", len(guest_rows(host)) == AGENTS)
+    own = guest.json("leases")
+    check("the guest lists its own leases only", len(own) == AGENTS and {row["fence"] for row in own} == {lease["fence"] for lease in leases[AGENTS:]})
+    status = host.json("status")
+    check("status of the host names the guest", [of["state"] for of in status["guests"]] == ["up"], status["guests"])
+    status = guest.json("status")
+    check("status of the guest names the host", (status["host"] or {}).get("state") == "up", status["host"])
+    text = guest.lessor("status").stdout
+    check("status for people names it, too", f"accounts of {HOST_USER}@127.0.0.1" in text)
+
+    # a killed remote agent frees its account
+    spare = [host.agent(acquire) for _ in range(ACCOUNTS - 2 * AGENTS)]
+    spare_leases = [granted(child)["result"] for child in spare]
+    times = []
+    for _ in range(8):
+        waiter = host.agent(acquire)
+        until(lambda: len(host.json("status")["queue"]) == 1, 10, "a request waits")
+        victim = theirs.pop()
+        killed = time.monotonic()
+        victim.kill()
+        answer = granted(waiter)
+        times.append((answer["at"] - killed) * 1000)
+        end(waiter)
+        victim.wait()
+        theirs.insert(0, guest.agent(acquire))
+        granted(theirs[0])
+    check("a killed remote agent frees its account within 250 ms", max(times) <= 250,
+          f"median {sorted(times)[len(times) // 2]:.0f} ms, longest {max(times):.0f} ms of {len(times)}")
+
+    # the gateway, with the key of a lease of a run
+    for child in spare:
+        end(child)
+    script = (
+        "import json,os,urllib.request\n"
+        "url = os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages'\n"
+        "key = os.environ.get('ANTHROPIC_API_KEY') or os.environ.get('ANTHROPIC_AUTH_TOKEN')\n"
+        "print(json.dumps([os.environ['ANTHROPIC_BASE_URL'], key]), flush=True)\n"
+        "r = urllib.request.Request(url, b'{}', {'x-api-key': key, 'content-type': 'application/json'})\n"
+        "print(urllib.request.urlopen(r, timeout=60).status, flush=True)\n"
+        "import sys; sys.stdin.read()\n"
+    )
+    open(f"{WORK}/run.py", "w").write(script)
+    runner = subprocess.Popen([f"{WORK}/bin/lessor", "run", "-p", "anthropic", "--", PYTHON, f"{WORK}/run.py"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **guest.options())
+    CHILDREN.append(runner)
+    base_url, key = json.loads(runner.stdout.readline())
+    check("run: a request by the guest's gateway is served", runner.stdout.readline().strip() == "200", base_url)
+    check("the guest's gateway is its own", base_url.split("/")[2] != host.json("status")["gateway"]["url"].split("/")[2])
+    address = base_url.split("/")[2]
+    token = guest.lessor("token", "anthropic", below=True).stdout.strip()
+    check("token", token.startswith(CANARY))
+    variables = guest.lessor("env", "anthropic", fails=True, below=True)
+    check("env", "ANTHROPIC_BASE_URL" in variables.stdout, variables.stderr.strip()[:200])
+    fences = {row["fence"] for row in guest_rows(host)}
+
+    # the link is stopped, then cut, for 5 s
+    for how in ("stopped", "cut"):
+        before = {row["fence"] for row in guest_rows(host)}
+        if how == "stopped":
+            stopped = children_named("sshd")
+            for pid in stopped:
+                kill(pid, signal.SIGSTOP)
+        else:
+            sshd.cut()
+            until(lambda: guest.json("status")["host"]["state"] == "down", 10, "the guest notices the cut")
+        began = time.monotonic()
+        result = {}
+        thread = threading.Thread(target=lambda: result.update(answer=http_request(address, key, 60)))
+        thread.start()
+        time.sleep(max(0, 5 - (time.monotonic() - began)))
+        waited = "answer" not in result
+        if how == "stopped":
+            for pid in stopped:
+                kill(pid, signal.SIGCONT)
+        else:
+            sshd.start()
+        thread.join(60)
+        took = time.monotonic() - began
+        check(f"link {how} for 5 s: a gateway request waits and is served", waited and result.get("answer", (0,))[0] == 200, f"{took:.1f} s, {result.get('answer')}")
+        until(lambda: guest.json("status")["host"]["state"] == "up", 20, "the link is back")
+        after = {row["fence"] for row in guest_rows(host)}
+        check(f"link {how} for 5 s: no lease has ended", after == before, f"{len(after)} leases")
+
+    # the owner's daemon is killed
+    pid = host.daemon_pid()
+    os.kill(pid, signal.SIGKILL)
+    for child in ours:
+        end(child)
+    began = time.monotonic()
+    until(lambda: guest.json("status")["host"]["state"] == "up" and host.daemon_pid() != pid, 30, "the link is back after the daemon was killed")
+    took = time.monotonic() - began
+    after = {row["fence"] for row in guest_rows(host)}
+    check("owner's daemon killed: the guest's leases go on", after == before, f"{len(after)} leases, back after {took:.1f} s")
+    check("owner's daemon killed: the gateway serves the guest", http_request(address, key, 60)[0] == 200)
+    victim = theirs.pop()
+    end(victim)
+    until(lambda: len(guest_rows(host)) == len(after) - 1, 5, "an agent that is killed afterwards frees its account")
+
+    # the link is cut for 60 s
+    sshd.cut()
+    began = time.monotonic()
+    until(lambda: not guest_rows(host), 45, "the host ends the leases of a lost guest")
+    took = time.monotonic() - began
+    check("link cut for 60 s: the host has ended the leases after the grace of 30 s", 25 <= took <= 40, f"{took:.1f} s")
+    answer = http_request(address, key, 60)
+    check("link cut for 60 s: a gateway request fails with a clear reason", answer[0] == 503 and "the link to the host is down" in answer[1], answer[1][:160])
+    refused = guest.lessor("acquire", "anthropic", "--ttl", "1m", "--wait", "0s", fails=True)
+    check("link cut for 60 s: a lease is refused with a clear reason", refused.returncode == 3 and "the link to the host is down" in refused.stderr, refused.stderr.strip()[:160])
+    time.sleep(max(0, 60 - (time.monotonic() - began)))
+    sshd.start()
+    until(lambda: guest.json("status")["host"]["state"] == "up", 20, "the link is back")
+    check("link cut for 60 s: the leases do not come back", not guest_rows(host))
+    child = guest.agent(acquire)
+    granted(child)
+    check("link cut for 60 s: there are leases again", len(guest_rows(host)) == 1)
+    end(child)
+    end(runner)
+    for child in theirs:
+        end(child)
+    until(lambda: not host.json("leases"), 10, "no lease is held when all agents have ended")
+    check("no lease is held for ever", not host.json("leases"))
+
+    # history
+    past = host.json("history", "--leases", "--since", "1h")
+    named = [row for row in past.get("leases") or past.get("rows") or [] if GUEST_USER in json.dumps(row)]
+    check("the host's history names the guest", len(named) >= AGENTS, len(named))
+    past = guest.json("history", "--leases", "--since", "1h")
+    rows = past.get("leases") or past.get("rows") or []
+    check("the guest's history has its own leases only", rows and all(GUEST_USER in json.dumps(row) for row in rows), len(rows))
+
+    check("the guest's history names the host", past.get("host") == f"{HOST_USER}@127.0.0.1", past.get("host"))
+
+    # nothing but the listed calls is answered
+    link = "0123456789abcdef"
+    greeting = {"link": link, "name": "x@y", "version": "0", "host": "h", "grace_ms": 1000, "only": None, "max_leases": None, "role": "link", "addresses": {}}
+    unknown = call(host.socket, "nothing", {}, host.options())
+    methods = re.search(r"methods: (.*)", unknown["error"]["data"]["hint"]).group(1).split(", ")
+    samples = {"lease.acquire": {"provider": "anthropic"}, "lease.token": {"provider": "anthropic", "bind": {"pid": 1}}, "forecast": {"provider": "anthropic"},
+               "lease.renew": {"lease": "x"}, "lease.release": {"lease": "x"}, "lease.resume": {"lease": "x"}, "lease.credential": {"lease": "x"}, "lease.report": {"lease": "x", "ok": True}}
+    served = set()
+    for method in methods:
+        sample = samples.get(method)
+        if sample is None:
+            sample = json.load(open(f"tests/golden/call-{method}.json"))["params"]
+        answer = call(host.socket, method, sample, host.options(), greeting)
+        if (answer.get("error") or {}).get("data", {}).get("kind") != "not_allowed":
+            served.add(method)
+    allowed = {"hello", "lease.acquire", "lease.token", "lease.renew", "lease.release", "lease.resume", "lease.credential", "lease.report", "lease.list", "lease.move",
+               "account.list", "status", "forecast", "explain", "events.subscribe", "history.query", "gateway.key", "guest.holders"}
+    check("a guest gets no other call answered", served <= allowed, sorted(served - allowed))
+    check("the calls for guests are answered", {"lease.list", "status", "forecast", "account.list", "events.subscribe", "history.query"} <= served, len(served))
+    answer = call(host.socket, "lease.acquire", {"provider": "anthropic", "bind": {"pid": host.daemon_pid()}}, host.options(), greeting)
+    check("a process id that a guest names is not looked up", "error" in answer, answer.get("error", {}).get("message"))
+
+    # a container: another user id in a namespace of its own, by a socket of its own
+    share = f"{WORK}/share"
+    os.makedirs(share)
+    os.chown(share, host.uid, host.gid)
+    host.lessor("share", "--uid", str(CONTAINER_UID), "--socket", f"{share}/lessor.sock", "--only", "a0,a1,a2", "--max-leases", "3", "--name", "box")
+    path = f"{share}/lessor.sock"
+    until(lambda: os.path.exists(path), 10, "the share's socket")
+    namespace = {"user": CONTAINER_UID, "group": CONTAINER_UID, "cwd": "/", "env": {"PATH": "/usr/bin:/bin"}}
+
+    def contained(params):
+        child = subprocess.Popen(["unshare", "--user", PYTHON, f"{WORK}/agent.py", path, json.dumps(params)],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, extra_groups=[], **namespace)
+        CHILDREN.append(child)
+        return child
+
+    def is_bound(params):
+        child = contained(params)
+        lease = granted(child)["result"]
+        held = any(row["fence"] == lease["fence"] for row in host.json("leases"))
+        killed = time.monotonic()
+        child.kill()
+        freed = until(lambda: all(row["fence"] != lease["fence"] for row in host.json("leases")), 5, "it is freed")
+        child.wait()
+        return held and freed is True, lease, (time.monotonic() - killed) * 1000
+
+    holds, lease, took = is_bound({"provider": "anthropic", "bind": {"pid": host.daemon_pid()}})
+    check("container: a lease is bound to the peer's process, not to the pid that it names", holds, f"freed within {took:.0f} ms")
+    holds, lease, _ = is_bound({"provider": "anthropic", "bind": "ttl", "ttl_ms": 600000})
+    check("container: the same with a time", holds)
+    boxed = [contained(acquire) for _ in range(3)]
+    labels = sorted(granted(child)["result"]["account"]["label"] for child in boxed)
+    check("container: the accounts of its policy only", labels == ["a0", "a1", "a2"], labels)
+    answer = json.loads(contained({**acquire, "wait_ms": 0}).stdout.readline())
+    check("container: no more leases than its policy has", answer.get("error", {}).get("data", {}).get("kind") == "no_capacity", answer.get("error", {}).get("message"))
+    answer = call(path, "account.export", {"secrets": True}, {"extra_groups": [], **namespace})
+    check("container: export is refused", answer.get("error", {}).get("data", {}).get("kind") == "not_allowed")
+    answer = call(path, "status", {}, guest.options())
+    check("container: another user is not served", answer == {}, answer)
+    names = [of["name"] for of in host.json("status")["guests"]]
+    check("status of the host names the container", "box" in names, names)
+    for child in boxed:
+        end(child)
+    host.lessor("share", "remove", "box")
+    until(lambda: not os.path.exists(path), 10, "the socket of a removed share is gone")
+
+    # no credential on the guest's disk
+    found = subprocess.run(["grep", "-rlaF", CANARY, guest.home], capture_output=True, text=True).stdout.split()
+    check("no credential on the guest's disk", not found, found)
+    found = subprocess.run(["grep", "-rlaF", CANARY, host.home], capture_output=True, text=True).stdout.split()
+    check("the host's credentials are sealed, too", not found, found)
+    left = guest.lessor("leave").stdout
+    check("leave", "uses its own accounts" in left, left.strip().splitlines()[0])
+    check("after leave the guest has its own accounts", guest.json("account", "list") == [])
+
+
+def clean_up():
+    for child in CHILDREN:
+        if child.poll() is None:
+            child.kill()
+    for user in (HOST_USER, GUEST_USER):
+        try:
+            uid = pwd.getpwnam(user).pw_uid
+        except KeyError:
+            continue
+        # the daemons of the throw-away users
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.stat(f"/proc/{pid}").st_uid == uid:
+                    kill(int(pid), signal.SIGKILL)
+            except OSError:
+                pass
+    time.sleep(0.2)
+    for user in (HOST_USER, GUEST_USER):
+        subprocess.run(["userdel", "-rf", user], capture_output=True)
+    if "--keep" not in sys.argv:
+        shutil.rmtree(WORK, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    import http.client
+
+    atexit.register(clean_up)
+    main()
+    print(f"{len(FAILED)} checks failed: {', '.join(FAILED)}" if FAILED else "all checks hold")
+    sys.exit(1 if FAILED else 0)
