@@ -86,7 +86,7 @@ fn a_full_disk_is_reported_and_writes_resume_later() {
 
 #[test]
 fn accounts_on_a_disk_that_is_full_at_the_start_are_served() {
-    for size in ["200k", "1m"] {
+    for size in ["300k", "1m"] {
         let mut home = Home::new("");
         let mount = format!(
             "mount -t tmpfs -o size={size},mode=700 none \"$d\"; \

@@ -486,9 +486,10 @@ fn an_account_that_becomes_shared_loses_its_leases_and_one_that_becomes_own_keep
 
 #[test]
 fn a_request_that_waits_claims_a_seat_of_an_account_that_is_added_as_shared() {
-    let mut host = Fixture::new(&[a()], |_| ());
+    let mut host = Fixture::new(&[a()], |settings| settings.leases.overflow = Overflow::Wait);
     host.lease(a());
-    host.run(acquire()).unwrap();
+    let waits = LeaseRequest { target: target(), wait: Some(Duration::from_secs(60)), ..ask() };
+    host.run(Command::Acquire(Box::new(waits))).unwrap();
     host.run(Command::AddSharedAccount(Box::new(record(9)), SeatLimits { capacity: 1, ceiling: 2 })).unwrap();
     assert_eq!((host.answer(), host.claims()), (None, vec![(account(9), 1)]), "it was granted without a seat");
     let is_change = |effect: &&Effect| matches!(effect, Effect::Emit(Event::AccountChanged(_)));
