@@ -87,7 +87,7 @@ fn a_host_that_has_left_can_join_another_pool() {
     client.add("theirs");
     let token = client.call("pool.join_token", json!({ "name": "guest" }))["token"].clone();
     std::fs::write(hosts.homes[1].path().join("config.toml"), configuration(&other, "")).unwrap();
-    assert_eq!(second.call("pool.join", json!({ "token": token.clone() }))["name"], "guest");
+    assert_eq!(second.call("pool.join", json!({ "token": token }))["name"], "guest");
     wait_until("it has the accounts of that pool", || {
         let rows = accounts(&mut second);
         rows.len() == 1 && rows[0]["label"] == "theirs"
