@@ -39,7 +39,7 @@ fn without_a_daemon_it_shows_what_it_was_fed_and_starts_none() {
         text.starts_with("5h 17 % → ") && text.contains(" · 7d 93 % → ") && text.contains(" · cache until "),
         "{text}"
     );
-    assert!(!text.contains("55") && text.lines().count() == 1, "{text}");
+    assert!(!text.contains("55 %") && text.lines().count() == 1, "{text}");
     for other in ["", "{", "null", "[]", "7", "{}", r#"{"rate_limits":7,"session_id":[],"prompt_cache":"x"}"#] {
         assert_eq!(line(&home, other), "", "{other}");
     }
