@@ -168,11 +168,17 @@ fn a_stop_overtakes_a_restart() {
             } else {
                 client.send("daemon.stop", &json!({})).unwrap();
                 // the restart is answered when the configuration has been read, so maybe later, or refused
-                let answers = [client.receive().unwrap(), client.receive().unwrap()];
-                assert!(
-                    answers.iter().any(|answer| answer["result"] == json!({})),
-                    "the stop is answered: {answers:?}"
-                );
+                let first = client.receive().unwrap();
+                if let Ok(second) = client.receive() {
+                    let answers = [first, second];
+                    assert!(
+                        answers.iter().any(|answer| answer["result"] == json!({})),
+                        "the stop is answered: {answers:?}"
+                    );
+                } else {
+                    // the restart closed the connection before it read the stop: the next daemon gets it
+                    home.client().call("daemon.stop", json!({}));
+                }
                 assert_eq!(home.wait(), Some(0));
                 assert!(!home.socket().exists());
             }
