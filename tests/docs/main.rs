@@ -1,0 +1,4 @@
+//! The documentation: its links lead somewhere, and its references say what the program does.
+
+mod links;
+mod pages;
