@@ -3,5 +3,6 @@
 //! `LESSOR_UPDATE_SCREENS=1 cargo test --lib top::tests` writes the kept screens.
 
 mod keys;
+mod picture;
 mod scenes;
 mod screens;
