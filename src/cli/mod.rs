@@ -8,6 +8,7 @@ mod ui;
 
 use std::process::ExitCode;
 
+pub use commands::grammar;
 use context::Context;
 
 /// Runs the command line of this process.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 named_enum! {
     /// Why an upstream refused.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
     #[serde(rename_all = "snake_case")]
     pub enum Reason {
         /// A window of the quota is used up.
@@ -32,7 +32,7 @@ named_enum! {
 
 named_enum! {
     /// What a refusal applies to, narrowest first.
-    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
     #[serde(rename_all = "snake_case")]
     pub enum Scope {
         /// This request alone.

@@ -25,18 +25,21 @@ pub struct ErrorInfo {
 
 /// Declares the kinds of errors, each with its stable name.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
+    ($($(#[doc = $doc:literal])* $kind:ident = $name:literal,)+) => {
         /// The stable kind of an error. On the wire it is its name.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
         #[serde(from = "String", into = "String")]
         #[schemars(with = "String")]
         pub enum ErrorKind {
-            $($(#[$doc])* $kind,)+
+            $($(#[doc = $doc])* $kind,)+
             /// A kind that this version does not know, with its name; a newer version sent it.
             Other(String),
         }
 
         impl ErrorKind {
+            /// All kinds that this version knows: name and meaning.
+            pub const CATALOG: &[(&str, &str)] = &[$(($name, concat!($($doc),+))),+];
+
             /// The stable name.
             #[must_use]
             pub fn name(&self) -> &str {
@@ -61,21 +64,23 @@ macro_rules! kinds {
 kinds! {
     /// There is no account that could ever serve the request.
     NoAccount = "no_account",
-    /// Every account is limited.
+    /// Every suitable account has a limit.
     AllLimited = "all_limited",
-    /// Every account is at its capacity.
+    /// Every suitable account has all the leases that it may have.
     NoCapacity = "no_capacity",
-    /// No account became free in time.
+    /// The time to wait is over.
     WaitTimeout = "wait_timeout",
-    /// No account has this name, or several have it.
+    /// The name matches no account, or several.
     UnknownAccount = "unknown_account",
     /// There is no such provider.
     UnknownProvider = "unknown_provider",
-    /// The `use` policy or the operating system forbids it.
+    /// The `use` policy of each account excludes this agent, or the program behind the connection is not recognised as
+    /// it (`attest = "strict"`); or no account of the provider is in the request's set, or each that could serve is kept
+    /// for requests that name it.
     NotAllowed = "not_allowed",
-    /// The lease has ended.
+    /// The lease has ended; acquire a new one.
     StaleLease = "stale_lease",
-    /// There is no such lease.
+    /// The id matches no lease, or several.
     UnknownLease = "unknown_lease",
     /// No key of the gateway has this id or label, or several have it.
     UnknownKey = "unknown_key",
@@ -83,19 +88,20 @@ kinds! {
     NeedsLogin = "needs_login",
     /// The user must confirm something with the provider.
     NeedsVerification = "needs_verification",
-    /// The account has no usable credential now.
+    /// The credential cannot be used now.
     CredentialUnavailable = "credential_unavailable",
-    /// The request is malformed or contradicts itself.
+    /// The call is malformed or contradicts itself.
     BadRequest = "bad_request",
-    /// The message is too large.
+    /// The message is larger than 256 KiB.
     TooLarge = "too_large",
-    /// Too many requests are waiting.
+    /// Too many calls or too much data at the moment; `retry_after_ms` says when to try again. lessor's own clients do, for
+    /// 5 s.
     Overloaded = "overloaded",
-    /// The daemon is about to end.
+    /// The daemon is stopping.
     ShuttingDown = "shutting_down",
     /// The two programs do not support the same protocol version.
     UnsupportedVersion = "unsupported_version",
-    /// The account has no limit reset that could be used, or none of its limits is used.
+    /// The account has no banked limit reset, or none of its windows is used.
     NoReset = "no_reset",
     /// This host shares no pool with other hosts, or is in another one already.
     NotInPool = "not_in_pool",
@@ -103,9 +109,9 @@ kinds! {
     PoolUnavailable = "pool_unavailable",
     /// The provider could not be reached, refused, or gave an answer that is not understood.
     ProviderFailed = "provider_failed",
-    /// The link to the host, whose accounts this machine uses, is down.
+    /// This machine uses the accounts of another one, and the link has been down for longer than `join.grace`.
     HostUnreachable = "host_unreachable",
-    /// Something failed that should not fail.
+    /// A fault of the daemon or the system.
     Internal = "internal",
     /// The command line is not valid. Like all kinds below, only the command line makes it.
     Usage = "usage",

@@ -26,8 +26,8 @@ pub use call::{
     GatewayKeyParams, GuestAddresses, GuestGreeting, GuestHolder, GuestHoldersParams, GuestRole, HelloParams,
     HistoryParams, ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, InitPoolParams, JoinPoolParams,
     JoinTokenParams, LONGEST_GUEST_GREETING, LeaseCall, LeaseRef, LeavePoolParams, ListAccountsParams,
-    ListSecretsParams, MigrateParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams, ReportParams,
-    RestartParams, RevokeKeyParams, SetAccountParams, SetPoolParams, SetSecretParams, SubscribeParams,
+    ListSecretsParams, MethodInfo, MigrateParams, MoveLeaseParams, NoParams, OpenPageParams, RemoveSecretParams,
+    ReportParams, RestartParams, RevokeKeyParams, SetAccountParams, SetPoolParams, SetSecretParams, SubscribeParams,
     VerifyAccountParams,
 };
 pub use decoder::{Fatal, GuestStart, MessageDecoder, RawMessage};

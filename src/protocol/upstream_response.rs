@@ -1,8 +1,10 @@
 //! An upstream's response in a holder's report: headers and bodies of any shape in JSON, plain lists and texts in
 //! frames.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -10,15 +12,18 @@ use serde_json::value::RawValue;
 
 /// Headers by name, in their order. In JSON an object; the value of a repeated header is a list, and a
 /// number is read as its text.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "BTreeMap<String, serde_json::Value>")]
 pub struct HeaderList(pub Vec<(String, String)>);
 
 /// A body. In JSON a text or a document.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "serde_json::Value")]
 pub struct BodyText(pub String);
 
 /// A JSON object, kept as its text.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "serde_json::Map<String, serde_json::Value>")]
 pub struct ObjectText(pub String);
 
 /// A header's value or values, as JSON clients write them.

@@ -167,7 +167,7 @@ pub(crate) enum CliCommand {
     /// Check the installation and suggest a remedy for each problem
     ///
     /// Checks the configuration, the daemon, the accounts, the files of other tools, and logins that two programs
-    /// refresh. The exit code is 1 if something is broken.
+    /// refresh; counts the accounts that can serve now. The exit code is 1 if something is broken, or no account can serve.
     #[command(after_help = "Examples:\n  lessor doctor\n  lessor doctor --fix")]
     Doctor(doctor::DoctorArgs),
     /// Lease an account and print the lease
@@ -241,6 +241,8 @@ pub(crate) enum CliCommand {
     #[command(after_help = "Examples:\n  lessor requests --since 2h --status refused\n  lessor requests -f")]
     Requests(requests::RequestsArgs),
     /// Print recent events, or follow new ones
+    ///
+    /// On a terminal each event is a sentence with its time, and a switch is one line. Piped, or with --json, each is a JSON line.
     #[command(after_help = "Examples:\n  lessor events\n  lessor events --follow --kind account.limited")]
     Events(events::EventsArgs),
     /// Print the daemon's log
@@ -261,7 +263,8 @@ pub(crate) enum CliCommand {
     Reload,
     /// Run the daemon in the foreground
     ///
-    /// Commands start a daemon in the background when they need one, so this is for debugging and service managers.
+    /// Commands start a daemon in the background when they need one, so this is for debugging and service managers. Under a
+    /// service manager the exit code is 75 if another daemon runs already.
     #[command(after_help = "Example: LESSOR_LOG=debug lessor daemon")]
     Daemon(daemon::DaemonArgs),
     /// Stop the daemon
@@ -273,7 +276,7 @@ pub(crate) enum CliCommand {
     /// Restart the daemon without ending the agents that use it
     ///
     /// The next daemon takes over socket, gateway address, leases and keys. Requests in flight are waited for; new ones
-    /// wait until it serves. If no daemon is running, one is started.
+    /// wait until it serves. If no daemon is running, one is started. After an update of lessor, the next daemon is the new one.
     #[command(after_help = "Examples:\n  lessor restart\n  lessor restart --drain 5s")]
     Restart(daemon::restart::RestartArgs),
     /// Print the gateway's URL; create, list and revoke its keys
@@ -340,6 +343,12 @@ pub(crate) enum CliCommand {
     /// Print the JSON Schema of a command's --json output
     #[command(after_help = "Example: lessor schema account list")]
     Schema(schema::SchemaArgs),
+}
+
+/// The grammar of the command line, with the commands of each group in the order of the overview.
+#[must_use]
+pub fn grammar() -> (clap::Command, &'static [(&'static str, &'static [&'static str])]) {
+    (Cli::command(), &help::GROUPS)
 }
 
 /// Answers a shell that completes a line; `false` if this process was not started for that.

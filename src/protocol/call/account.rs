@@ -1,12 +1,13 @@
 //! Parameters of the calls about accounts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::answer::SecretText;
 
 /// `account.list`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListAccountsParams {
     /// Of this upstream only.
@@ -14,7 +15,7 @@ pub struct ListAccountsParams {
 }
 
 /// `account.add`
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddAccountParams {
     /// The upstream.
@@ -62,7 +63,7 @@ pub struct AddAccountParams {
 }
 
 /// An account by id, unique prefix of an id, email or label.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccountRef {
     /// The account.
@@ -70,7 +71,7 @@ pub struct AccountRef {
 }
 
 /// `account.verify`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyAccountParams {
     /// The account.
@@ -81,7 +82,7 @@ pub struct VerifyAccountParams {
 }
 
 /// `account.set`; omitted fields do not change.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetAccountParams {
     /// The account.
@@ -117,7 +118,7 @@ pub struct SetAccountParams {
 }
 
 /// `account.disable`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DisableAccountParams {
     /// The account.

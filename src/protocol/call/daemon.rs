@@ -1,17 +1,18 @@
 //! Parameters of the calls about the daemon, its gateway, its events and its history.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::PROTOCOL;
 use crate::protocol::answer::SecretText;
 
 /// No parameters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
 /// `daemon.restart`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartParams {
     /// How long the gateway's requests in flight may take, in ms [default: 50 s].
@@ -19,7 +20,7 @@ pub struct RestartParams {
 }
 
 /// `hello`
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HelloParams {
     /// The client's name and version.
@@ -29,7 +30,7 @@ pub struct HelloParams {
 }
 
 /// `history.query`: everything that is given must match.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryParams {
     /// `requests` (the default), `leases` or `events`.
@@ -65,7 +66,7 @@ pub struct HistoryParams {
 }
 
 /// `page.open`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenPageParams {
     /// Whether the page may also change something, such as disable an account or release a lease.
@@ -75,7 +76,7 @@ pub struct OpenPageParams {
 }
 
 /// `gateway.key`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayKeyParams {
     /// The lease of the key: requests with the key use the lease's account, and the key ends with the lease. Without
@@ -95,7 +96,7 @@ pub struct GatewayKeyParams {
 }
 
 /// `session.report`
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentSessionParams {
     /// The upstream [default: `anthropic`].
@@ -113,7 +114,7 @@ pub struct AgentSessionParams {
 }
 
 /// A quota window, as an agent states it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentWindow {
     /// The agent's name for it: `five_hour` or `seven_day`; others are not learnt.
@@ -125,7 +126,7 @@ pub struct AgentWindow {
 }
 
 /// `gateway.revoke`
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKeyParams {
     /// Its id, a unique beginning of the id, its label if no other key has it, or the key itself.
@@ -133,10 +134,11 @@ pub struct RevokeKeyParams {
 }
 
 /// `events.subscribe`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SubscribeParams {
-    /// The kinds of events; empty means all.
+    /// The kinds of events [default: all but those of single requests of the gateway, which are sent only to those that
+    /// name them]; `default` stands for the kinds of a subscription that names none.
     pub kinds: Vec<String>,
     /// Whether recent events are replayed first, followed by an event of kind `replay.end`.
     pub recent: bool,

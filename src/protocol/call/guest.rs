@@ -4,6 +4,7 @@
 //! little-endian), and that document, a [`GuestGreeting`]. The protocol as everywhere follows. `lessor share --stdio`, which
 //! runs as the daemon's user, writes the greeting: a guest cannot leave it out, and cannot take it back.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of a connection that is made for a guest.
@@ -65,7 +66,7 @@ pub struct GuestAddresses {
 }
 
 /// A process or connection on a guest that holds leases: the guest watches it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestHolder {
     /// The guest's own number for it; never used again.
@@ -77,7 +78,7 @@ pub struct GuestHolder {
 }
 
 /// `guest.holders`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestHoldersParams {
     /// The guest vouches for these from now on.

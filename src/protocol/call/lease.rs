@@ -1,12 +1,13 @@
 //! Parameters of the calls about leases, and about what could be leased.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Reason;
 use crate::protocol::upstream_response::{BodyText, HeaderList, ObjectText};
 
 /// `lease.acquire`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcquireParams<T = String> {
     /// The upstream.
@@ -27,7 +28,7 @@ pub struct AcquireParams<T = String> {
     /// From -10 to 10; higher is served first.
     #[serde(default)]
     pub priority: i8,
-    /// How long to wait, in ms; 0 does not wait, `None` waits as configured.
+    /// How long to wait, in ms; 0 does not wait [default: `limits.max_rate_limit_wait`].
     pub wait_ms: Option<u64>,
     /// The TTL of the lease, in ms.
     pub ttl_ms: Option<u64>,
@@ -53,7 +54,7 @@ pub struct AcquireParams<T = String> {
 }
 
 /// What ends a lease, besides a release and its TTL.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BindTo {
     /// The end of this connection.
@@ -66,7 +67,7 @@ pub enum BindTo {
 }
 
 /// A lease, and optionally its fencing token.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRef<T = String> {
     /// The id.
@@ -76,7 +77,7 @@ pub struct LeaseRef<T = String> {
 }
 
 /// `lease.credential`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialParams {
     /// The id.
@@ -88,7 +89,7 @@ pub struct CredentialParams {
 
 /// `lease.report`: one of `ok` (with `usage` and `headers`), `status` (with `headers` and `body`), or a `reason` (with
 /// `retry_after_ms`).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportParams {
     /// The id.
@@ -110,7 +111,7 @@ pub struct ReportParams {
 }
 
 /// `forecast`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForecastParams {
     /// The upstream.
@@ -128,10 +129,10 @@ pub struct ForecastParams {
 }
 
 /// `explain`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExplainParams {
-    /// A lease or a prefix of its id, an account, or `LAST` for the last decision; default: `LAST`.
+    /// A lease or a prefix of its id, an account, or `LAST` for the last decision [default: `LAST`].
     pub what: Option<String>,
     /// For an account: the model to explain it for.
     pub model: Option<String>,
@@ -142,7 +143,7 @@ pub struct ExplainParams {
 }
 
 /// `lease.move`: one of `lease` and `pid`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MoveLeaseParams {
     /// The lease, or a unique prefix of its id.

@@ -1,11 +1,12 @@
 //! Parameters of the calls about the pool that several hosts share.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::answer::SecretText;
 
 /// `pool.init`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InitPoolParams {
     /// The database, `postgres://USER@HOST:PORT/DATABASE?sslmode=…`, without a password.
@@ -25,7 +26,7 @@ pub struct InitPoolParams {
 }
 
 /// `pool.join`
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinPoolParams {
     /// What `pool.join_token` has answered.
@@ -35,7 +36,7 @@ pub struct JoinPoolParams {
 }
 
 /// `pool.join_token`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JoinTokenParams {
     /// What the host will be called [default: host-2, host-3, …].
@@ -49,7 +50,7 @@ pub struct JoinTokenParams {
 }
 
 /// `pool.evict`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvictHostParams {
     /// The host: its name, or its id.
@@ -60,7 +61,7 @@ pub struct EvictHostParams {
 }
 
 /// `pool.leave`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeavePoolParams {
     /// Also as the last admin or refresher, while agents work on shared accounts, or while the database is away.
@@ -68,7 +69,7 @@ pub struct LeavePoolParams {
 }
 
 /// `pool.set`; omitted fields do not change.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SetPoolParams {
     /// How many leases an account takes on all hosts together, before `overflow` applies.
@@ -80,7 +81,7 @@ pub struct SetPoolParams {
 }
 
 /// `pool.migrate`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrateParams {
     /// `pool`: accounts of this host become shared; `local`: shared accounts become this host's own.

@@ -1,11 +1,12 @@
 //! Parameters of the `secrets` calls.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::answer::SecretText;
 
 /// `secrets.set`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetSecretParams {
     /// The name of the client: letters, digits, `-`, `_` and `.`.
@@ -19,7 +20,7 @@ pub struct SetSecretParams {
 }
 
 /// `secrets.list`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListSecretsParams {
     /// Those that can be clients of this upstream only.
@@ -29,7 +30,7 @@ pub struct ListSecretsParams {
 }
 
 /// `secrets.remove`
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveSecretParams {
     /// The name of the client.

@@ -1,5 +1,6 @@
 //! Parameters of `account.import` and `account.export`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Reason, Scope};
@@ -7,7 +8,7 @@ use crate::pool::{CredentialKind, Tier};
 use crate::protocol::answer::SecretText;
 
 /// `account.import`
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportAccountsParams {
     /// The logins and keys, imported in this order: later ones see the result of earlier ones.
@@ -24,7 +25,7 @@ pub struct ImportAccountsParams {
 }
 
 /// One login or key of another tool.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportEntry {
     /// The stable name of the tool.
@@ -104,7 +105,7 @@ pub struct ImportEntry {
 }
 
 /// A limit that another tool recorded.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportLimit {
     /// How far it reaches: `model`, `pool` or `account`.
@@ -119,7 +120,7 @@ pub struct ImportLimit {
 }
 
 /// A quota window that another tool recorded.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportWindow {
     /// Its name.
@@ -136,7 +137,7 @@ pub struct ImportWindow {
 }
 
 /// `account.export`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportAccountsParams {
     /// Whether to include keys and tokens, also refresh tokens.

@@ -44,12 +44,17 @@ pub(crate) enum AccountSubcommand {
     #[command(after_help = "Examples:\n  lessor account remove work\n  lessor account remove --all --yes")]
     Remove(AccountRemoveArgs),
     /// Enable an account that was disabled
+    ///
+    /// The exit code is 5 if it still cannot serve.
     #[command(after_help = "Example: lessor account enable work")]
     Enable(AccountArg),
     /// Disable an account: it is not leased until it is enabled
     #[command(after_help = "Example: lessor account disable work --reason 'kept for the release'")]
     Disable(AccountDisableArgs),
     /// Change the settings of an account, or replace its key
+    ///
+    /// An empty value removes a setting. With --api-key-stdin or --token-stdin the key or token is replaced; id, label, settings
+    /// and other limits stay.
     #[command(after_help = "Examples:\n  lessor account set work max_leases=2 priority=5\n  \
                             lessor account set work use=claude,codex label=\n  \
                             lessor account set spare reserve=0.2 fallback_only=true\n  \
@@ -60,10 +65,12 @@ pub(crate) enum AccountSubcommand {
     ClearLimits(AccountArg),
     /// Try the credential of an account with one free request
     ///
-    /// Exit status: 0 if the provider accepts it, 5 if it refuses it, 1 if that could not be found out.
+    /// The exit code is 0 if the provider accepts it, 5 if it refuses it, 1 if that could not be found out.
     #[command(after_help = "Example: lessor account check work")]
     Check(AccountArg),
     /// Refresh the access token of an account's login now
+    ///
+    /// The exit code is 5 if another tool or host refreshes it; the message says what helps.
     #[command(after_help = "Example: lessor account refresh work")]
     Refresh(AccountArg),
     /// Show how much of the quota of an account, or of all, is used
@@ -79,6 +86,7 @@ pub(crate) enum AccountSubcommand {
     /// Enable an account again after you have verified it
     ///
     /// For an account whose provider asked its owner to confirm something. Asks the provider whether that was done.
+    /// The exit code is 5 if it still cannot serve.
     #[command(after_help = "Example: lessor account verify work")]
     Verify(AccountVerifyArgs),
 }
