@@ -31,7 +31,7 @@ pub(super) fn all(context: &Context, fix: bool) -> Vec<DoctorFinding> {
         }
         Ok((status, accounts, answers)) => {
             daemon(&status, &accounts, &mut findings);
-            findings.push(history(&status, format::now()));
+            findings.push(history(&status, context.config().ok().as_ref(), format::now()));
             findings.extend(https(&status, format::now()));
             serving(&status.providers, format::now(), &mut findings);
             self::accounts(&accounts, &mut findings);
@@ -183,10 +183,15 @@ fn https(status: &DaemonStatus, now: u64) -> Option<DoctorFinding> {
 }
 
 /// What the history holds.
-fn history(status: &DaemonStatus, now: u64) -> DoctorFinding {
+fn history(status: &DaemonStatus, config: Option<&Config>, now: u64) -> DoctorFinding {
     let Some(history) = &status.history else {
-        let off = DoctorFinding::ok("history", "no history is kept: it is turned off, or cannot be written");
-        return off.remedy("turn it on: lessor config set history.max_size 64MiB");
+        let is_off = |config: &Config| config.history.max_age.is_zero() || config.history.max_size == 0;
+        if config.is_some_and(is_off) {
+            let off = DoctorFinding::ok("history", "no history is kept: it is turned off");
+            return off.remedy("turn it on: lessor config unset history.max_size; lessor config unset history.max_age");
+        }
+        // a daemon that has just started; why a history cannot be written is among its warnings
+        return DoctorFinding::ok("history", "the history is not open yet, or cannot be written: see lessor status");
     };
     let since = history.begins_at.map(|begin| format!(" since {}", format::day_and_clock(now, begin)));
     let since = since.unwrap_or_else(|| ", empty so far".to_owned());
