@@ -8,6 +8,8 @@ use crate::service::UnitSettings;
 
 /// The base directories; a service manager may not have the same as the user's shell.
 const BASES: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+/// Where cargo builds, below its target directory; the last one is the profile that packages are built with.
+const PROFILES: [&str; 3] = ["debug", "release", "dist"];
 
 pub(super) fn of_this_program(context: &Context) -> Result<(UnitSettings, Vec<String>), CliError> {
     let places = context.places()?;
@@ -61,7 +63,7 @@ fn stable_path(own: PathBuf, path: Option<&OsStr>) -> PathBuf {
 
 fn is_build_product(program: &Path) -> bool {
     let directory = program.parent();
-    let is_profile = directory.is_some_and(|path| path.ends_with("debug") || path.ends_with("release"));
+    let is_profile = directory.is_some_and(|path| PROFILES.iter().any(|profile| path.ends_with(profile)));
     is_profile && directory.and_then(Path::parent).is_some_and(|path| path.join("CACHEDIR.TAG").exists())
 }
 
@@ -96,7 +98,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(!is_build_product(&directory.path().join("release/lessor")));
         std::fs::write(directory.path().join("CACHEDIR.TAG"), "").unwrap();
-        assert!(is_build_product(&directory.path().join("release/lessor")));
+        for profile in PROFILES {
+            assert!(is_build_product(&directory.path().join(profile).join("lessor")), "{profile}");
+        }
         assert!(!is_build_product(&directory.path().join("bin/lessor")));
     }
 }
