@@ -34,6 +34,8 @@ class Sizes:
     # how many hosts read news because of a seat that is wanted or free: those that hold one of that account, and those
     # whose requests wait. 1: hosts are seldom full; `hosts`: requests wait on all of them
     seat_readers: float = 1.0
+    # the part of the claims that find no free seat at first: another host gives one back. 0: there are enough seats
+    contested: float = 1.0
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Server:
 
     statements: float
     commits: float  # which may share fsyncs
-    notifying: float  # commits that notify: these take turns, each with its own fsync
+    notifying: float  # commits that notify and wait for their fsync: these take turns
+    unflushed: float  # commits that notify and do not wait for it
     deliveries: float
 
 
@@ -69,7 +72,7 @@ def load(sizes):
         ("news, after a limit: hosts x limits", min(readings["limits"], most)),
         ("news, after a refresh: hosts x refreshes", min(readings["accounts"], most)),
         ("news, after a seat was wanted or came free: seat_readers x these", min(readings["seats"], most)),
-        ("claims: grants x misses", claims),
+        ("claims: grants x misses, twice if contested", claims * (1 + sizes.contested)),
         ("seats given back: as many", claims),
         ("limits: accounts x limits_per_account", limits),
         ("refreshes: a claim and a result for each", 2 * refreshes),
@@ -81,12 +84,12 @@ def load(sizes):
 def notices(sizes):
     """NOTIFYs per second, by their subject.
 
-    Usage causes none: hosts read it when they poll. A claim that finds no free seat causes one, and each seat that is
-    given back; so where hosts take seats from each other there are two for each grant.
+    Usage causes none: hosts read it when they poll. A claim that finds no free seat causes one, and the return of a seat
+    that another host waits for; so where hosts take seats from each other there are two for each grant.
     """
     refreshes = sizes.accounts * sizes.logins / (sizes.token_life / 2)
     limits = sizes.accounts * sizes.limits_per_account
-    return {"limits": limits, "accounts": refreshes, "seats": 2 * grants(sizes) * sizes.misses}
+    return {"limits": limits, "accounts": refreshes, "seats": 2 * grants(sizes) * sizes.misses * sizes.contested}
 
 
 def deliveries(sizes):
@@ -95,8 +98,10 @@ def deliveries(sizes):
 
 
 def commits(sizes):
-    """Statements that change something, so that each is a commit; one fsync may serve several."""
-    return sum(rate for source, rate in load(sizes) if not source.startswith("news"))
+    """Statements whose commit waits for an fsync, which may serve several: not returns, and claims that find no seat."""
+    claims = grants(sizes) * sizes.misses
+    changes = sum(rate for source, rate in load(sizes) if not source.startswith("news"))
+    return changes - claims * (1 + sizes.contested)
 
 
 def connections(sizes):
@@ -107,11 +112,14 @@ def connections(sizes):
 def breaks(sizes, measured, max_connections=100, reserved=3):
     """What is used up first: (name, used, available), the fullest first. `measured`: see Server."""
     total = sum(rate for _, rate in load(sizes))
+    told = notices(sizes)
+    flushed = told["limits"] + told["accounts"]
     checks = [
         ("connections (max_connections)", connections(sizes), max_connections - reserved),
         ("statements per second", total, measured.statements),
         ("commits that wait for an fsync, per second", commits(sizes), measured.commits),
-        ("commits that notify, which take turns, per second", sum(notices(sizes).values()), measured.notifying),
+        ("commits that notify and wait for an fsync in turns, per second", flushed, measured.notifying),
+        ("commits that notify without an fsync, per second", told["seats"], measured.unflushed),
         # every delivery is a signal to a server process, and a packet
         ("deliveries of notices per second", deliveries(sizes), measured.deliveries),
     ]

@@ -72,6 +72,16 @@ impl PoolClient {
         }
     }
 
+    /// Removes the want that a claim of the term has left, because its request is gone.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn withdraw_want(&self, term: TermId, life: u64, account: AccountId) -> Result<(), SharedPoolError> {
+        let (life, account) = (life.cast_signed(), sql_id(account));
+        let sql = "select lessor.withdraw_want($1, $2, $3)::text";
+        self.row(sql, &[int8(&term.0), int8(&life), int8(&account)]).await.map(drop)
+    }
+
     /// Gives back seats whose leases have ended, and clears the marks of handed-out tokens on them. Returns how many.
     ///
     /// # Errors

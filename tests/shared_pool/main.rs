@@ -15,6 +15,7 @@ mod oauth_server;
 mod operating;
 mod races;
 mod refresh;
+mod returns;
 mod rights;
 mod seats;
 mod speed;

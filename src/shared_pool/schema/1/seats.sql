@@ -1,5 +1,25 @@
 -- Seats: units of an account's capacity. Never more are taken than there are rows, and a row belongs to one term.
 
+-- A commit that need not be on disk before its answer: if a crash takes it back, a seat stays taken until its host says
+-- again that it does not hold it, or a want is missing until it is repeated. A later commit that is confirmed, such as the
+-- claim of the seat, takes this one to the disk as well. It matters most for commits that notify, which take turns.
+create function lessor.commit_without_flush() returns void language sql volatile
+  as $$ select set_config('synchronous_commit', 'off', true) $$;
+
+-- Held by a claim that finds no free seat until its want is there, and by those who give seats back: so one of both knows
+-- of the other, and a return notifies only if a host waits. It is taken after all locks of rows: a claim has locked seats
+-- that it could not use, too.
+create function lessor.lock_wants(p_account bigint, p_shared boolean) returns void language plpgsql volatile as $$
+declare
+  kind constant integer := 'lessor.want'::regclass::oid::integer;
+begin
+  if p_shared then
+    perform pg_advisory_xact_lock_shared(kind, hashint8(p_account));
+  else
+    perform pg_advisory_xact_lock(kind, hashint8(p_account));
+  end if;
+end $$;
+
 -- Fences rise over the whole pool: the sequence is drawn from after the row of the seat was locked, so a later holder of
 -- it has a higher block.
 create function lessor.claim_seats(
@@ -13,6 +33,7 @@ declare
   room integer;
   mark bigint;
   taken integer[];
+  is_second_try boolean := false;
 begin
   seats := 0;
   elsewhere := 0;
@@ -34,26 +55,31 @@ begin
     return next;
     return;
   end if;
-  -- Only seats up to a number are taken: the highest one that, with those that are taken above it, keeps to the roof. So
-  -- claims at the same time keep to it too, without a lock on the account.
-  select coalesce(max(number), 0) into room from (
-    select number, count(*) filter (where term is not null or handed_out_until > now_ms)
-      over (order by number desc rows between unbounded preceding and 1 preceding) as above
-      from lessor.seat where account = p_account
-  ) s where number + above <= roof;
-  with free as (
-    select number from lessor.seat
-      where account = p_account and number <= room and term is null and handed_out_until <= now_ms
-      order by number limit greatest(p_seats, 0) for update skip locked
-  )
-  select coalesce(array_agg(number), '{}') into taken from free;
-  if cardinality(taken) = 0 or (p_whole and cardinality(taken) < p_seats) then
-    outcome := 'full';
-    insert into lessor.want (account, term, at) values (p_account, p_term, now_ms)
-      on conflict (account, term) do update set at = excluded.at;
-    perform lessor.wake('w', p_account);
-  else
-    outcome := 'claimed';
+  loop
+    -- Only seats up to a number are taken: the highest one that, with those that are taken above it, keeps to the roof. So
+    -- claims at the same time keep to it too, without a lock on the account.
+    select coalesce(max(number), 0) into room from (
+      select number, count(*) filter (where term is not null or handed_out_until > now_ms)
+        over (order by number desc rows between unbounded preceding and 1 preceding) as above
+        from lessor.seat where account = p_account
+    ) s where number + above <= roof;
+    with free as (
+      select number from lessor.seat
+        where account = p_account and number <= room and term is null and handed_out_until <= now_ms
+        order by number limit greatest(p_seats, 0) for update skip locked
+    )
+    select coalesce(array_agg(number), '{}') into taken from free;
+    if cardinality(taken) > 0 and (not p_whole or cardinality(taken) >= p_seats) then
+      outcome := 'claimed';
+    elsif is_second_try then
+      outcome := 'full';
+    end if;
+    exit when outcome is not null;
+    -- a seat may be on its way back: then it is free after this
+    perform lessor.lock_wants(p_account, false);
+    is_second_try := true;
+  end loop;
+  if outcome = 'claimed' then
     seats := cardinality(taken);
     fence_from := nextval('lessor.fence');
     fence_to := fence_from + 4095;
@@ -62,19 +88,38 @@ begin
     update lessor.seat set term = p_term, fence = fence_from, handed_out_until = mark, changed = default
       where account = p_account and number = any (taken);
     delete from lessor.want where account = p_account and term = p_term;
+  else
+    perform lessor.commit_without_flush();
+    insert into lessor.want (account, term, at) values (p_account, p_term, now_ms)
+      on conflict (account, term) do update set at = excluded.at;
+    if exists (select from lessor.seat where account = p_account and term <> p_term) then
+      perform lessor.wake('w', p_account);
+    end if;
   end if;
   select count(*) into elsewhere from lessor.seat
     where account = p_account and term is distinct from p_term and (term is not null or handed_out_until > now_ms);
   return next;
 end $$;
 
--- Wakes hosts in any case: one may wait whose want is not visible here yet.
+-- The request that waited for a seat is gone: other hosts need not give one back.
+create function lessor.withdraw_want(p_term bigint, p_life bigint, p_account bigint) returns void
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me bigint := (lessor.my_host()).id;
+begin
+  perform lessor.commit_without_flush();
+  delete from lessor.want where account = p_account and term = (
+    select id from lessor.term where id = p_term and life = p_life and host = me and ended_at is null
+  );
+end $$;
+
 create function lessor.give_back_seats(p_term bigint, p_life bigint, p_account bigint, p_seats integer) returns integer
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   me bigint := (lessor.my_host()).id;
   given integer;
 begin
+  perform lessor.commit_without_flush();
   perform from lessor.term where id = p_term and life = p_life and host = me and ended_at is null for key share;
   if not found then
     return 0;
@@ -86,7 +131,10 @@ begin
         order by number desc limit greatest(p_seats, 0)
     );
   get diagnostics given = row_count;
-  if given > 0 then
+  perform lessor.lock_wants(p_account, true);
+  if given > 0 and exists (
+    select from lessor.want where account = p_account and term <> p_term and at > lessor.now_ms() - 60000
+  ) then
     perform lessor.wake('s', p_account);
   end if;
   return given;

@@ -8,6 +8,7 @@ create function lessor.close_term(p_term bigint) returns void language plpgsql v
 declare
   now_ms bigint := lessor.now_ms();
   owner bigint;
+  freed integer;
 begin
   perform from lessor.seat where term = p_term order by account, number for update;
   update lessor.seat set
@@ -15,10 +16,13 @@ begin
     handed_out_until = case when handed_out_until > now_ms then handed_out_until else 0 end,
     changed = default
     where term = p_term;
+  get diagnostics freed = row_count;
   delete from lessor.want where term = p_term;
   update lessor.term set ended_at = now_ms where id = p_term returning host into owner;
   update lessor.host set changed = default where id = owner;
-  perform lessor.wake('s');
+  if freed > 0 then
+    perform lessor.wake('s');
+  end if;
 end $$;
 
 create function lessor.begin_term(p_life bigint) returns bigint language plpgsql volatile security definer
