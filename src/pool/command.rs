@@ -159,8 +159,8 @@ pub enum Command {
     },
     /// How many seats of these accounts other hosts hold now; the others are as before.
     SeatsElsewhere(Vec<(AccountId, u32)>),
-    /// Another host waits for a seat of this account: give back what is free.
-    SeatWanted(AccountId),
+    /// The accounts of which other hosts wait for a seat, all of them: give back what is free.
+    SeatsWanted(Vec<AccountId>),
     /// The answer to [`Effect::ClaimFences`].
     TakeFences(FenceBlock),
     /// Use these settings from now on.
@@ -269,6 +269,12 @@ pub enum Effect {
         account: AccountId,
         /// How many.
         seats: u32,
+    },
+    /// No request waits any more for a seat of this account, of which a claim found none free: other hosts need not give one
+    /// back. It has no answer, and it does no harm if it is lost.
+    WithdrawWant {
+        /// The account.
+        account: AccountId,
     },
     /// Draw new fences from the shared pool: [`Command::TakeFences`] answers.
     ClaimFences {

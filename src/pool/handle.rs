@@ -79,7 +79,7 @@ impl Pool {
             }
             Command::SeatsDenied { account, elsewhere, why } => self.seats_denied(now, account, elsewhere, why),
             Command::SeatsElsewhere(seats) => self.seats_elsewhere(now, &seats),
-            Command::SeatWanted(id) => self.seat_wanted(now, id),
+            Command::SeatsWanted(wanted) => self.seats_wanted(now, &wanted),
             Command::TakeFences(fences) => self.take_fences(now, fences, effects),
             Command::Drain => self.drain(now, effects),
             Command::Tick => Ok(Reply::Done),

@@ -67,6 +67,10 @@ pub enum Request {
         account: AccountId,
         seats: u32,
     },
+    WithdrawWant {
+        term: usize,
+        account: AccountId,
+    },
     Fences {
         above: Fence,
     },
@@ -103,7 +107,7 @@ pub enum Answer {
         wanted: Vec<AccountId>,
     },
     /// Not an answer: another host waits for a seat.
-    Wanted(AccountId),
+    Wanted,
 }
 
 #[derive(Default)]
@@ -183,8 +187,8 @@ impl Database {
         holders.filter(|host| *host != but).collect()
     }
 
-    /// Carries out a request; the second part is what other hosts are told.
-    pub fn carry_out(&mut self, time: u64, host: usize, request: Request) -> (Answer, Vec<(usize, AccountId)>) {
+    /// Carries out a request; the second part is which other hosts are notified.
+    pub fn carry_out(&mut self, time: u64, host: usize, request: Request) -> (Answer, Vec<usize>) {
         let mut told = Vec::new();
         let answer = match request {
             Request::Begin { life } => {
@@ -232,7 +236,7 @@ impl Database {
                 let elsewhere = self.elsewhere(account, Some(term));
                 if got == 0 || whole && (got < seats || elsewhere > 0) {
                     self.wants.insert((account, term), time);
-                    told = self.holders(account, host).into_iter().map(|other| (other, account)).collect();
+                    told = self.holders(account, host).into_iter().collect();
                     Answer::Full { account, elsewhere }
                 } else {
                     let fences = self.draw(0);
@@ -252,6 +256,10 @@ impl Database {
                         row.term = None;
                     }
                 }
+                Answer::Done
+            }
+            Request::WithdrawWant { term, account } => {
+                self.wants.remove(&(account, term));
                 Answer::Done
             }
             Request::Fences { above } => Answer::Fences(self.draw(above.0)),

@@ -81,7 +81,7 @@ impl Overload {
                     if free == 0 {
                         self.run(n, Command::SeatsDenied { account, elsewhere, why: SeatDenial::Full });
                         for other in others.into_iter().filter(|other| self.seats(*other) > 0).collect::<Vec<_>>() {
-                            self.run(other, Command::SeatWanted(account));
+                            self.run(other, Command::SeatsWanted(vec![account]));
                         }
                     } else {
                         let fences = self.block();

@@ -287,7 +287,7 @@ fn without_the_database_seats_stay_valid_and_no_claim_is_made() {
 fn a_free_seat_lingers_and_goes_back_at_once_when_another_host_wants_it() {
     let mut host = Fixture::new(&[a(), b()], |settings| settings.leases.linger = Duration::from_secs(5));
     let (on_a, on_b) = (host.lease(a()), host.lease(b()));
-    host.run(Command::SeatWanted(a())).unwrap();
+    host.run(Command::SeatsWanted(vec![a()])).unwrap();
     assert_eq!(host.given_back(), [], "it is used");
     let waits = LeaseRequest { account: Some(a().to_string().into()), wait: None, ..ask() };
     host.run(Command::SeatsElsewhere(vec![(a(), 1)])).unwrap();
@@ -313,7 +313,7 @@ fn an_exclusive_lease_takes_all_seats_or_none_and_gives_them_back() {
     host.claimed(a(), 2);
     let fence = host.answer().unwrap().unwrap();
     assert!(host.run(acquire()).is_err() && host.claims().is_empty(), "it is alone");
-    host.run(Command::SeatWanted(a())).unwrap();
+    host.run(Command::SeatsWanted(vec![a()])).unwrap();
     assert_eq!(host.given_back(), [], "all seats are in use");
     host.run(Command::Release(fence)).unwrap();
     assert_eq!(host.given_back(), [(a(), 2)]);
@@ -371,8 +371,37 @@ fn sub_agents_need_one_seat_and_keep_it() {
     let fence = host.lease(a());
     assert_eq!(host.held(a()), 1, "a sub-agent takes no seat of its own");
     host.run(Command::Release(fence)).unwrap();
-    host.run(Command::SeatWanted(a())).unwrap();
+    host.run(Command::SeatsWanted(vec![a()])).unwrap();
     assert_eq!((host.given_back(), host.held(a())), (vec![], 1));
+}
+
+#[test]
+fn a_want_is_withdrawn_when_no_request_waits_for_it_any_more() {
+    let withdrawn = |host: &Fixture| host.effects.contains(&Effect::WithdrawWant { account: a() });
+    let waits = || LeaseRequest { account: Some(a().to_string().into()), wait: None, ..ask() };
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.run(Command::ExtendSeats { until: Mono(2_000_000) }).unwrap();
+    let Ok(Reply::Queued(waiter)) = host.run(Command::Acquire(Box::new(waits()))) else { panic!("it waits") };
+    host.denied(a(), SeatDenial::Full);
+    for _ in 0..5 {
+        host.pass(1_000);
+        assert!(!withdrawn(&host) && host.claims() == [(a(), 1)], "it is wanted yet, and said again");
+        host.denied(a(), SeatDenial::Full);
+    }
+    host.run(Command::Cancel(waiter)).unwrap();
+    host.pass(999);
+    assert!(!withdrawn(&host), "a client that asks again and again does not wait");
+    host.pass(1);
+    assert!(withdrawn(&host));
+    host.pass(60_000);
+    assert!(!withdrawn(&host), "once");
+    // the claim that succeeds ends it in the database, too
+    host.run(Command::Acquire(Box::new(waits()))).unwrap();
+    host.denied(a(), SeatDenial::Full);
+    host.pass(1_000);
+    host.claimed(a(), 1);
+    host.pass(60_000);
+    assert!(!withdrawn(&host));
 }
 
 #[test]

@@ -235,9 +235,9 @@ impl World {
                     assert!(fences.from > before, "{fences:?} on {account} after {before:?}");
                 }
                 self.hosts[n].link.answer(time, epoch, answer, &mut self.chance);
-                for (host, account) in told {
+                for host in told {
                     let epoch = self.hosts[host].link.epoch;
-                    self.hosts[host].link.answer(time, epoch, Answer::Wanted(account), &mut self.chance);
+                    self.hosts[host].link.answer(time, epoch, Answer::Wanted, &mut self.chance);
                 }
             }
             Due::Restart => {
@@ -324,10 +324,10 @@ impl World {
     }
 
     fn deliver(&mut self, n: usize, answer: Answer) {
-        if let Answer::Wanted(account) = answer {
-            if self.hosts[n].term.is_some() {
-                self.run(n, Command::SeatWanted(account)).unwrap();
-            }
+        if matches!(answer, Answer::Wanted) {
+            // the news say of which accounts
+            let host = &mut self.hosts[n];
+            host.next_poll = host.next_poll.min(host.mono(self.time));
             return;
         }
         let Sent { mono: sent, request, is_given_up } = self.hosts[n].link.sent.remove(0);
@@ -384,9 +384,7 @@ impl World {
             (Answer::News { elsewhere, beats, wanted }, Request::News { term }) => {
                 if self.hosts[n].term.map(|(term, _)| term) == term {
                     self.run(n, Command::SeatsElsewhere(elsewhere)).unwrap();
-                    for account in wanted {
-                        self.run(n, Command::SeatWanted(account)).unwrap();
-                    }
+                    self.run(n, Command::SeatsWanted(wanted)).unwrap();
                 }
                 self.watch(n, &beats);
             }
@@ -464,6 +462,11 @@ impl World {
                 let seats = seats + u32::from(self.database.fault == Fault::UsedSeatsGoBack);
                 if let Some((term, life)) = term {
                     self.send(n, Request::GiveBack { term, life, account, seats });
+                }
+            }
+            Effect::WithdrawWant { account } => {
+                if let Some((term, _)) = term {
+                    self.send(n, Request::WithdrawWant { term, account });
                 }
             }
             Effect::ClaimFences { above } if term.is_some() => self.send(n, Request::Fences { above }),

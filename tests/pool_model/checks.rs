@@ -88,7 +88,10 @@ impl World {
                 }
                 Effect::Unwatch(process) => self.unwatched.push(process),
                 Effect::RefreshToken(_) | Effect::Emit(_) => {}
-                Effect::ClaimSeats { .. } | Effect::GiveBackSeats { .. } | Effect::ClaimFences { .. } => {
+                Effect::ClaimSeats { .. }
+                | Effect::GiveBackSeats { .. }
+                | Effect::WithdrawWant { .. }
+                | Effect::ClaimFences { .. } => {
                     panic!("{effect:?} without a shared pool");
                 }
             }

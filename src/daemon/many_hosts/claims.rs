@@ -84,6 +84,11 @@ impl CurrentTerm {
         self.client.give_back_seats(self.term.id, self.term.life, account, seats).await.map(drop)
     }
 
+    /// Lets other hosts know that no request waits here any more.
+    pub(super) async fn withdraw_want(self, account: AccountId) -> Result<(), SharedPoolError> {
+        self.client.withdraw_want(self.term.id, self.term.life, account).await
+    }
+
     /// Draws a block of fences that are all higher than `above`.
     pub(super) async fn claim_fences(self, above: Fence) -> Result<(), SharedPoolError> {
         let mut fences = self.client.claim_fences().await?;

@@ -17,6 +17,8 @@ pub(crate) enum PoolMessage {
         /// How many.
         seats: u32,
     },
+    /// No request waits any more for a seat of this account.
+    WithdrawWant(AccountId),
     /// The pool needs another block of fences.
     ClaimFences {
         /// All of them must be higher than this one.

@@ -67,9 +67,7 @@ fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
     if !news.elsewhere.is_empty() {
         state.apply_from_pool(now, Command::SeatsElsewhere(news.elsewhere.clone()));
     }
-    for account in &news.wanted {
-        state.apply_from_pool(now, Command::SeatWanted(*account));
-    }
+    state.apply_from_pool(now, Command::SeatsWanted(news.wanted.clone()));
 }
 
 /// The accounts that the pool does not have any more.

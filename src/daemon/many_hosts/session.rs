@@ -227,6 +227,11 @@ impl<'w> PoolSession<'w> {
                 let giving = self.current.clone().give_back(account, seats);
                 self.tasks.spawn(async move { TaskEnd::Other(giving.await) });
             }
+            PoolMessage::WithdrawWant(account) => {
+                self.count(1);
+                let withdrawing = self.current.clone().withdraw_want(account);
+                self.tasks.spawn(async move { TaskEnd::Other(withdrawing.await) });
+            }
             PoolMessage::ClaimFences { above } => {
                 self.count(1);
                 let claim = self.current.clone().claim_fences(above);

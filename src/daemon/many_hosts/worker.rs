@@ -284,6 +284,8 @@ impl PoolWorker {
             PoolMessage::Account(account) => self.memory.outgoing.account(account),
             // the seats of the term are compared when it goes on, and the pool asks for fences again
             PoolMessage::GiveBack { .. } | PoolMessage::ClaimFences { .. } | PoolMessage::ReadNews => {}
+            // other hosts forget it after a minute
+            PoolMessage::WithdrawWant(_) => {}
         }
         false
     }

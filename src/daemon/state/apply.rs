@@ -128,6 +128,9 @@ impl State {
                     self.note_given_back(account);
                     self.shared.mailboxes.many_hosts.send(PoolMessage::GiveBack { account, seats });
                 }
+                Effect::WithdrawWant { account } => {
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::WithdrawWant(account));
+                }
                 Effect::ClaimFences { above } => {
                     self.shared.mailboxes.many_hosts.send(PoolMessage::ClaimFences { above });
                 }

@@ -4,6 +4,7 @@ use crate::pool::lease::{LeaseCounts, LeaseKind};
 use crate::pool::model::{Ineligible, Mono};
 use crate::pool::seats::{SeatCounts, SeatDenial, SeatLimits};
 use std::time::Duration;
+use wants::OwnWant;
 
 /// After a claim that failed, the next one of the account: other hosts give back a free seat within this time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -11,8 +12,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A claim without an answer has failed after this time; the shell answers much sooner.
 pub(crate) const CLAIM_LASTS: Duration = Duration::from_secs(10);
-/// Another host that still waits for a seat says so more often than this.
-const WANT_LASTS: Duration = Duration::from_secs(10);
 
 /// Whether this host may use its seats, and claim more: the same for all accounts, kept with each one's digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,6 +41,8 @@ pub(crate) struct AccountSeats {
     block: Option<SeatBlock>,
     /// When a claim last found no free seat.
     full_at: Mono,
+    /// The want in the database that this claim has left.
+    own_want: Option<OwnWant>,
     /// Until when another host is known to wait for a seat.
     wanted: Option<Mono>,
     idle: Option<IdleSeats>,
@@ -181,7 +182,8 @@ impl AccountSeats {
     /// When something changes by time alone.
     pub fn next_change(&self, linger: Duration) -> Option<Mono> {
         let idle = self.idle.map(|idle| idle.since.after(linger));
-        [self.claim.map(|claim| claim.until), self.block.map(|block| block.until), self.wanted, idle]
+        let check = self.own_want.map(|want| want.check());
+        [self.claim.map(|claim| claim.until), self.block.map(|block| block.until), self.wanted, idle, check]
             .into_iter()
             .flatten()
             .min()
@@ -265,6 +267,8 @@ impl AccountSeats {
     pub fn claimed(&mut self, seats: u32, elsewhere: u32) -> bool {
         self.ended += 1;
         let is_awaited = self.claim.take().is_some();
+        // the database has removed it with the claim
+        self.own_want = None;
         if is_awaited {
             self.held = self.held.saturating_add(seats);
             // the new seats are for those that wait here; a host that got none says so again
@@ -282,6 +286,7 @@ impl AccountSeats {
         self.clamp();
         if why == SeatDenial::Full {
             self.full_at = now;
+            self.own_want = Some(OwnWant::recorded(now));
         }
         let pause = if why == SeatDenial::Refused { REFUSED_PAUSE } else { PAUSE };
         self.block = Some(SeatBlock { until: now.after(pause), why, of_whole });
@@ -322,12 +327,6 @@ impl AccountSeats {
     /// A lease that cannot wait would move here.
     pub fn ask(&mut self) {
         self.is_asked = true;
-    }
-
-    /// Another host waits for a seat: the next one that is free goes back.
-    pub fn want(&mut self, now: Mono) {
-        // of none, nothing can go back: a seat that is claimed later is for those that wait here
-        self.wanted = (self.held > 0).then(|| now.after(WANT_LASTS));
     }
 
     pub fn note_surplus(&mut self) {
@@ -385,6 +384,8 @@ impl AccountSeats {
         self.note_use(counts, now);
     }
 }
+
+mod wants;
 
 #[cfg(test)]
 mod tests;

@@ -112,6 +112,22 @@ impl Pool {
                 .change_seats(slot, now, &mut self.timers, |seats, counts| seats.pass(counts, now.mono, linger));
             self.accounts.dirty().mark_all();
             self.give_back(slot, back.unwrap_or_default(), effects);
+            self.check_want(now, slot, effects);
+        }
+    }
+
+    /// Withdraws a want whose requests are gone: they were cancelled, or served elsewhere.
+    fn check_want(&mut self, now: Now, slot: usize, effects: &mut Effects) {
+        if !self.accounts[slot].seats.as_ref().is_some_and(|seats| seats.has_due_want(now.mono)) {
+            return;
+        }
+        let account = self.accounts[slot].record.id;
+        let is_waited_for = self.is_waited_for(now, account);
+        let is_over = self
+            .accounts
+            .change_seats(slot, now, &mut self.timers, |seats, _| seats.check_want(is_waited_for, now.mono));
+        if is_over == Some(true) {
+            effects.push(Effect::WithdrawWant { account });
         }
     }
 

@@ -212,9 +212,20 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn seat_wanted(&mut self, now: Now, id: AccountId) -> Handled {
-        let slot = self.accounts.slot_of(id)?;
-        self.accounts.change_seats(slot, now, &mut self.timers, |seats, _| seats.want(now.mono));
+    pub(crate) fn seats_wanted(&mut self, now: Now, wanted: &[AccountId]) -> Handled {
+        for slot in 0..self.accounts.as_slice().len() {
+            let Some(seats) = &self.accounts[slot].seats else { continue };
+            let is_wanted = wanted.contains(&self.accounts[slot].record.id);
+            let was_wanted = seats.is_wanted();
+            if is_wanted || was_wanted {
+                self.accounts
+                    .change_seats(slot, now, &mut self.timers, |seats, _| seats.set_wanted(is_wanted, now.mono));
+            }
+            if was_wanted && !is_wanted {
+                // requests here may have it again
+                self.accounts.dirty().mark_all();
+            }
+        }
         Ok(Reply::Done)
     }
 
