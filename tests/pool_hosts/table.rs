@@ -376,6 +376,36 @@ fn sub_agents_need_one_seat_and_keep_it() {
 }
 
 #[test]
+fn overlapping_sub_agents_do_not_keep_a_seat_from_another_host() {
+    let mut host = Fixture::new(&[a()], |_| ());
+    let subagent = |parent| {
+        let subagent = lessor::pool::Subagent { id: "s".into(), parent, apart: None };
+        Command::Acquire(Box::new(LeaseRequest { subagent: Some(Box::new(subagent)), ..ask() }))
+    };
+    let parent = host.lease(a());
+    let Ok(Reply::Held(first)) = host.run(subagent(Some(a()))) else { panic!("its parent has a seat") };
+    host.run(Command::SeatsWanted(vec![a()])).unwrap();
+    let Ok(Reply::Held(second)) = host.run(subagent(Some(a()))) else { panic!("its parent has a seat yet") };
+    host.run(Command::Release(parent)).unwrap();
+    // neither a sub-agent nor an agent prolongs it
+    for ask in [subagent(None), subagent(Some(a())), acquire()] {
+        let refusal = host.run(ask).unwrap_err();
+        assert_eq!((refusal.accounts[0].why, host.claims()), (Ineligible::Busy, vec![]), "{refusal:?}");
+    }
+    host.run(Command::Release(first)).unwrap();
+    assert_eq!(host.given_back(), [], "the second one runs");
+    host.run(Command::Release(second)).unwrap();
+    assert_eq!(host.given_back(), [(a(), 1)]);
+    // without such a host it goes on
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.run(subagent(None)).unwrap();
+    host.claimed(a(), 1);
+    host.run(Command::SeatsWanted(vec![a()])).unwrap();
+    host.run(Command::SeatsWanted(vec![])).unwrap();
+    assert!(matches!(host.run(subagent(None)), Ok(Reply::Held(_))), "the other host waits no more");
+}
+
+#[test]
 fn a_want_is_withdrawn_when_no_request_waits_for_it_any_more() {
     let withdrawn = |host: &Fixture| host.effects.contains(&Effect::WithdrawWant { account: a() });
     let waits = || LeaseRequest { account: Some(a().to_string().into()), wait: None, ..ask() };

@@ -144,6 +144,7 @@ impl AccountSeats {
     /// Whether a lease of this kind has a seat without a claim.
     pub fn has_seat(&self, kind: LeaseKind, counts: LeaseCounts) -> bool {
         match kind {
+            _ if self.is_leaving(counts) => false,
             LeaseKind::Shared => self.held > counts.leases,
             LeaseKind::OfSubagent => self.held > 0,
             LeaseKind::Exclusive => self.limits.is_some_and(|limits| self.held >= limits.ceiling.max(1)),
@@ -157,6 +158,9 @@ impl AccountSeats {
         }
         if self.has_seat(kind, counts) {
             return None;
+        }
+        if self.is_leaving(counts) {
+            return Some(Ineligible::Busy);
         }
         match self.block_of(kind) {
             Some(SeatDenial::Full) => Some(Ineligible::Busy),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::AccountSeats;
+use crate::pool::lease::LeaseCounts;
 use crate::pool::model::Mono;
 
 /// Another host that still waits for a seat says so more often than this.
@@ -34,6 +35,12 @@ impl AccountSeats {
     /// Whether another host waits for a seat, as far as is known.
     pub fn is_wanted(&self) -> bool {
         self.wanted.is_some()
+    }
+
+    /// Whether the last seat goes to another host as soon as the sub-agents that keep it have ended. New leases would overlap
+    /// with them, and with each other, for ever.
+    pub(super) fn is_leaving(&self, counts: LeaseCounts) -> bool {
+        self.wanted.is_some() && counts.leases == 0 && counts.subagents > 0
     }
 
     /// Whether another host waits for a seat: then the next one that is free goes back.
