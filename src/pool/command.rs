@@ -134,6 +134,9 @@ pub enum Command {
     },
     /// The database is away: claims under way have failed, and none is made; seats stay valid to their time.
     LoseConnection,
+    /// Whether the shared pool is closed to this host until a person changes something, because it was evicted for example:
+    /// then no request waits for a seat, and one that would is refused.
+    SetPoolClosed(bool),
     /// The term is over: leases on shared accounts end now (`CutOff`).
     LoseSeats,
     /// The answer to [`Effect::ClaimSeats`]: seats were claimed. It is refused, and they are not used, if the claim is not

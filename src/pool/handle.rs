@@ -73,6 +73,7 @@ impl Pool {
             Command::ResumeTerm { until, seats } => self.resume_term(now, until, &seats, effects),
             Command::ExtendSeats { until } => self.extend_seats(now, until),
             Command::LoseConnection => self.lose_connection(now),
+            Command::SetPoolClosed(is_closed) => self.set_pool_closed(is_closed),
             Command::LoseSeats => self.lose_seats(now, effects),
             Command::SeatsClaimed { account, seats, elsewhere, fences } => {
                 self.seats_claimed(now, account, (seats, elsewhere), fences, effects)

@@ -435,6 +435,38 @@ fn a_want_is_withdrawn_when_no_request_waits_for_it_any_more() {
 }
 
 #[test]
+fn a_request_does_not_wait_for_a_pool_that_a_person_must_open_again() {
+    let waits = || Command::Acquire(Box::new(LeaseRequest { wait: None, ..ask() }));
+    let mut host = Fixture::new(&[a()], |_| ());
+    let fence = host.lease(a());
+    host.run(Command::LoseConnection).unwrap();
+    assert!(matches!(host.run(waits()), Ok(Reply::Queued(_))), "the database may answer again");
+    host.run(Command::SetPoolClosed(true)).unwrap();
+    assert_eq!(host.answer(), None, "the seat that is held may become free");
+    host.run(Command::LoseSeats).unwrap();
+    let refusal = host.answer().unwrap().unwrap_err();
+    assert_eq!((refusal.kind, refusal.accounts[0].why), (RefusalKind::NoCapacity, Ineligible::NoSeat));
+    assert!(host.pool.lease(fence).is_none());
+    let refusal = host.run(waits()).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NoCapacity, "at once: {refusal:?}");
+    // another address, or a connection
+    host.run(Command::SetPoolClosed(false)).unwrap();
+    assert!(matches!(host.run(waits()), Ok(Reply::Queued(_))));
+    host.run(Command::SetPoolClosed(true)).unwrap();
+    assert!(host.answer().unwrap().is_err(), "one that waits already fails, too");
+    host.run(Command::JoinTerm { until: Mono(u64::MAX / 2) }).unwrap();
+    assert!(matches!(host.run(waits()), Ok(Reply::Queued(_))), "a term has begun: it is open");
+    // an account of this host may become free
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.run(Command::LoseSeats).unwrap();
+    host.run(Command::AddAccount(Box::new(record(9)))).unwrap();
+    host.run(Command::SetPoolClosed(true)).unwrap();
+    let exclusive = LeaseRequest { exclusive: true, ..ask() };
+    assert!(matches!(host.run(Command::Acquire(Box::new(exclusive))), Ok(Reply::Held(_))));
+    assert!(matches!(host.run(waits()), Ok(Reply::Queued(_))));
+}
+
+#[test]
 fn a_resumed_term_keeps_as_many_leases_as_it_has_seats_and_a_new_term_none() {
     let lease = |n: u64, account: AccountId| Lease {
         bind: Bind::Process(Process { pid: n as u32, start: 1 }),

@@ -29,17 +29,57 @@ fn an_evicted_host_says_so_and_joins_again_with_a_new_token() {
     assert!(!status.to_string().contains("password"), "{status}");
     let warnings = second.call("status", json!({}))["warnings"].to_string();
     assert!(warnings.contains("was evicted") && !warnings.contains("password"), "{warnings}");
-    wait_until("a lease is refused for that reason", || {
-        let refused = acquire(&mut second, Duration::ZERO);
-        refused["error"]["message"].as_str().is_some_and(|why| why.contains("evicted"))
-            && hint(&refused).contains("lessor pool join --token-stdin")
-    });
+    // at once, also a request that would wait
+    for wait in [Duration::ZERO, 10 * PATIENCE] {
+        let refused = acquire(&mut second, wait);
+        assert!(refused["error"]["message"].as_str().is_some_and(|why| why.contains("evicted")), "{refused}");
+        assert!(hint(&refused).contains("lessor pool join --token-stdin"), "{refused}");
+    }
     let refused = second.ask("pool.hosts", &json!({}));
     assert_eq!(refused["error"]["data"]["kind"], "not_in_pool", "{refused}");
     // the same machine may come back
     let token = first.call("pool.join_token", json!({ "name": "again" }))["token"].clone();
     assert_eq!(second.call("pool.join", json!({ "token": token }))["name"], "again");
     wait_until("it leases again", || acquire(&mut second, PATIENCE)["result"].is_object());
+}
+
+/// A request on the second host that waits: for ever, as it seems.
+fn waiting(hosts: &Hosts) -> std::thread::JoinHandle<Value> {
+    let mut client = hosts.homes[1].client();
+    let waiting = std::thread::spawn(move || acquire(&mut client, 10 * PATIENCE));
+    hosts.homes[1].client().wait_for_queue(1);
+    waiting
+}
+
+#[test]
+fn a_request_that_waits_is_refused_when_its_host_is_evicted_or_has_no_url() {
+    let mut hosts = Hosts::with_accounts(1);
+    let [mut first, mut second] = hosts.clients();
+    let lease = acquire(&mut first, PATIENCE);
+    assert!(lease["result"].is_object(), "{lease}");
+    // the url is taken out of the configuration
+    let waits = waiting(&hosts);
+    let path = hosts.homes[1].path().join("config.toml");
+    let with_url = std::fs::read_to_string(&path).unwrap();
+    let without: Vec<&str> = with_url.lines().filter(|line| !line.starts_with("url")).collect();
+    std::fs::write(&path, without.join("\n")).unwrap();
+    second.call("config.reload", json!({}));
+    let refused = waits.join().unwrap();
+    assert!(hint(&refused).contains("lessor config set pool.url"), "{refused}");
+    // the same after a restart
+    hosts.homes[1].kill();
+    hosts.homes[1].start();
+    let mut second = hosts.homes[1].client();
+    let refused = acquire(&mut second, 10 * PATIENCE);
+    assert!(hint(&refused).contains("lessor pool leave"), "{refused}");
+    std::fs::write(&path, with_url).unwrap();
+    second.call("config.reload", json!({}));
+    wait_until("it is connected", || second.call("status", json!({}))["pool"]["state"] == "connected");
+    let waits = waiting(&hosts);
+    first.call("pool.evict", json!({ "host": "second" }));
+    let refused = waits.join().unwrap();
+    assert!(refused["error"]["message"].as_str().is_some_and(|why| why.contains("evicted")), "{refused}");
+    assert!(hint(&refused).contains("lessor pool join --token-stdin"), "{refused}");
 }
 
 #[test]

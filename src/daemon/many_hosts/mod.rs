@@ -40,11 +40,13 @@ mod worker;
 use std::sync::Arc;
 
 use self::message::PoolMessage;
+use self::status::PoolLink;
 use self::target::PoolTarget;
 use self::worker::PoolWorker;
+use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::pool::AccountId;
+use crate::pool::{AccountId, Command};
 use crate::shared_pool::{Membership, PoolClient, SharedPoolError};
 
 /// Starts the worker if there is a pool to connect with, or has it look again if it runs. To be called at the start and
@@ -57,8 +59,20 @@ pub(in crate::daemon) fn update(daemon: &Arc<Daemon>) {
     }
     match PoolTarget::of(daemon) {
         Ok(_) => start(daemon),
-        Err(link) => daemon.many_hosts.change_status(|status| status.link = link),
+        Err(link) => {
+            let is_member = link == PoolLink::NoUrl;
+            daemon.many_hosts.change_status(|status| status.link = link);
+            if is_member {
+                set_closed(daemon, true);
+            }
+        }
     }
+}
+
+/// Whether the pool lets this host in is a person's matter: requests do not wait for that. Follows the change of the status,
+/// which says why.
+fn set_closed(daemon: &Daemon, is_closed: bool) {
+    daemon.state().apply_from_pool(clock::now(), Command::SetPoolClosed(is_closed));
 }
 
 /// This host has joined a pool, or left it (`None`), which is in the store already. Takes effect without a restart.

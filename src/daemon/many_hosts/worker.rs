@@ -11,6 +11,7 @@ use super::loss::PoolLoss;
 use super::message::PoolMessage;
 use super::outgoing::LimitChange;
 use super::session::{PoolSession, SessionEnd, SessionMemory};
+use super::set_closed;
 use super::status::{PoolAway, PoolAwayKind, PoolLink};
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm, FormerTerm};
@@ -77,6 +78,7 @@ impl PoolWorker {
         if daemon.many_hosts.membership().is_none() {
             self.forget_pool(daemon).await;
         }
+        set_closed(daemon, true);
         !matches!(self.messages(daemon, std::future::pending::<()>()).await, Waited::Stop)
     }
 
@@ -110,6 +112,8 @@ impl PoolWorker {
                 status.link = PoolLink::Connecting;
             }
         });
+        // whether another address or membership is let in is not known yet
+        set_closed(daemon, false);
         loop {
             let connecting = connect(target.clone());
             let (client, mut notices) = match self.messages(daemon, connecting).await {
@@ -234,6 +238,7 @@ impl PoolWorker {
             daemon.many_hosts.change_status(|status| {
                 status.link = PoolLink::Away(PoolAway { kind, since, why: why.clone(), next });
             });
+            set_closed(daemon, kind != PoolAwayKind::Unreachable);
             if next <= now {
                 return Waited::Done(());
             }

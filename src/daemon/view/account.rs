@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::denial::{by_the_configuration, denial_words};
 use super::why_renewing;
 use crate::daemon::many_hosts::loss::JOIN_AGAIN;
+use crate::daemon::many_hosts::status::{PoolAway, PoolAwayKind, PoolLink};
 use crate::daemon::state::{State, client_of};
 use crate::pool::{
     Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
@@ -174,10 +175,10 @@ pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
         shown.why = state.obstacle_name(now, obstacle.account, obstacle.why).to_owned();
     }
     if refusal.accounts.iter().any(|obstacle| obstacle.why == Ineligible::NoSeat)
-        && state.shared().many_hosts.status().is_evicted()
+        && let Some((message, hint)) = pool_is_closed(&state.shared().many_hosts.status().link)
     {
-        error.message = "this host was evicted from the shared pool, and can use none of its accounts".to_owned();
-        (error.data.hint, error.data.retry_after_ms) = (Some(JOIN_AGAIN.to_owned()), None);
+        error.message = message;
+        (error.data.hint, error.data.retry_after_ms) = (Some(hint.to_owned()), None);
         return error;
     }
     // what helps the only account; of several, the list says what each needs
@@ -191,6 +192,26 @@ pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
         error.data.hint = Some(remedy);
     }
     error
+}
+
+/// Why the shared pool is closed to this host until a person acts, and what that person does.
+fn pool_is_closed(link: &PoolLink) -> Option<(String, &'static str)> {
+    match link {
+        PoolLink::NoUrl => Some((
+            "this host has joined a shared pool, and can use none of its accounts because [pool] url is not set"
+                .to_owned(),
+            "lessor config set pool.url URL, or leave the pool: lessor pool leave",
+        )),
+        PoolLink::Away(PoolAway { kind: PoolAwayKind::Evicted, .. }) => Some((
+            "this host was evicted from the shared pool, and can use none of its accounts".to_owned(),
+            JOIN_AGAIN,
+        )),
+        PoolLink::Away(PoolAway { kind: PoolAwayKind::Refused, why, .. }) => Some((
+            format!("this host can use none of the shared pool's accounts: {why}"),
+            "after that: lessor pool status",
+        )),
+        _ => None,
+    }
 }
 
 /// How long a rate window without a reset time counts.

@@ -144,6 +144,14 @@ impl Pool {
         Ok(Reply::Done)
     }
 
+    pub(crate) fn set_pool_closed(&mut self, is_closed: bool) -> Handled {
+        if self.term.set_closed(is_closed) {
+            // requests that wait in vain are refused
+            self.accounts.dirty().mark_all();
+        }
+        Ok(Reply::Done)
+    }
+
     pub(crate) fn lose_seats(&mut self, now: Now, effects: &mut Effects) -> Handled {
         self.end_term(now, effects);
         Ok(Reply::Done)

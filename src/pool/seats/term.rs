@@ -16,6 +16,8 @@ pub(crate) struct Term {
     /// When the holders learn that the seats end; none if they have.
     warns_at: Option<Mono>,
     is_connected: bool,
+    /// The database refuses this host until a person changes something.
+    is_closed: bool,
     /// Since when the database has not answered.
     lost_since: Option<Wall>,
     /// Since when this host has no term.
@@ -43,6 +45,16 @@ impl Term {
 
     pub fn ended_since(&self) -> Option<Wall> {
         self.ended_since
+    }
+
+    /// Whether no seat can be claimed until a person changes something.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Whether that is news.
+    pub fn set_closed(&mut self, is_closed: bool) -> bool {
+        std::mem::replace(&mut self.is_closed, is_closed) != is_closed
     }
 
     /// Whether leases from before the start wait for their term.
@@ -77,7 +89,8 @@ impl Term {
 
     /// A term begins or goes on.
     pub fn begin(&mut self, now: Mono, until: Mono, grace: Duration) {
-        (self.is_connected, self.lost_since, self.ended_since) = (true, None, None);
+        (self.is_connected, self.is_closed) = (true, false);
+        (self.lost_since, self.ended_since) = (None, None);
         (self.until, self.resumes_by) = (Some(until), None);
         self.set_warning(now, grace);
     }

@@ -179,6 +179,8 @@ impl Pool {
                     busy = true;
                     break;
                 }
+                // no seat comes until a person acts, and none that is held becomes free
+                Some((Ineligible::NoSeat, _)) if self.term.is_closed() && !self.accounts[slot].keeps_seats() => {}
                 // a lease may end here too, and the database may answer again
                 Some((Ineligible::NoSeat, _)) => seatless = true,
                 // no time helps
@@ -229,6 +231,7 @@ impl Pool {
             (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
             (Ineligible::NotAllowed, RefusalKind::NotAllowed),
             (Ineligible::Reserved, RefusalKind::NotAllowed),
+            (Ineligible::NoSeat, RefusalKind::NoCapacity),
             (Ineligible::LacksModel, RefusalKind::NoCapacity),
         ];
         kinds.into_iter().find(|(why, _)| has(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind)
