@@ -64,6 +64,9 @@ pub struct SharedAccount {
     pub access: Vec<u8>,
     /// Whether the pool has a refresh token of it.
     pub has_refresh: bool,
+    /// The ceiling was raised while this term held all seats, and no other one claims the new seats before this host has
+    /// claimed them, or has called [`PoolClient::release_kept_seats`].
+    pub has_kept_seats: bool,
     /// When the access token ends.
     pub expires_at: Option<Wall>,
     /// How long the access token lives in all, if a refresh brought it.
@@ -133,6 +136,7 @@ struct AccountRow {
     keys: i32,
     access: String,
     has_refresh: bool,
+    kept_for_us: bool,
     expires_at: Option<u64>,
     token_life: Option<u64>,
 }
@@ -203,6 +207,7 @@ impl AccountRow {
             keys: KeyGeneration(self.keys),
             access: hex_text::bytes(&self.access).ok_or("a credential that is not in hexadecimal digits")?,
             has_refresh: self.has_refresh,
+            has_kept_seats: self.kept_for_us,
             expires_at: self.expires_at.map(Wall),
             token_life: self.token_life.map(Duration::from_millis),
         })

@@ -82,6 +82,16 @@ impl PoolClient {
         self.row(sql, &[int8(&term.0), int8(&life), int8(&account)]).await.map(drop)
     }
 
+    /// Lets other hosts claim the seats that were kept for this one when the ceiling was raised.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn release_kept_seats(&self, term: TermId, life: u64, account: AccountId) -> Result<(), SharedPoolError> {
+        let (life, account) = (life.cast_signed(), sql_id(account));
+        let sql = "select lessor.release_kept_seats($1, $2, $3)::text";
+        self.row(sql, &[int8(&term.0), int8(&life), int8(&account)]).await.map(drop)
+    }
+
     /// Gives back seats whose leases have ended, and clears the marks of handed-out tokens on them. Returns how many.
     ///
     /// # Errors

@@ -320,6 +320,21 @@ fn an_exclusive_lease_takes_all_seats_or_none_and_gives_them_back() {
 }
 
 #[test]
+fn an_exclusive_lease_claims_the_seats_that_a_raised_ceiling_adds() {
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.run(Command::Acquire(Box::new(LeaseRequest { exclusive: true, ..ask() }))).unwrap();
+    host.claimed(a(), 2);
+    host.run(Command::ShareAccount(a(), SeatLimits { capacity: 1, ceiling: 4 })).unwrap();
+    assert!(host.effects.contains(&Effect::ClaimSeats { account: a(), seats: 2, most: 4, whole: true }));
+    host.denied(a(), SeatDenial::Full);
+    host.pass(1_000);
+    assert_eq!(host.claims(), [(a(), 2)], "until it has them");
+    host.claimed(a(), 2);
+    host.pass(5_000);
+    assert_eq!((host.held(a()), host.claims()), (4, vec![]));
+}
+
+#[test]
 fn a_report_moves_to_a_seat_that_is_here_and_else_claims_one_for_the_next_try() {
     let mut host = Fixture::new(&[a(), b()], |_| ());
     let fence = host.lease(a());

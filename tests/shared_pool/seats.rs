@@ -129,3 +129,46 @@ fn a_host_that_finds_no_seat_is_known_to_those_that_hold_one() {
         assert_eq!(b.claim_seats(tb, 2, id(99), 1, 1, false).await.unwrap(), SeatClaim::Gone);
     });
 }
+
+#[test]
+fn seats_that_a_raised_ceiling_adds_are_kept_for_a_host_that_held_all() {
+    with_pool(hard(2), async |pool| {
+        let a = pool.first().await;
+        let (b, _, _) = pool.join("b", false, false).await;
+        let (whole, half) = (add(&a, 1).await, add(&a, 2).await);
+        let (ta, tb) = (a.begin_term(1).await.unwrap(), b.begin_term(2).await.unwrap());
+        let by_b = async |account| taken(b.claim_seats(tb, 2, account, 1, 4, false).await.unwrap());
+        let kept = async || -> Vec<_> {
+            let accounts = a.news(None, Some(ta)).await.unwrap().accounts;
+            accounts.iter().filter(|one| one.has_kept_seats).map(|one| one.record.id).collect()
+        };
+        // an exclusive lease on one of them
+        assert_eq!(taken(a.claim_seats(ta, 1, whole, 2, 2, true).await.unwrap()), Some((2, 0)));
+        assert_eq!(taken(a.claim_seats(ta, 1, half, 1, 2, false).await.unwrap()), Some((1, 0)));
+        a.set_settings(&hard(3)).await.unwrap();
+        assert_eq!((by_b(whole).await, by_b(half).await), (None, Some((1, 1))));
+        assert_eq!(kept().await, [whole]);
+        assert!(b.news(None, Some(tb)).await.unwrap().accounts.iter().all(|one| !one.has_kept_seats));
+        // it claims the seat that its exclusive lease lacks
+        assert_eq!(taken(a.claim_seats(ta, 1, whole, 1, 3, true).await.unwrap()), Some((1, 0)));
+        assert_eq!(kept().await, []);
+        // or it has none
+        a.set_settings(&hard(4)).await.unwrap();
+        assert_eq!((by_b(whole).await, kept().await), (None, vec![whole]));
+        b.release_kept_seats(tb, 2, whole).await.unwrap();
+        assert_eq!(kept().await, [whole], "another host has no say");
+        a.release_kept_seats(ta, 1, whole).await.unwrap();
+        assert_eq!((by_b(whole).await, kept().await), (Some((1, 3)), vec![]));
+        // a return, and the end of the term, free them too
+        assert_eq!(b.give_back_seats(tb, 2, whole, 1).await.unwrap(), 1);
+        assert_eq!(taken(a.claim_seats(ta, 1, whole, 1, 4, true).await.unwrap()), Some((1, 0)));
+        a.set_settings(&hard(5)).await.unwrap();
+        assert_eq!(a.give_back_seats(ta, 1, whole, 1).await.unwrap(), 1);
+        assert_eq!(kept().await, []);
+        assert_eq!(taken(a.claim_seats(ta, 1, whole, 2, 5, true).await.unwrap()), Some((2, 0)));
+        a.set_settings(&hard(6)).await.unwrap();
+        assert_eq!(by_b(whole).await, None);
+        a.end_term(ta, 1).await.unwrap();
+        assert_eq!(by_b(whole).await, Some((1, 0)));
+    });
+}

@@ -9,7 +9,7 @@ use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::pool::{AccountId, Command, Now};
-use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedUsage};
+use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, SharedUsage};
 
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
@@ -33,12 +33,26 @@ pub(super) async fn adopt_and_apply(
     }
     let accounts = std::mem::take(&mut news.accounts);
     let ids: Vec<_> = accounts.iter().map(|account| account.record.id).collect();
+    let kept: Vec<_> = accounts.iter().filter(|one| one.has_kept_seats).map(|one| one.record.id).collect();
     let mut adopted = adopt::Adopted::default();
     if let Some(membership) = daemon.many_hosts.membership().filter(|_| !accounts.is_empty()) {
         adopted = adopt::adopt(daemon, &membership, accounts).await;
     }
     apply(daemon, &news, &ids);
+    release_kept(daemon, client, &kept).await?;
     Ok(AppliedNews { news, adopted })
+}
+
+/// Lets other hosts have the seats that were kept for this one when a ceiling was raised. An exclusive lease claims them.
+async fn release_kept(daemon: &Daemon, client: &PoolClient, kept: &[AccountId]) -> Result<(), SharedPoolError> {
+    let Some(term) = daemon.many_hosts.term() else { return Ok(()) };
+    for account in kept {
+        let needs_them = daemon.state().pool.account(*account).is_some_and(|account| account.exclusive);
+        if !needs_them {
+            client.release_kept_seats(term.id, term.life, *account).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Applies what the news say of limits, usage and seats. `accounts` are those that they name.

@@ -46,6 +46,8 @@ pub(crate) struct AccountSeats {
     /// Until when another host is known to wait for a seat.
     wanted: Option<Mono>,
     idle: Option<IdleSeats>,
+    /// The ceiling was raised, and an exclusive lease may not have the new seats yet.
+    is_raised: bool,
     /// An exclusive lease has ended: all its seats but one go back at once.
     has_surplus: bool,
 }
@@ -202,7 +204,8 @@ impl AccountSeats {
             .saturating_sub(self.held - counts.leases.min(self.held));
         let room = ceiling.saturating_sub(self.held.saturating_add(self.elsewhere)).max(1);
         let mut claim = NewClaim { seats: needed.min(room), most: ceiling, whole: false };
-        if needed == 0 && whole > 0 {
+        // also for an exclusive lease that is there: the ceiling may have been raised
+        if counts.exclusive || needed == 0 && whole > 0 {
             kind = LeaseKind::Exclusive;
             let all = self.limits?.ceiling;
             claim = NewClaim { seats: all.saturating_sub(self.held), most: all, whole: true };
@@ -227,7 +230,7 @@ impl AccountSeats {
         if self.elsewhere > ceiling.saturating_sub(self.held) {
             return Err(format!("{} seats and {} elsewhere of {ceiling}", self.held, self.elsewhere));
         }
-        if !may_differ && exclusive && self.held < ceiling {
+        if !may_differ && exclusive && self.held < ceiling && !self.is_raised {
             return Err(format!("an exclusive lease with {} of {ceiling} seats", self.held));
         }
         if self.idle.is_some() != (self.spare(counts) > 0)
@@ -246,6 +249,7 @@ impl AccountSeats {
     }
 
     pub fn set_limits(&mut self, limits: SeatLimits) {
+        self.is_raised |= self.limits.is_some_and(|before| before.ceiling < limits.ceiling);
         self.limits = Some(limits);
         self.clamp();
     }
@@ -278,6 +282,7 @@ impl AccountSeats {
             // the new seats are for those that wait here; a host that got none says so again
             (self.block, self.wanted) = (None, None);
         }
+        self.is_raised &= self.limits.is_some_and(|limits| self.held < limits.ceiling);
         self.elsewhere = elsewhere;
         self.clamp();
         is_awaited

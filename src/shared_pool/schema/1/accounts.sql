@@ -16,6 +16,17 @@ create function lessor.fill_seats(p_account bigint) returns void language sql vo
     on conflict (account, number) do nothing
 $$;
 
+-- The same after a change of the ceiling, for an account whose row the caller has locked. See `kept_for`.
+create function lessor.change_seats(p_account bigint, p_before integer) returns void language sql volatile as $$
+  select lessor.fill_seats(p_account);
+  update lessor.account a set kept_for = all_seats.term
+    from (
+      select min(term) as term from lessor.seat where account = p_account and term is not null
+        having count(distinct term) = 1 and count(*) >= p_before
+    ) all_seats
+    where a.id = p_account and a.ceiling > p_before
+$$;
+
 create function lessor.put_refresh_token(p_account bigint, p_keys integer, p_token bytea) returns void
   language sql volatile as $$
   insert into lessor.refresh_token (account, key_generation, token) values (p_account, p_keys, p_token)
@@ -58,8 +69,11 @@ end $$;
 
 create function lessor.save_account(p_account bigint, p_record json) returns void
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  before integer;
 begin
   perform lessor.my_admin();
+  select ceiling into before from lessor.account where id = p_account for no key update;
   update lessor.account set
     record = p_record, label = p_record->>'label', capacity = lessor.capacity_of(p_record),
     ceiling = lessor.ceiling_of(p_record), changed = default
@@ -67,7 +81,7 @@ begin
   if not found then
     raise 'the pool has no such account' using errcode = 'LE006';
   end if;
-  perform lessor.fill_seats(p_account);
+  perform lessor.change_seats(p_account, before);
   perform lessor.wake('a', p_account);
 end $$;
 
@@ -135,16 +149,19 @@ create function lessor.set_settings(
   p_per_account integer, p_max_per_account integer, p_overflow text, p_ttl bigint, p_margin bigint
 ) returns void language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  changed_one bigint;
+  changed_one record;
 begin
   perform lessor.my_admin();
   update lessor.pool set
     per_account = p_per_account, max_per_account = p_max_per_account, overflow = p_overflow, ttl_ms = p_ttl,
     margin_ms = p_margin, changed = default;
-  for changed_one in select id from lessor.account where removed_at is null order by id for no key update loop
+  for changed_one in
+    select id, ceiling from lessor.account where removed_at is null order by id for no key update
+  loop
     update lessor.account set
-      capacity = lessor.capacity_of(record), ceiling = lessor.ceiling_of(record), changed = default where id = changed_one;
-    perform lessor.fill_seats(changed_one);
+      capacity = lessor.capacity_of(record), ceiling = lessor.ceiling_of(record), changed = default
+      where id = changed_one.id;
+    perform lessor.change_seats(changed_one.id, changed_one.ceiling);
   end loop;
   perform lessor.wake('p');
 end $$;

@@ -7,7 +7,7 @@ declare
   allowed jsonb := '{
     "member": [
       "schema_version", "pool_info", "begin_term", "resume_term", "end_term", "beat", "end_silent_term", "claim_seats",
-      "withdraw_want", "give_back_seats", "mark_handed_out", "claim_fences", "raise_fences",
+      "withdraw_want", "give_back_seats", "release_kept_seats", "mark_handed_out", "claim_fences", "raise_fences",
       "seats_of_hosts", "news", "set_login_state", "set_limits", "clear_limit", "set_usage", "claim_duty", "own_host",
       "accept_invitation", "hosts", "leave"
     ],

@@ -28,7 +28,8 @@ begin
       select coalesce(json_agg(json_build_object(
         'record', a.record, 'login_state', a.login_state, 'capacity', a.capacity, 'ceiling', a.ceiling,
         'generation', a.generation, 'keys', a.key_generation, 'access', encode(a.access, 'hex'),
-        'has_refresh', a.has_refresh, 'expires_at', a.expires_at, 'token_life', a.token_life
+        'has_refresh', a.has_refresh, 'kept_for_us', coalesce(a.kept_for = p_term, false),
+        'expires_at', a.expires_at, 'token_life', a.token_life
       )), '[]') from lessor.account a where a.changed >= earliest and a.removed_at is null
     ),
     'removed', (

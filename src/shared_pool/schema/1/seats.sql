@@ -33,6 +33,7 @@ declare
   room integer;
   mark bigint;
   taken integer[];
+  is_locked boolean;
   is_second_try boolean := false;
 begin
   seats := 0;
@@ -49,7 +50,13 @@ begin
     return next;
     return;
   end if;
-  select least(ceiling, p_most) into roof from lessor.account where id = p_account and removed_at is null;
+  -- a change of the ceiling comes before a claim of all seats, or sees them
+  perform from lessor.account where id = p_account and (p_whole or kept_for = p_term) for no key update;
+  is_locked := found;
+  select case
+      when kept_for <> p_term and exists (select from lessor.term where id = kept_for and ended_at is null) then 0
+      else least(ceiling, p_most)
+    end into roof from lessor.account where id = p_account and removed_at is null;
   if not found then
     outcome := 'gone';
     return next;
@@ -88,6 +95,9 @@ begin
     update lessor.seat set term = p_term, fence = fence_from, handed_out_until = mark, changed = default
       where account = p_account and number = any (taken);
     delete from lessor.want where account = p_account and term = p_term;
+    if is_locked then
+      update lessor.account set kept_for = null where id = p_account and kept_for = p_term;
+    end if;
   else
     perform lessor.commit_without_flush();
     insert into lessor.want (account, term, at) values (p_account, p_term, now_ms)
@@ -118,12 +128,16 @@ create function lessor.give_back_seats(p_term bigint, p_life bigint, p_account b
 declare
   me bigint := (lessor.my_host()).id;
   given integer;
+  is_kept_for_us boolean;
 begin
   perform lessor.commit_without_flush();
   perform from lessor.term where id = p_term and life = p_life and host = me and ended_at is null for key share;
   if not found then
     return 0;
   end if;
+  -- before the seats: see the order of locks
+  perform from lessor.account where id = p_account and kept_for = p_term for no key update;
+  is_kept_for_us := found;
   perform from lessor.seat where account = p_account and term = p_term order by number for update;
   update lessor.seat set term = null, handed_out_until = 0, changed = default
     where account = p_account and number in (
@@ -131,6 +145,10 @@ begin
         order by number desc limit greatest(p_seats, 0)
     );
   get diagnostics given = row_count;
+  if is_kept_for_us then
+    -- it has no exclusive lease any more
+    update lessor.account set kept_for = null where id = p_account;
+  end if;
   perform lessor.lock_wants(p_account, true);
   if given > 0 and exists (
     select from lessor.want where account = p_account and term <> p_term and at > lessor.now_ms() - 60000
@@ -138,6 +156,20 @@ begin
     perform lessor.wake('s', p_account);
   end if;
   return given;
+end $$;
+
+-- This host has read that the ceiling was raised while it held all seats, and has no exclusive lease.
+create function lessor.release_kept_seats(p_term bigint, p_life bigint, p_account bigint) returns void
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me bigint := (lessor.my_host()).id;
+begin
+  update lessor.account set kept_for = null where id = p_account and kept_for = (
+    select id from lessor.term where id = p_term and life = p_life and host = me and ended_at is null
+  );
+  if found then
+    perform lessor.wake('s', p_account);
+  end if;
 end $$;
 
 create function lessor.mark_handed_out(p_term bigint, p_life bigint, p_account bigint, p_until bigint) returns boolean

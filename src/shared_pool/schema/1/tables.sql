@@ -83,6 +83,9 @@ create table lessor.account (
   -- how long the access token lives in all, in ms; of one that a refresh brought
   token_life bigint,
   removed_at bigint,
+  -- the term that held all seats when the ceiling was raised: it may have an exclusive lease, and says whether it needs the
+  -- new seats; until then no other term claims any
+  kept_for bigint,
   changed xid8 not null default pg_current_xact_id()
 );
 create unique index account_label on lessor.account (label) where removed_at is null;
