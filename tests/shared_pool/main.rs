@@ -6,6 +6,7 @@ mod daemons;
 mod harness;
 mod hosts;
 mod limits;
+mod linked;
 mod members;
 mod moving;
 mod news;
@@ -19,7 +20,11 @@ mod returns;
 mod rights;
 mod seats;
 mod speed;
+mod streams;
 #[path = "../daemon/support.rs"]
 #[allow(dead_code)]
 mod support;
 mod terms;
+#[path = "../gateway/upstream.rs"]
+#[allow(dead_code)]
+mod upstream;
