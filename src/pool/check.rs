@@ -19,6 +19,7 @@ impl Pool {
         }
         self.leases.check(now)?;
         self.check_seats(now)?;
+        self.check_guests()?;
         self.check_leases_of_accounts()?;
         let leases = self.leases.iter().map(|lease| (lease.fence, lease.expires));
         let waiters = self.queue.in_order().map(|(id, waiter)| (id, waiter.ends()));

@@ -4,11 +4,12 @@ use crate::limits::{Reason, Scope};
 use crate::pool::account::Renewing;
 use crate::pool::account::record::{AccountChange, AccountRecord};
 use crate::pool::account::usage::Usage;
+use crate::pool::lease::guests::GuestLimits;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, Ineligible, LeaseRequest, Mono, PoolSettings,
-    Process, Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
+    AccountId, Attestation, ConnectionId, Decision, Fence, GuestId, Holder, Ineligible, LeaseRequest, Mono,
+    PoolSettings, Process, Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
 };
 use crate::pool::seats::{FenceBlock, SeatDenial, SeatLimits};
 use crate::pool::session::SessionRecord;
@@ -168,6 +169,10 @@ pub enum Command {
     TakeFences(FenceBlock),
     /// Use these settings from now on.
     Configure(Box<PoolSettings>),
+    /// A guest may have so much from now on; what it has beyond that ends (`Revoked`).
+    LimitGuest(GuestId, Box<GuestLimits>),
+    /// A guest has gone, with all its leases.
+    ForgetGuest(GuestId),
     /// Shut down: grant nothing more, and refuse every queued request.
     Drain,
     /// Only time has passed.

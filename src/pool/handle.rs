@@ -82,6 +82,8 @@ impl Pool {
             Command::SeatsElsewhere(seats) => self.seats_elsewhere(now, &seats),
             Command::SeatsWanted(wanted) => self.seats_wanted(now, &wanted),
             Command::TakeFences(fences) => self.take_fences(now, fences, effects),
+            Command::LimitGuest(guest, limits) => self.limit_guest(now, guest, *limits, effects),
+            Command::ForgetGuest(guest) => self.forget_guest(guest),
             Command::Drain => self.drain(now, effects),
             Command::Tick => Ok(Reply::Done),
         }

@@ -36,6 +36,7 @@ pub use account::{Account, Renewing};
 pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, MoveTime, NewLimit, RefusalOrigin, Reply};
 pub use in_flight::{InFlight, TurnTicket};
 pub use lease::comparison::{Comparison, Criterion, PassedAccount};
+pub use lease::guests::GuestLimits;
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};

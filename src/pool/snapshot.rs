@@ -156,8 +156,8 @@ impl Pool {
         };
         self.accounts.restore_lease(slot, lease.exclusive);
         // the newest answer counts
-        if let Some(request) = lease.request_id.as_deref().filter(|id| self.requests.get(id, now.mono).is_none()) {
-            self.remember_answer(now, request, &Reply::Held(lease.fence));
+        if let Some(request) = lease.request_key().filter(|id| self.requests.get(id, now.mono).is_none()) {
+            self.remember_answer(now, &request, &Reply::Held(lease.fence));
         }
         let target = self.leases.share_target(Arc::unwrap_or_clone(lease.target));
         // the store has it already: no effect

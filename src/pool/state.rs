@@ -1,6 +1,7 @@
 //! The whole state of the pool.
 
 use crate::pool::account::table::Accounts;
+use crate::pool::lease::guests::LimitedGuests;
 use crate::pool::lease::recent::{Refusals, Released, Requests};
 use crate::pool::lease::table::Leases;
 use crate::pool::model::PoolSettings;
@@ -64,6 +65,7 @@ pub struct Pool {
     pub(crate) refusals: Refusals,
     pub(crate) released: Released,
     pub(crate) requests: Requests,
+    pub(crate) guests: LimitedGuests,
     pub(crate) draining: bool,
     /// Changes for the queue that belong to no sub-state: the grace period has ended.
     pub(crate) queue_dirty: QueueDirty,

@@ -4,6 +4,7 @@ mod blame;
 mod choosing;
 mod explaining;
 mod fixture;
+mod guests;
 mod keys;
 mod life;
 mod limits;

@@ -70,6 +70,7 @@ impl Pool {
     pub fn would_grant(&self, now: Now, ask: &LeaseRequest) -> bool {
         self.timers.grace().is_none()
             && !self.draining
+            && self.has_guest_room(ask)
             && matches!(self.choose_with(now, ask, now.mono, &mut Workspace::default()), Choice::Grant(_))
     }
 

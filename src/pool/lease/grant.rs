@@ -10,6 +10,7 @@ use crate::pool::model::{
 use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::select::eligibility::closed_on;
 use crate::pool::state::Pool;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 impl Pool {
     pub(crate) fn acquire(&mut self, now: Now, mut request: Box<LeaseRequest>, effects: &mut Effects) -> Handled {
+        self.restrict_to_guest(&mut request);
         // first: a retry whose answer was lost must get its lease, even while the daemon shuts down
         if let Some(reply) = self.answered_before(now, &request)? {
             return Ok(reply);
@@ -31,7 +33,10 @@ impl Pool {
         // sorted, so that a lookup is cheap however long it is
         request.exclude.sort_unstable();
         request.exclude.dedup();
-        let id = request.request_id.clone();
+        if request.subagent.is_none() {
+            self.check_guest_room(request.guest())?;
+        }
+        let id = request.request_key().map(Cow::into_owned);
         let reply = if let Some(until) = self.timers.grace() {
             let grace = Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) };
             self.wait_for(now, request, grace)
@@ -142,7 +147,9 @@ impl Pool {
                 return Err(Refusal::stale());
             }
             self.check_attested(lease.account, &holder.attested)?;
+            let set = self.check_resumed_by_guest(&holder, (lease.account, lease.set().clone()), Some(lease))?;
             let bind = resumed_bind(connection, &holder);
+            self.leases.set_accounts(fence, set);
             self.leases.rebind(fence, bind, holder);
             if matches!(bind, Bind::Process(_)) {
                 effects.push(Effect::SaveLease(fence));
@@ -166,6 +173,7 @@ impl Pool {
             return Err(Refusal::stale());
         }
         self.check_attested(ticket.account, &holder.attested)?;
+        let set = self.check_resumed_by_guest(&holder, (ticket.account, ticket.set), None)?;
         // a ticket does not name the agent: where the policy allows one only, the holder is that one
         let agent = match account.policy.allowed_agents.as_deref() {
             Some([only]) => Some(only.as_str().into()),
@@ -184,7 +192,7 @@ impl Pool {
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
-            set: ticket.set.of_lease(),
+            set: set.of_lease(),
             by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
@@ -274,12 +282,13 @@ impl Pool {
 
     /// The answer this request id already has, if it still holds.
     fn answered_before(&mut self, now: Now, request: &LeaseRequest) -> Result<Option<Reply>, Refusal> {
-        let Some(id) = request.request_id.as_deref() else { return Ok(None) };
+        let Some(id) = request.request_key() else { return Ok(None) };
         let other = || {
-            let message = format!("the request id {id:?} was already used for a different request");
+            let stated = request.request_id.as_deref().unwrap_or_default();
+            let message = format!("the request id {stated:?} was already used for a different request");
             Refusal::new(RefusalKind::BadRequest, message)
         };
-        match self.requests.get(id, now.mono) {
+        match self.requests.get(&id, now.mono) {
             Some(KnownAnswer::Held(fence)) => {
                 // if the lease has ended, the request is a new one
                 let Some(lease) = self.leases.get(fence) else { return Ok(None) };

@@ -2,6 +2,7 @@
 
 pub(crate) mod comparison;
 pub(crate) mod grant;
+pub(crate) mod guests;
 pub(crate) mod moving;
 pub(crate) mod recent;
 pub(crate) mod table;

@@ -3,7 +3,9 @@
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
 use crate::pool::lease::comparison::Comparison;
-use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process, Target};
+use crate::pool::model::{
+    AccountId, AccountSet, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process, Target,
+};
 use crate::pool::seats::FenceBlock;
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -309,6 +311,13 @@ impl Leases {
 
     /// Binds a connection's lease to the connection that its holder has now, and that of a guest to the holder that the
     /// guest vouches for now.
+    /// The accounts that a lease may move to from now on.
+    pub fn set_accounts(&mut self, fence: Fence, set: AccountSet) {
+        if let Some(HeldLease { lease, .. }) = self.held.get_mut(&fence).filter(|held| *held.lease.set() != set) {
+            Arc::make_mut(lease).set = set.of_lease();
+        }
+    }
+
     pub fn rebind(&mut self, fence: Fence, bind: Bind, holder: Holder) {
         let Some(HeldLease { lease, .. }) = self.held.get_mut(&fence) else { return };
         let before = lease.bind;

@@ -59,6 +59,12 @@ impl GuestId {
     pub const fn from_bits(bits: u64) -> Self {
         Self((bits & ((1 << 30) - 1)) as u32)
     }
+
+    /// The bits.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
 }
 
 /// One queued request; later requests have higher ids.

@@ -4,7 +4,7 @@ pub(crate) mod serve;
 
 use crate::pool::command::MoveCause;
 use crate::pool::lease::Lease;
-use crate::pool::model::{AccountId, Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
+use crate::pool::model::{AccountId, AccountSet, Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
 use crate::pool::timers::Timers;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -95,6 +95,13 @@ impl Queue {
         waiter.ask.holder = retry.holder.clone();
         self.count_process(retry.bind, true);
         self.count_process(before, false);
+    }
+
+    /// Changes the accounts that a request may get.
+    pub(crate) fn change_set(&mut self, id: WaiterId, change: impl FnOnce(AccountSet) -> AccountSet) {
+        if let Some(waiter) = self.positions.get(&id).and_then(|position| self.waiting.get_mut(position)) {
+            waiter.ask.set = change(std::mem::take(&mut waiter.ask.set));
+        }
     }
 
     /// Notes that a request waits in place of a lease that has ended.

@@ -5,6 +5,7 @@ use crate::pool::model::{Fence, LeaseRequest, Mode, Mono, Now, Refusal, RefusalK
 use crate::pool::queue::{Changes, MOST_WAITERS, QueuePosition, QueuedRequest, SeatWait};
 use crate::pool::select::choose::{Choice, Chosen};
 use crate::pool::state::Pool;
+use std::borrow::Cow;
 
 /// Most different unserved requests that a round compares with; beyond it, it selects for each request.
 const MOST_COMPARED: usize = 8;
@@ -154,7 +155,7 @@ impl Pool {
 
     fn grant_queued(&mut self, now: Now, id: WaiterId, chosen: Chosen, effects: &mut Effects) {
         let Some(QueuedRequest { ask, moves, .. }) = self.unqueue(now, id) else { return };
-        let request = ask.request_id.clone();
+        let request = ask.request_key().map(Cow::into_owned);
         let fence = self.grant(now, ask, chosen, effects);
         if let Some((before, cause)) = moves.map(|moves| *moves) {
             self.emit_move(&before, fence, cause, effects);

@@ -125,6 +125,11 @@ impl Pool {
             Some(_) => "start it in another directory, or change the set: lessor config edit",
             None => "run `lessor account list` to see all accounts",
         };
+        // a guest learns nothing of the accounts that are not for it
+        if ask.guest().is_some() {
+            let message = format!("no {provider} account that it asks for is in the set of this request: {words}");
+            return Some(Refusal::new(RefusalKind::NotAllowed, message).hint("see: lessor account list"));
+        }
         let accounts = slots.iter().take(MOST_LISTED);
         let accounts = accounts.map(|&slot| self.out_of_set(slot)).collect();
         Some(Refusal { accounts, ..Refusal::new(RefusalKind::NotAllowed, message).hint(hint) })
