@@ -1,23 +1,24 @@
 //! Many channels over one link. Each channel has a window in each direction: a slow reader stops its own sender, neither
 //! the other channels nor the link, and no more than a window of a channel is ever kept.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod channel;
+mod greeting;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use super::frame::{FrameDecoder, LinkFrame, MOST_DATA};
-use crate::protocol::{GuestGreeting, PROTOCOL};
+use crate::protocol::GuestGreeting;
+use channel::{ChannelTask, Channels, serve_channel};
+pub use greeting::LinkGreeting;
+use greeting::greet;
 
-/// The bytes of a channel that may be under way in one direction.
-const WINDOW: usize = 128 * 1024;
-/// The bytes between a channel and its user.
-const BESIDE: usize = 32 * 1024;
 /// The channels that may be open.
 const MOST_CHANNELS: usize = 512;
 /// Frames that wait for the link.
@@ -26,33 +27,6 @@ const MOST_FRAMES: usize = 64;
 const PING: Duration = Duration::from_secs(5);
 /// A link on which nothing arrives for so long is over.
 const SILENCE: Duration = Duration::from_secs(18);
-/// How long the greeting of the other side may take: ssh may ask for a key's passphrase, a daemon may start.
-const GREETING: Duration = Duration::from_secs(60);
-/// The version of frames and of what they carry.
-const LINK_VERSION: u32 = 1;
-
-/// The first message of each side.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LinkGreeting {
-    /// The version of this protocol.
-    pub link: u32,
-    /// That of the calls within.
-    pub protocol: u32,
-    /// That of lessor.
-    pub version: String,
-    /// Of a host that cannot serve: why.
-    pub refusal: Option<String>,
-}
-
-impl LinkGreeting {
-    /// The greeting of this version.
-    #[must_use]
-    pub fn own() -> Self {
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { link: LINK_VERSION, protocol: PROTOCOL, version, refusal: None }
-    }
-}
 
 /// What a channel is for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -71,6 +45,8 @@ pub struct OpenedChannel {
     pub purpose: LinkChannel,
     /// Its bytes.
     pub stream: DuplexStream,
+    /// Its place among those that may be open; to be kept until nothing is left of what was begun for it.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// Why a link has ended.
@@ -99,71 +75,14 @@ pub struct LinkHandle {
     tasks: mpsc::UnboundedSender<ChannelTask>,
 }
 
-/// A channel to be served: its number and this side's end.
-type ChannelTask = (u32, DuplexStream, mpsc::UnboundedReceiver<Arrived>, Arc<Semaphore>);
-
-/// What has arrived for a channel.
-#[derive(Debug)]
-enum Arrived {
-    Data(Vec<u8>),
-    Finish,
-}
-
-#[derive(Debug, Default)]
-struct Channels {
-    open: Mutex<FxHashMap<u32, ChannelState>>,
-    next: AtomicU32,
-}
-
-#[derive(Debug)]
-struct ChannelState {
-    arrived: mpsc::UnboundedSender<Arrived>,
-    /// How many bytes may be sent.
-    credit: Arc<Semaphore>,
-    /// How many bytes have arrived and are not read.
-    unread: usize,
-}
-
-impl Channels {
-    fn open(&self) -> MutexGuard<'_, FxHashMap<u32, ChannelState>> {
-        // entries are only added and removed: there is no state in between
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A new channel; `None` when there are too many, or the number is taken.
-    fn add(&self, number: u32) -> Option<(DuplexStream, ChannelTask)> {
-        let mut open = self.open();
-        if open.len() >= MOST_CHANNELS || open.contains_key(&number) {
-            return None;
-        }
-        let (ours, theirs) = duplex(BESIDE);
-        let (arrived, arrivals) = mpsc::unbounded_channel();
-        let credit = Arc::new(Semaphore::new(WINDOW));
-        open.insert(number, ChannelState { arrived, credit: credit.clone(), unread: 0 });
-        Some((theirs, (number, ours, arrivals, credit)))
-    }
-
-    fn close(&self, number: u32) {
-        if let Some(state) = self.open().remove(&number) {
-            state.credit.close();
-        }
-    }
-
-    fn close_all(&self) {
-        for (_, state) in self.open().drain() {
-            state.credit.close();
-        }
-    }
-}
-
 impl LinkHandle {
     /// Opens a channel; `None` when the link is over, or has too many.
     pub async fn open(&self, purpose: &LinkChannel) -> Option<DuplexStream> {
-        let number = self.channels.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.channels.next_number();
         let document = serde_json::to_vec(purpose).ok().filter(|document| document.len() <= MOST_DATA)?;
         let (stream, task) = self.channels.add(number)?;
         if self.out.send(LinkFrame::Open(number, document)).await.is_err() || self.tasks.send(task).is_err() {
-            self.channels.close(number);
+            self.channels.remove(number);
             return None;
         }
         Some(stream)
@@ -192,8 +111,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let mut decoder = FrameDecoder::default();
-    let greeted = tokio::time::timeout(GREETING, greet(&mut reader, &mut writer, &mut decoder, &own)).await;
-    let greeting = greeted.unwrap_or(Err(LinkEnd::Silent))?;
+    let greeting = greet(&mut reader, &mut writer, &mut decoder, &own).await?;
     let (out, frames) = mpsc::channel(MOST_FRAMES);
     let (tasks, new_tasks) = mpsc::unbounded_channel();
     let channels = Arc::<Channels>::default();
@@ -214,44 +132,6 @@ where
     Ok((handle, greeting, serving))
 }
 
-async fn greet<R, W>(
-    reader: &mut R,
-    writer: &mut W,
-    decoder: &mut FrameDecoder,
-    own: &LinkGreeting,
-) -> Result<LinkGreeting, LinkEnd>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut bytes = Vec::new();
-    LinkFrame::Greeting(serde_json::to_vec(own).unwrap_or_default()).encode(&mut bytes);
-    writer.write_all(&bytes).await.map_err(|_| LinkEnd::Closed)?;
-    writer.flush().await.map_err(|_| LinkEnd::Closed)?;
-    let mut chunk = vec![0; 4096];
-    let frame = loop {
-        if let Some(frame) = decoder.take().map_err(|_| LinkEnd::Broken)? {
-            break frame;
-        }
-        match reader.read(&mut chunk).await {
-            Ok(0) | Err(_) => return Err(LinkEnd::Closed),
-            Ok(length) => decoder.push(&chunk[..length]),
-        }
-    };
-    let LinkFrame::Greeting(document) = frame else { return Err(LinkEnd::Broken) };
-    let greeting: LinkGreeting = serde_json::from_slice(&document).map_err(|_| LinkEnd::Broken)?;
-    if let Some(refusal) = greeting.refusal {
-        return Err(LinkEnd::Refused(refusal));
-    }
-    // the binary encoding of calls is that of one version
-    if (greeting.link, greeting.protocol, &greeting.version) != (own.link, own.protocol, &own.version) {
-        let (theirs, ours) = (&greeting.version, &own.version);
-        let words = format!("the other end has lessor {theirs}, this one {ours}: install the same version on both");
-        return Err(LinkEnd::Refused(words));
-    }
-    Ok(greeting)
-}
-
 /// Reads frames, and serves the channels that are open.
 async fn read_frames<R: AsyncRead + Unpin>(
     mut reader: R,
@@ -264,6 +144,7 @@ async fn read_frames<R: AsyncRead + Unpin>(
     ),
 ) -> LinkEnd {
     let mut serving = JoinSet::new();
+    let places = Arc::new(Semaphore::new(MOST_CHANNELS));
     let mut chunk = vec![0; MOST_DATA];
     let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
     loop {
@@ -277,10 +158,12 @@ async fn read_frames<R: AsyncRead + Unpin>(
                 LinkFrame::Open(number, document) => {
                     let Some(accepts) = &accepts else { return LinkEnd::Broken };
                     let Ok(purpose) = serde_json::from_slice(&document) else { return LinkEnd::Broken };
-                    match channels.add(number) {
-                        Some((stream, task)) => {
+                    // one that the guest has closed has its place until what was begun for it has ended
+                    let place = places.clone().try_acquire_owned().ok();
+                    match place.and_then(|place| Some((channels.add(number)?, place))) {
+                        Some(((stream, task), place)) => {
                             serving.spawn(serve_channel(channels.clone(), out.clone(), task));
-                            if accepts.send(OpenedChannel { purpose, stream }).is_err() {
+                            if accepts.send(OpenedChannel { purpose, stream, place }).is_err() {
                                 return LinkEnd::Closed;
                             }
                         }
@@ -289,29 +172,16 @@ async fn read_frames<R: AsyncRead + Unpin>(
                     }
                 }
                 LinkFrame::Data(number, data) => {
-                    let mut open = channels.open();
-                    // one that was closed here may still be sent to
-                    let Some(state) = open.get_mut(&number) else { continue };
-                    state.unread += data.len();
-                    if state.unread > WINDOW {
+                    if channels.arrived(number, &Zeroizing::new(data)).is_err() {
                         return LinkEnd::Broken;
                     }
-                    // a channel whose task has ended is about to be closed
-                    let _ended = state.arrived.send(Arrived::Data(data));
                 }
                 LinkFrame::Window(number, more) => {
-                    let open = channels.open();
-                    let Some(state) = open.get(&number) else { continue };
-                    if state.credit.available_permits() + more as usize > WINDOW {
+                    if channels.may_send_more(number, more as usize).is_err() {
                         return LinkEnd::Broken;
                     }
-                    state.credit.add_permits(more as usize);
                 }
-                LinkFrame::Finish(number) => {
-                    if let Some(state) = channels.open().get(&number) {
-                        let _ended = state.arrived.send(Arrived::Finish);
-                    }
-                }
+                LinkFrame::Finish(number) => channels.finished(number),
                 LinkFrame::Close(number) => channels.close(number),
                 LinkFrame::Ping => drop(out.try_send(LinkFrame::Pong)),
                 LinkFrame::Pong => {}
@@ -362,63 +232,6 @@ async fn ask(out: &mpsc::Sender<LinkFrame>, is_guest: bool) {
     while out.send(LinkFrame::Ping).await.is_ok() {
         tokio::time::sleep(PING).await;
     }
-}
-
-/// Carries the bytes of one channel in both directions, until both have ended.
-async fn serve_channel(channels: Arc<Channels>, out: mpsc::Sender<LinkFrame>, task: ChannelTask) {
-    let (number, stream, mut arrivals, credit) = task;
-    let (mut from_user, mut to_user) = tokio::io::split(stream);
-    let sending = async {
-        let mut chunk = vec![0; MOST_DATA];
-        loop {
-            let length = match from_user.read(&mut chunk).await {
-                Ok(0) => {
-                    let _over = out.send(LinkFrame::Finish(number)).await;
-                    return true;
-                }
-                Ok(length) => length,
-                Err(_) => return false,
-            };
-            let amount = u32::try_from(length).unwrap_or(u32::MAX);
-            match credit.acquire_many(amount).await {
-                Ok(permits) => permits.forget(),
-                // the channel was closed
-                Err(_) => return false,
-            }
-            if out.send(LinkFrame::Data(number, chunk[..length].to_vec())).await.is_err() {
-                return false;
-            }
-        }
-    };
-    let receiving = async {
-        while let Some(arrived) = arrivals.recv().await {
-            let Arrived::Data(data) = arrived else {
-                let _gone = to_user.shutdown().await;
-                return true;
-            };
-            if to_user.write_all(&data).await.is_err() {
-                return false;
-            }
-            if let Some(state) = channels.open().get_mut(&number) {
-                state.unread -= data.len();
-            }
-            let amount = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            if out.send(LinkFrame::Window(number, amount)).await.is_err() {
-                return false;
-            }
-        }
-        false
-    };
-    let (mut sending, mut receiving) = (std::pin::pin!(sending), std::pin::pin!(receiving));
-    let both = async {
-        tokio::select! {
-            in_order = &mut sending => in_order && receiving.await,
-            in_order = &mut receiving => in_order && sending.await,
-        }
-    };
-    let _in_order = both.await;
-    let _over = out.send(LinkFrame::Close(number)).await;
-    channels.close(number);
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ async fn serve(policy: Result<SharePolicy, String>, input: DuplexStream, output:
 
 /// Connects one channel, until either side ends it.
 async fn connect(policy: &SharePolicy, gateway: &Mutex<Option<SocketAddr>>, channel: OpenedChannel) {
-    let OpenedChannel { purpose, mut stream } = channel;
+    let OpenedChannel { purpose, mut stream, place: _place } = channel;
     // what fails here the guest sees as the end of the channel
     let _ended = match purpose {
         LinkChannel::Socket(greeting) => {
