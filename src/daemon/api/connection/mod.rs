@@ -5,25 +5,24 @@ mod planned;
 pub(crate) mod planner;
 mod relayed;
 mod turn;
+mod writing;
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{is_planned, is_pointless};
-use super::session::{IssuedLeases, Session, overloaded, shutting_down};
+use super::session::{IssuedLeases, Session};
 use super::session_guest::SessionGuest;
 use crate::daemon::host_link::relay::HostRelay;
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
 use crate::daemon::{os::socket::ClientStream, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
-use crate::protocol::{
-    Codec, ErrorInfo, ErrorKind, Fatal, GuestStart, Incoming, MessageDecoder, RawMessage, RequestId,
-};
+use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, GuestStart, Incoming, MessageDecoder, RequestId};
 pub use early::serve_early;
-use planned::{PlannedMessage, PlannedResult, Planning, no_memory};
+use planned::{PlannedMessage, no_memory};
 use planner::Planner;
 use turn::{AdmittedTurn, Gate, Turn};
 
@@ -35,16 +34,10 @@ mod tests;
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 /// The time for the rest of a message that has begun.
 const WHOLE_MESSAGE: Duration = Duration::from_secs(30);
-/// A client that reads nothing for this long is disconnected.
-const UNREAD: Duration = Duration::from_secs(30);
 /// How long the connection waits for outstanding answers after the client has stopped sending.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Answers above this size are written before the next message is served: a short call can have a long answer.
 const MAX_BUFFERED: usize = 64 * 1024;
-/// The capacity that a buffer keeps between messages, in bytes.
-const KEPT_CAPACITY: usize = 8 * 1024;
-/// The most bytes that are written before other connections are served.
-const WRITTEN_AT_ONCE: usize = 64 * 1024;
 /// A message above this size is parsed on the planner's thread.
 const LARGE_MESSAGE: usize = 8 * 1024;
 /// Up to this many bytes, a buffer of a connection is not counted against the budgets of all connections.
@@ -351,53 +344,6 @@ impl Connection {
         if self.session.awaits_hello() { ConnectionStep::Stop(End::Closed) } else { ConnectionStep::Serve }
     }
 
-    /// Has the planner serve a message. Its place among the connection's messages stays: the next one waits.
-    async fn plan(&mut self, daemon: &Arc<Daemon>, message: PlannedMessage) -> ConnectionStep {
-        let id = match &message {
-            PlannedMessage::Parsed(responder, ..) => (!responder.quiet).then(|| responder.id.clone()),
-            PlannedMessage::Large(codec, bytes, _) => RawMessage { codec: *codec, bytes }.id(),
-        };
-        let is_answered = id.is_some() || matches!(message, PlannedMessage::Large(..));
-        let error = match self.limits.planner.place() {
-            Some(place) => {
-                let (planning, for_daemon) = (self.planning(), daemon.clone());
-                match place.run(daemon, move || planning.serve(&for_daemon, message)).await {
-                    Some(PlannedResult::Answered(answer, unread)) => {
-                        let answer = answer.when_saved(daemon).await;
-                        self.unread = unread;
-                        if self.out.is_empty() {
-                            self.out = answer;
-                        } else {
-                            self.out.extend_from_slice(&answer);
-                        }
-                        return ConnectionStep::Serve;
-                    }
-                    Some(PlannedResult::Parsed(incoming)) => return self.serve(daemon, incoming),
-                    Some(PlannedResult::Failed(Fatal { codec, error })) => return self.fail(codec, &error),
-                    None => shutting_down(()),
-                }
-            }
-            None => overloaded("too many calls of all connections are waiting already"),
-        };
-        if is_answered {
-            self.refuse(id, &error);
-        }
-        ConnectionStep::Serve
-    }
-
-    fn planning(&self) -> Planning {
-        Planning {
-            session: Session {
-                holder: None,
-                issued: IssuedLeases::default(),
-                outbox: self.session.outbox.clone(),
-                guest: self.session.guest.clone(),
-                ..self.session
-            },
-            limits: self.limits.clone(),
-        }
-    }
-
     /// Counts the memory of a message that has arrived in part. Where all connections together have too much of that,
     /// the message is refused, and its bytes are discarded.
     fn count_arrived(&mut self) {
@@ -422,51 +368,6 @@ impl Connection {
         self.session.codec = codec;
         self.session.refuse(Some(no_id()), error, &mut self.out);
         ConnectionStep::Stop(End::Closed)
-    }
-
-    /// Writes the answers of the calls that still wait.
-    async fn write_last_answers(&mut self, stream: &ClientStream) -> Option<()> {
-        loop {
-            let more = self.session.outbox.answered().await;
-            self.session.outbox.drain_into(&mut self.out);
-            self.write(stream, &mut None).await?;
-            if !more {
-                return Some(());
-            }
-        }
-    }
-
-    /// Writes the answers; `None` when the client does not read them. Where it has to be waited for, the turn is over.
-    async fn write(&mut self, stream: &ClientStream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
-        let mut rest = self.out.as_slice();
-        while !rest.is_empty() {
-            let mut write = pin!(stream.write(&rest[..rest.len().min(WRITTEN_AT_ONCE)]));
-            // most writes finish immediately: a timer is created only for the others
-            let written = match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
-                Poll::Ready(written) => written.ok()?,
-                Poll::Pending => {
-                    *turn = None;
-                    if rest.len() > UNCOUNTED {
-                        self.unread.resize(self.out.capacity()).ok()?;
-                    }
-                    tokio::select! {
-                        written = timeout(UNREAD, write) => written.ok()?.ok()?,
-                        () = self.session.outbox.overflowed() => return None,
-                    }
-                }
-            };
-            rest = rest.get(written..).filter(|_| written > 0)?;
-            if !rest.is_empty() {
-                tokio::task::yield_now().await;
-            }
-        }
-        self.out.clear();
-        self.unread.clear();
-        if self.out.capacity() > KEPT_CAPACITY {
-            self.out.zeroize();
-            self.out = Vec::new();
-        }
-        Some(())
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{SharedLimits, UNCOUNTED};
+use super::{Connection, ConnectionStep, SharedLimits, UNCOUNTED};
 use crate::daemon::api::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
 use crate::daemon::api::guest::dispatch_of_guest;
 use crate::daemon::api::reply::{PlannedAnswer, Responder};
-use crate::daemon::api::session::{Session, overloaded};
+use crate::daemon::api::session::{IssuedLeases, Session, overloaded, shutting_down};
 use crate::daemon::memory::MemoryShare;
 use crate::daemon::state::Daemon;
 use crate::protocol::{Call, Codec, ErrorInfo, Fatal, Incoming, RawMessage};
@@ -72,6 +72,55 @@ impl Planning {
             answer = PlannedAnswer::refusal(&responder, &error);
         }
         PlannedResult::Answered(answer, unread)
+    }
+}
+
+impl Connection {
+    /// Has the planner serve a message. Its place among the connection's messages stays: the next one waits.
+    pub(super) async fn plan(&mut self, daemon: &Arc<Daemon>, message: PlannedMessage) -> ConnectionStep {
+        let id = match &message {
+            PlannedMessage::Parsed(responder, ..) => (!responder.quiet).then(|| responder.id.clone()),
+            PlannedMessage::Large(codec, bytes, _) => RawMessage { codec: *codec, bytes }.id(),
+        };
+        let is_answered = id.is_some() || matches!(message, PlannedMessage::Large(..));
+        let error = match self.limits.planner.place() {
+            Some(place) => {
+                let (planning, for_daemon) = (self.planning(), daemon.clone());
+                match place.run(daemon, move || planning.serve(&for_daemon, message)).await {
+                    Some(PlannedResult::Answered(answer, unread)) => {
+                        let answer = answer.when_saved(daemon).await;
+                        self.unread = unread;
+                        if self.out.is_empty() {
+                            self.out = answer;
+                        } else {
+                            self.out.extend_from_slice(&answer);
+                        }
+                        return ConnectionStep::Serve;
+                    }
+                    Some(PlannedResult::Parsed(incoming)) => return self.serve(daemon, incoming),
+                    Some(PlannedResult::Failed(Fatal { codec, error })) => return self.fail(codec, &error),
+                    None => shutting_down(()),
+                }
+            }
+            None => overloaded("too many calls of all connections are waiting already"),
+        };
+        if is_answered {
+            self.refuse(id, &error);
+        }
+        ConnectionStep::Serve
+    }
+
+    fn planning(&self) -> Planning {
+        Planning {
+            session: Session {
+                holder: None,
+                issued: IssuedLeases::default(),
+                outbox: self.session.outbox.clone(),
+                guest: self.session.guest.clone(),
+                ..self.session
+            },
+            limits: self.limits.clone(),
+        }
     }
 }
 
