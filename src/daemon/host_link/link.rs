@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// How often the link is looked after while nothing happens.
 const STEP: Duration = Duration::from_millis(500);
+/// Most holders that a message says have ended: the host refuses long lists.
+const MOST_ENDED_AT_ONCE: usize = 1024;
 /// The longest line of ssh's messages that is kept.
 const LONGEST_LINE: usize = 300;
 
@@ -290,7 +292,9 @@ async fn tell_ends(
             },
             Some(number) = ended.recv() => {
                 let mut numbers = vec![number];
-                while let Ok(number) = ended.try_recv() {
+                while numbers.len() < MOST_ENDED_AT_ONCE
+                    && let Ok(number) = ended.try_recv()
+                {
                     numbers.push(number);
                 }
                 let params = GuestHoldersParams { ended: numbers, ..GuestHoldersParams::default() };
@@ -322,3 +326,6 @@ async fn leave(daemon: &Daemon, control: &mut DuplexStream, comes_back: bool) {
     let mut chunk = [0; 256];
     let _answered = tokio::time::timeout(STEP, control.read(&mut chunk)).await;
 }
+
+#[cfg(test)]
+mod tests;

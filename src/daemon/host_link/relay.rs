@@ -12,8 +12,8 @@ use crate::daemon::state::host_link::unreachable_host;
 use crate::daemon::state::{Daemon, Outbox};
 use crate::guest::LinkChannel;
 use crate::protocol::{
-    AnswerSplitter, Call, Codec, ErrorInfo, GuestHolder, GuestHoldersParams, GuestRole, HelloParams, MAGIC, PROTOCOL,
-    RequestId, encode_call_as,
+    AnswerSplitter, Call, Codec, ErrorInfo, ErrorKind, GuestHolder, GuestHoldersParams, GuestRole, HelloParams, MAGIC,
+    PROTOCOL, RequestId, encode_call_as,
 };
 
 /// A pause before a channel is opened again that has ended while the link was up.
@@ -77,6 +77,8 @@ struct Relay {
 
 struct PendingCall {
     id: RequestId,
+    /// Whose lease it asks for.
+    holder: Option<u32>,
     bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -119,6 +121,7 @@ impl Relay {
                 }
                 opened = open(&self.daemon, self.failures), if wants => match opened {
                     Ok(mut stream) => {
+                        self.refuse_for_ended_holders();
                         if stream.write_all(&self.beginning()).await.is_ok() {
                             channel = Some(RelayChannel { stream, answers: AnswerSplitter::new(self.codec) });
                         } else {
@@ -136,6 +139,7 @@ impl Relay {
     /// Notes a call; answers what is to be sent.
     fn take(&mut self, RelayedCall { id, mut call, holder }: RelayedCall) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(Vec::new());
+        let number = holder.as_ref().map(|holder| holder.number);
         if let Some(holder) = holder {
             let holds = Some(holder.number);
             let params = GuestHoldersParams { begun: vec![holder], holds, ..GuestHoldersParams::default() };
@@ -156,9 +160,9 @@ impl Relay {
             return None;
         }
         if is_subscription {
-            self.subscription = Some(PendingCall { id: id.clone(), bytes: bytes.clone() });
+            self.subscription = Some(PendingCall { id: id.clone(), holder: None, bytes: bytes.clone() });
         }
-        self.pending.push(PendingCall { id, bytes: bytes.clone() });
+        self.pending.push(PendingCall { id, holder: number, bytes: bytes.clone() });
         Some(bytes)
     }
 
@@ -206,6 +210,18 @@ impl Relay {
         }
     }
 
+    /// Refuses calls whose holder has ended while there was no link: the host did not learn of that end, and would keep the
+    /// lease for as long as the link.
+    fn refuse_for_ended_holders(&mut self) {
+        let ended = {
+            let holders = self.daemon.host_link.holders();
+            let has_ended = |pending: &mut PendingCall| pending.holder.is_some_and(|number| !holders.is_living(number));
+            self.pending.extract_if(.., has_ended).collect::<Vec<_>>()
+        };
+        let error = ErrorInfo::new(ErrorKind::BadRequest, "the process that the lease is for has ended");
+        ended.iter().for_each(|pending| self.refuse(&pending.id, &error));
+    }
+
     fn refuse(&self, id: &RequestId, error: &ErrorInfo) {
         self.outbox.push(|out| self.codec.refusal(id, error, out));
         self.outbox.end_wait();
@@ -246,3 +262,6 @@ async fn open(daemon: &Daemon, failures: u32) -> Result<DuplexStream, ErrorInfo>
         tokio::time::sleep(PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,10 @@ impl LocalHolders {
         self.all.is_empty()
     }
 
+    pub(in crate::daemon) fn is_living(&self, number: u32) -> bool {
+        self.all.contains_key(&number)
+    }
+
     /// Those that live.
     pub(in crate::daemon) fn living(&self) -> Vec<GuestHolder> {
         let mut all: Vec<GuestHolder> = self.all.values().cloned().collect();
