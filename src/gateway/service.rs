@@ -251,6 +251,10 @@ impl GatewayService {
     ) -> Result<Box<RequestParts>, Box<(Response<ClientBody>, Option<RequestRecord>)>> {
         let path = head.uri.path();
         if path == "/metrics" {
+            if self.backend.handle.is_guest(&source.client) {
+                let message = "lessor: the metrics are those of all accounts, and not for guests";
+                return Err(Box::new((refusal::error("", StatusCode::FORBIDDEN, message), None)));
+            }
             let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
             let format = MetricsFormat::accepted(accept);
             return Err(Box::new((metrics::page(&self.backend.handle, &self.backend.metrics, format), None)));

@@ -33,7 +33,8 @@ impl GatewayHandle {
     }
 
     /// Whether the client has the key of a guest's lease: the program at the other end only passes on what it sends.
-    fn is_guest(&self, client: &GatewayClient) -> bool {
+    #[must_use]
+    pub fn is_guest(&self, client: &GatewayClient) -> bool {
         let Some((fence, process)) = client.lease else { return false };
         let state = &mut *self.state();
         let holder = state.key_holder(fence, process).and_then(|first| state.key_holders.get(first));
