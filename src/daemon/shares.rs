@@ -1,21 +1,23 @@
 //! `[share.NAME]`: further sockets, each for the programs of one container, with a policy of its own. A lease there belongs
 //! to the process at the other end of its connection: what a container says of process ids is not looked at.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
 use interprocess::local_socket::traits::StreamCommon as _;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::api::connection::{SharedLimits, serve_guest};
 use super::api::session_guest::SessionGuest;
@@ -27,6 +29,7 @@ use super::state::guests::GuestPolicy;
 use crate::config::ShareSection;
 use crate::pool::{ConnectionId, GuestId};
 use crate::protocol::GuestHolder;
+use http::HttpRelay;
 
 /// The ids of connections of containers begin here; those of the socket never get this high.
 const FIRST_CONNECTION: u64 = 1 << 61;
@@ -37,26 +40,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to send its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
 
-/// Numbers connections and holders.
+/// Numbers connections.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(FIRST_CONNECTION);
-static HOLDERS: AtomicU32 = AtomicU32::new(1);
 
 /// Opens the sockets that the configuration names, as long as it names them.
 pub(crate) async fn keep(daemon: Arc<Daemon>, limits: Arc<SharedLimits>) {
     let mut changes = daemon.config_version.subscribe();
     let mut stop = daemon.stop.subscribe();
-    let mut open: BTreeMap<String, (ShareSection, AbortHandle)> = BTreeMap::new();
-    let mut tasks = JoinSet::new();
+    let mut open: BTreeMap<String, (ShareSection, JoinHandle<()>)> = BTreeMap::new();
+    let http = Arc::new(HttpRelay::default());
+    let holders = Arc::new(HolderNumbers::default());
     loop {
         let wanted = daemon.state().config.config.shares.clone();
-        let gone: Vec<String> = open
-            .iter()
-            .filter(|(name, (section, task))| wanted.get(*name) != Some(section) || task.is_finished())
-            .map(|(name, _)| name.clone())
-            .collect();
+        let mut gone = Vec::new();
+        for (name, (section, task)) in &mut open {
+            match wanted.get(name).filter(|_| !task.is_finished()) {
+                Some(wanted) if wanted == section => {}
+                // its socket and its clients stay: what they have is measured by the new policy now
+                Some(wanted) if is_same_socket(wanted, section) => match set_policy(&daemon, name, wanted) {
+                    Ok(_) => *section = wanted.clone(),
+                    Err(why) => {
+                        tracing::warn!("the share {name:?} is closed: {why}");
+                        gone.push(name.clone());
+                    }
+                },
+                _ => gone.push(name.clone()),
+            }
+        }
         for name in gone {
             if let Some((_, task)) = open.remove(&name) {
-                task.abort();
+                end(task).await;
             }
             if !wanted.contains_key(&name) {
                 let lost = daemon.state().guests.share_ends(&name, clock::now());
@@ -67,9 +80,9 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, limits: Arc<SharedLimits>) {
             if open.contains_key(&name) {
                 continue;
             }
-            match begin(&daemon, &limits, &name, &section) {
+            match begin(&daemon, &limits, (&name, &section), (&http, &holders)) {
                 Ok(share) => {
-                    let task = tasks.spawn(share.serve());
+                    let task = tokio::spawn(share.serve());
                     open.insert(name, (section, task));
                 }
                 Err(why) => tracing::warn!("the socket of the share {name:?} is not served: {why}"),
@@ -80,7 +93,37 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, limits: Arc<SharedLimits>) {
             _ = stop.wait_for(|stops| *stops) => break,
         }
     }
-    tasks.shutdown().await;
+    for (_, task) in open.into_values() {
+        end(task).await;
+    }
+}
+
+/// Ends the task of a share. Its socket is closed after that: another one can take the same path.
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    let _aborted = task.await;
+}
+
+/// Whether a section that has changed serves the same clients at the same place.
+fn is_same_socket(one: &ShareSection, other: &ShareSection) -> bool {
+    (&one.socket, one.uid, one.gid) == (&other.socket, other.uid, other.gid)
+}
+
+/// Numbers the holders of shares. A run of the daemon begins at random: leases from before a restart have other numbers.
+struct HolderNumbers(Mutex<u32>);
+
+impl Default for HolderNumbers {
+    fn default() -> Self {
+        Self(Mutex::new(getrandom::u32().unwrap_or(1)))
+    }
+}
+
+impl HolderNumbers {
+    fn next(&self) -> u32 {
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = next.wrapping_add(1);
+        *next
+    }
 }
 
 /// One socket.
@@ -92,6 +135,8 @@ struct Share {
     peers: SharePeers,
     socket: Socket,
     room: Arc<Semaphore>,
+    http: Arc<HttpRelay>,
+    holders: Arc<HolderNumbers>,
 }
 
 /// The client is of another user and group, or has gone.
@@ -118,8 +163,8 @@ impl SharePeers {
 fn begin(
     daemon: &Arc<Daemon>,
     limits: &Arc<SharedLimits>,
-    name: &str,
-    section: &ShareSection,
+    (name, section): (&str, &ShareSection),
+    (http, holders): (&Arc<HttpRelay>, &Arc<HolderNumbers>),
 ) -> Result<Share, String> {
     let path = section.socket.clone().ok_or_else(|| format!("set share.{name}.socket"))?;
     let peers = SharePeers { uid: section.uid, gid: section.gid };
@@ -127,12 +172,22 @@ fn begin(
         return Err(format!("set share.{name}.uid or share.{name}.gid"));
     }
     let socket = open_socket(&path)?;
-    let only = (!section.only.is_empty()).then(|| section.only.clone());
-    let policy = GuestPolicy { only, max_leases: section.max_leases };
-    let id = daemon.state().guests.share_begins(name, policy, clock::now()).map_err(|why| why.to_string())?;
+    let id = set_policy(daemon, name, section)?;
     tracing::info!(path = %path.display(), "the share {name} is served");
     let (daemon, limits, name) = (daemon.clone(), limits.clone(), name.to_owned());
-    Ok(Share { daemon, limits, name, id, peers, socket, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) })
+    let (http, holders, room) = (http.clone(), holders.clone(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
+    Ok(Share { daemon, limits, name, id, peers, socket, room, http, holders })
+}
+
+/// What the clients of a share may have from now on.
+fn set_policy(daemon: &Daemon, name: &str, section: &ShareSection) -> Result<GuestId, String> {
+    let only = (!section.only.is_empty()).then(|| section.only.clone());
+    let policy = GuestPolicy { only, max_leases: section.max_leases, name: None };
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    let id = state.guests.share_begins(name, policy, now).map_err(|why| why.to_string())?;
+    state.limit_guest(id, now);
+    Ok(id)
 }
 
 /// The socket, in a directory that others can enter: its peers are checked when they connect.
@@ -170,10 +225,10 @@ impl Share {
                 }
             };
             let Ok(pid) = self.admit(&stream) else { continue };
-            let (daemon, limits) = (self.daemon.clone(), self.limits.clone());
-            let (id, name) = (self.id, self.name.clone());
+            let (daemon, limits, http) = (self.daemon.clone(), self.limits.clone(), self.http.clone());
+            let (id, name, number) = (self.id, self.name.clone(), self.holders.next());
             clients.spawn(async move {
-                serve_client(&daemon, limits, (id, &name), (stream, pid)).await;
+                serve_client(&daemon, limits, (id, &name, number), (stream, pid), &http).await;
                 drop(permit);
             });
         }
@@ -193,11 +248,12 @@ impl Share {
 async fn serve_client(
     daemon: &Arc<Daemon>,
     limits: Arc<SharedLimits>,
-    (id, name): (GuestId, &str),
+    (id, name, number): (GuestId, &str, u32),
     (stream, pid): (LocalStream, Option<u32>),
+    http: &HttpRelay,
 ) {
     let stream = match first_byte(stream).await {
-        Some((stream, is_http)) if is_http => return relay_http(daemon, stream).await,
+        Some((stream, is_http)) if is_http => return http.relay(daemon, stream).await,
         Some((stream, _)) => stream,
         None => return,
     };
@@ -206,7 +262,6 @@ async fn serve_client(
     // found and opened once, when it has just connected
     let opened = pid.and_then(|pid| OpenedProcess::open_of_any_user(pid).ok().flatten());
     let program = opened.as_ref().and_then(|opened| opened.holder().program).map(|program| program.to_string());
-    let number = HOLDERS.fetch_add(1, Ordering::Relaxed);
     let holder = GuestHolder { number, pid: pid.unwrap_or_default(), program };
     if daemon.guest_holders(id, &[holder], (&[], false)).is_err() {
         return;
@@ -214,6 +269,7 @@ async fn serve_client(
     let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
     let outbox = limits.outbox();
     daemon.state().connections.insert(connection, outbox.clone());
+    let _served = ServedClient { daemon, id, number, connection };
     let guest = Arc::new(SessionGuest::of_share(id, name, number));
     let process_ended = async {
         match opened {
@@ -226,7 +282,24 @@ async fn serve_client(
         // a child may still have the connection
         () = process_ended => daemon.connection_ended(connection),
     }
-    let _ended = daemon.guest_holders(id, &[], (&[number], false));
+}
+
+/// A client that is served. What it has ends with it, also when its share is closed or removed in the middle.
+struct ServedClient<'a> {
+    daemon: &'a Arc<Daemon>,
+    id: GuestId,
+    number: u32,
+    connection: ConnectionId,
+}
+
+impl Drop for ServedClient<'_> {
+    fn drop(&mut self) {
+        // leases outlive a daemon that stops: their holders resume them
+        if !*self.daemon.stop.borrow() {
+            self.daemon.connection_ended(self.connection);
+            let _ended = self.daemon.guest_holders(self.id, &[], (&[self.number], false));
+        }
+    }
 }
 
 /// Whether a client speaks HTTP, as its first byte says: calls begin with `{` or with the magic of binary frames.
@@ -249,24 +322,6 @@ async fn first_byte(LocalStream::UdSocket(stream): LocalStream) -> Option<(UnixS
     };
     let is_http = tokio::time::timeout(FIRST_BYTE, peeking).await.ok().flatten()?;
     Some((stream, is_http))
-}
-
-/// Passes a connection on to the gateway, where a key of a lease is needed. On a thread of its own: a large transfer must not
-/// delay a lease.
-async fn relay_http(daemon: &Daemon, client: UnixStream) {
-    let url = daemon.state().gateway.url.clone();
-    let address = url.as_deref().and_then(|url| url.strip_prefix("http://")).and_then(|url| url.parse().ok());
-    let (Some(address), Ok(client)) = (address, client.into_std()) else { return };
-    let relaying = move || -> io::Result<()> {
-        let address: std::net::SocketAddr = address;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut client = UnixStream::from_std(client)?;
-            let mut gateway = TcpStream::connect(address).await?;
-            tokio::io::copy_bidirectional(&mut client, &mut gateway).await.map(drop)
-        })
-    };
-    let _ended = tokio::task::spawn_blocking(relaying).await;
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub struct SharePolicy {
     pub only: Option<Vec<String>>,
     /// At most so many leases.
     pub max_leases: Option<u32>,
+    /// What the guest is called here, whatever it says of itself.
+    pub name: Option<String>,
 }
 
 /// Serves a guest over standard input and output until the link or the daemon ends. With a `refusal` the guest only gets
@@ -81,7 +83,12 @@ async fn connect(policy: &SharePolicy, gateway: &Mutex<Option<SocketAddr>>, chan
         LinkChannel::Socket(greeting) => {
             let Ok(mut daemon) = UnixStream::connect(&policy.socket).await else { return };
             let is_ours = daemon.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw());
-            let greeting = GuestGreeting { only: policy.only.clone(), max_leases: policy.max_leases, ..*greeting };
+            let greeting = GuestGreeting {
+                only: policy.only.clone(),
+                max_leases: policy.max_leases,
+                policy: policy.name.clone(),
+                ..*greeting
+            };
             if !is_ours || daemon.write_all(&greeting.encode()).await.is_err() {
                 return;
             }

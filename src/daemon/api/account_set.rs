@@ -9,7 +9,7 @@ use crate::config::directory::{self, LONGEST_DIRECTORY};
 use crate::config::nearest;
 use crate::daemon::os::peer_process;
 use crate::daemon::state::{Daemon, State};
-use crate::pool::{AccountId, AccountRecord, AccountSet, GuestId};
+use crate::pool::{AccountId, AccountSet};
 use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// The most accounts that a call lists; each is looked up among all accounts.
@@ -82,42 +82,12 @@ pub fn account_set(
     let Some(names) = only else { return Ok(AccountSet { only: None, directory }) };
     let mut listed = Vec::with_capacity(names.len());
     for name in names {
-        listed.extend(accounts_named(state, name.as_ref())?);
+        let name = name.as_ref();
+        listed.extend(state.accounts_named(name).map_err(|_| no_such_account(state, name))?);
     }
     listed.sort_unstable();
     listed.dedup();
     Ok(AccountSet { only: Some(listed.into()), directory })
-}
-
-/// A set of accounts without those that a guest may not use.
-pub fn restricted_set(state: &State, guest: GuestId, set: AccountSet) -> Result<AccountSet, ErrorInfo> {
-    let Some(allowed) = state.guests.policy(guest).only else { return Ok(set) };
-    let allowed = account_set(state, Some(&allowed), None)?.only.unwrap_or_default();
-    let only = match set.only {
-        Some(only) => only.iter().copied().filter(|id| allowed.contains(id)).collect(),
-        None => allowed,
-    };
-    Ok(AccountSet { only: Some(only), ..set })
-}
-
-/// The accounts that a name stands for: one, or with an email address the one of each provider that is shown by it.
-fn accounts_named(state: &State, name: &str) -> Result<Vec<AccountId>, ErrorInfo> {
-    let found = state.pool.find_account(name);
-    let record = found.as_ref().ok().map(|account| &account.record);
-    let is_own = |record: &&AccountRecord| record.label.as_deref() == Some(name) || name.parse() == Ok(record.id);
-    if let Some(record) = record.filter(is_own) {
-        return Ok(vec![record.id]);
-    }
-    let records = || state.pool.accounts().iter().map(|account| &account.record);
-    // only then is it worth comparing the account with all others
-    let may_be = |record: &&AccountRecord| record.email.as_ref().is_some_and(|email| name.starts_with(email));
-    let ids = records().filter(may_be).map(|record| record.id);
-    let shown_by_it: Vec<AccountId> = ids.filter(|id| state.email_name(*id).as_deref() == Some(name)).collect();
-    match record {
-        _ if !shown_by_it.is_empty() => Ok(shown_by_it),
-        Some(record) => Ok(vec![record.id]),
-        None => Err(no_such_account(state, name)),
-    }
 }
 
 fn no_such_account(state: &State, name: &str) -> ErrorInfo {

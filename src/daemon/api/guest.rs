@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account_set::{account_set, restricted_set};
+use super::account_set::account_set;
 use super::dispatch::dispatch_planned;
 use super::reply::{CallReply, CallResult, lease_ended};
-use super::session::{IssuedLeases, Session, bad, fence_of};
+use super::session::{IssuedLeases, Session, bad, fence_of, find_account};
 use super::session_guest::{SessionGuest, refused};
 use super::{account, gateway_key, history, lease};
 use crate::daemon::memory::MemoryShare;
-use crate::daemon::state::guests::guest_of;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{os::clock, view};
 use crate::guest::{GuestAccess, guest_access};
@@ -91,8 +90,11 @@ pub fn dispatch_of_guest(
                 (None, Some(pid)) => lease_of_pid(daemon, guest, pid)?,
                 _ => return Err(bad("name one of `lease` and `pid`")),
             };
-            lease::move_lease(daemon, reply, &MoveLeaseParams { lease: Some(lease), pid: None, to: params.to })
+            let to = params.to.map(|name| allowed_account(daemon, guest, &name)).transpose()?;
+            lease::move_lease(daemon, reply, &MoveLeaseParams { lease: Some(lease), pid: None, to })
         }
+        // a long one
+        Call::Report(_) => dispatch_planned(daemon, reply, call, memory),
         Call::QueryHistory(params) => {
             reply.later(daemon, history::query(daemon.clone(), *params, Some((guest.name.clone(), guest.host.clone()))))
         }
@@ -111,7 +113,7 @@ pub fn dispatch_of_guest(
 }
 
 fn is_own(state: &State, guest: &SessionGuest, fence: Fence) -> bool {
-    state.pool.lease(fence).is_some_and(|lease| guest_of(lease) == Some(guest.id))
+    state.pool.lease(fence).is_some_and(|lease| lease.guest() == Some(guest.id))
 }
 
 /// The id of the one lease of a guest that begins so.
@@ -142,13 +144,13 @@ fn lease_of_pid(daemon: &Daemon, guest: &SessionGuest, pid: u32) -> Result<Strin
 
 fn own_leases(daemon: &Daemon, guest: &SessionGuest, is_wanted: impl Fn(&Holder) -> bool) -> Vec<String> {
     let state = &*daemon.state();
-    let own = state.pool.leases().filter(|lease| guest_of(lease) == Some(guest.id) && lease.subagent.is_none());
+    let own = state.pool.leases().filter(|lease| lease.guest() == Some(guest.id) && lease.subagent.is_none());
     own.filter(|lease| is_wanted(&lease.holder)).map(|lease| daemon.lease_key.id(lease)).collect()
 }
 
 /// The accounts that a guest may use, without what only their owner needs.
 fn accounts(daemon: &Daemon, guest: &SessionGuest, provider: Option<&str>) -> Result<Vec<AccountInfo>, ErrorInfo> {
-    let allowed = restricted_set(&daemon.state(), guest.id, AccountSet::default())?.only;
+    let allowed = daemon.state().pool.set_of_guest(guest.id, AccountSet::default()).only;
     Ok(account::of_each_account(daemon, |state, now, account| {
         let is_wanted = provider.is_none_or(|wanted| wanted == account.record.provider)
             && allowed.as_ref().is_none_or(|allowed| allowed.contains(&account.record.id));
@@ -180,18 +182,32 @@ fn restricted(
     only: Option<Vec<String>>,
 ) -> Result<Option<Vec<String>>, ErrorInfo> {
     let state = &*daemon.state();
-    let set = restricted_set(state, guest.id, account_set(state, only.as_deref(), None)?)?;
+    let set = account_set(state, only.as_deref(), None);
+    let set = set.map_err(|error| guest.without_other_accounts(state, error))?;
+    let set = state.pool.set_of_guest(guest.id, set);
     Ok(set.only.map(|only| only.iter().map(ToString::to_string).collect()))
+}
+
+/// The account that a guest's lease is to move to, if the guest may use it.
+fn allowed_account(daemon: &Daemon, guest: &SessionGuest, name: &str) -> Result<String, ErrorInfo> {
+    let state = &*daemon.state();
+    let id = find_account(state, name).map_err(|error| guest.without_other_accounts(state, error))?;
+    let allowed = state.pool.set_of_guest(guest.id, AccountSet::default()).only;
+    if allowed.is_none_or(|allowed| allowed.contains(&id)) {
+        return Ok(id.to_string());
+    }
+    Err(guest.without_other_accounts(state, ErrorInfo::new(ErrorKind::UnknownAccount, "it is not for this guest")))
 }
 
 /// The status as a guest sees it: nothing of files, warnings and other guests.
 fn status(daemon: &Daemon, guest: &SessionGuest) -> DaemonStatus {
     let full = view::status(daemon, clock::now());
-    let leases = daemon.state().leases_of_guest(guest.id) as u64;
-    let is_restricted = guest.policy(daemon).only.is_some();
-    let own = full.guests.iter().find(|info| *info.name == *guest.name);
-    let since = own.map_or(0, |info| info.since);
-    let own: Vec<_> = own.into_iter().cloned().collect();
+    let (own, is_restricted) = {
+        let state = daemon.state();
+        (state.guest_info(guest.id), state.guests.is_restricted(guest.id))
+    };
+    let (leases, since) = own.as_ref().map_or((0, 0), |info| (info.leases, info.since));
+    let own: Vec<_> = own.into_iter().collect();
     let mut config = full.config;
     (config.path, config.error) = (String::new(), None);
     let (socket, gateway, host) = match &guest.addresses {

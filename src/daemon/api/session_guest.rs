@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::daemon::os::clock;
-use crate::daemon::state::Daemon;
-use crate::daemon::state::guests::{GuestPolicy, GuestRefusal};
+use crate::daemon::state::guests::GuestRefusal;
+use crate::daemon::state::{Daemon, State};
 use crate::pool::{Attestation, ConnectionId, GuestId, Holder};
 use crate::protocol::{ErrorInfo, ErrorKind, GuestAddresses, GuestGreeting, GuestRole};
 
@@ -34,6 +34,9 @@ impl SessionGuest {
             GuestRole::Client => state.guests.client_begins(&greeting),
         };
         let id = id.map_err(refused)?;
+        if is_link {
+            state.limit_guest(id, clock::now());
+        }
         let name = state.guests.name(id);
         if is_link {
             let name = name.clone();
@@ -56,13 +59,18 @@ impl SessionGuest {
         daemon.state().guests.holder(self.id, number).map_err(refused)
     }
 
+    /// An error about a name of an account that it states: a guest that may use some accounts only learns nothing of the
+    /// others.
+    pub fn without_other_accounts(&self, state: &State, error: ErrorInfo) -> ErrorInfo {
+        if !state.guests.is_restricted(self.id) {
+            return error;
+        }
+        ErrorInfo::new(error.data.kind, "this guest may use no account of that name").hint("see: lessor account list")
+    }
+
     /// Its programs cannot be compared with an agent.
     pub fn attestation(&self) -> Attestation {
         Attestation::Unknown(format!("it runs on another machine or in a container ({})", self.name).into())
-    }
-
-    pub fn policy(&self, daemon: &Daemon) -> GuestPolicy {
-        daemon.state().guests.policy(self.id)
     }
 }
 

@@ -64,6 +64,7 @@ impl Daemon {
             grace_ms: millis(join.grace),
             only: None,
             max_leases: None,
+            policy: None,
             role,
             addresses,
         }

@@ -75,6 +75,10 @@ impl State {
     fn step(&mut self, now: Now, command: Command, pending: &mut Pending) -> Result<Reply, Refusal> {
         let mut effects = std::mem::take(&mut self.effects);
         let moves = command.moves();
+        if let Command::LimitGuest(guest, limits) = &command {
+            let before = self.pool.guest_limits(*guest);
+            self.key_holders.change_sets(*guest, |set| limits.replace(set, before));
+        }
         let reply = self.pool.handle(now, command, &mut effects);
         if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply)
             && from != *to
@@ -203,6 +207,10 @@ impl State {
         }
         if let Event::Moved(moved) = &event {
             self.session_accounts.note_move(moved.to);
+        }
+        if matches!(event, Event::AccountChanged(_)) {
+            // the names in the policies of guests may mean other accounts now
+            self.follow_ups.extend(self.limits_after_change());
         }
         let changed = match event {
             Event::AccountChanged(id) => self.pool.account(id).map(|account| self.account_state(account, now)),

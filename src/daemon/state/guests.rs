@@ -2,17 +2,19 @@
 //! leases is bound to a [`Process`] that stands for the holder and is no process of this system. It ends when the guest
 //! says so, or when the guest has been gone longer than its grace.
 
+mod holders;
+mod limits;
+
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Daemon, State};
-use crate::daemon::os::clock;
-use crate::pool::{Command, ConnectionId, GuestId, Holder, Lease, Now, Process};
-use crate::protocol::{GuestGreeting, GuestHolder, GuestInfo, HolderInfo};
+use crate::pool::{ConnectionId, GuestId, Holder, Lease, Now, Process};
+use crate::protocol::{GuestGreeting, GuestHolder};
 use crate::visible::escape;
+pub(crate) use holders::{GuestHolderNames, guest_holder};
 
 /// The longest time that leases outlive a link.
 const LONGEST_GRACE: Duration = Duration::from_secs(3600);
@@ -24,6 +26,8 @@ const MOST_GUESTS: usize = 256;
 const MOST_HOLDERS: usize = 4096;
 /// So many holders that have ended are remembered: what a connection sent before may arrive after that.
 const MOST_ENDED: usize = 4096;
+/// The most guests that come with one name of the host's choice.
+const MOST_OF_ONE_NAME: usize = 16;
 /// The longest name of a guest or of its program, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -44,6 +48,8 @@ pub(crate) struct GuestPolicy {
     pub(crate) only: Option<Vec<String>>,
     /// At most so many leases.
     pub(crate) max_leases: Option<u32>,
+    /// The name that the host has chosen for it, not the guest: all guests with that name have the leases together.
+    pub(crate) name: Option<String>,
 }
 
 /// Why a guest is not served.
@@ -85,7 +91,28 @@ struct Guest {
     up: Option<ConnectionId>,
     since: Now,
     holders: FxHashMap<u32, Holder>,
-    ended: VecDeque<u32>,
+    ended: EndedHolders,
+}
+
+/// The holders that have ended last.
+#[derive(Debug, Default)]
+struct EndedHolders {
+    numbers: FxHashSet<u32>,
+    order: VecDeque<u32>,
+}
+
+impl EndedHolders {
+    fn note(&mut self, number: u32) {
+        if !self.numbers.insert(number) {
+            return;
+        }
+        if self.order.len() >= MOST_ENDED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.numbers.remove(&oldest);
+        }
+        self.order.push_back(number);
+    }
 }
 
 /// A guest that is gone for now, and when its leases end.
@@ -100,10 +127,20 @@ impl Guests {
         now: Now,
     ) -> Result<GuestId, GuestRefusal> {
         let id = guest_id(&greeting.link).ok_or(GuestRefusal::InvalidLink)?;
+        let is_named_so = |guest: &Guest| guest.policy.name == greeting.policy;
+        let others = self.all.iter().filter(|(other, guest)| **other != id && is_named_so(guest));
+        if greeting.policy.is_some() && others.count() >= MOST_OF_ONE_NAME {
+            return Err(GuestRefusal::TooMany);
+        }
         let guest = self.entry(id, &greeting.link, now)?;
-        guest.name = shown(&greeting.name).into();
+        guest.name = match &greeting.policy {
+            Some(name) => shown(name),
+            None => stated_name(&greeting.name),
+        }
+        .into();
         guest.version = Some(shown(&greeting.version));
-        guest.policy = GuestPolicy { only: greeting.only.clone(), max_leases: greeting.max_leases };
+        guest.policy =
+            GuestPolicy { only: greeting.only.clone(), max_leases: greeting.max_leases, name: greeting.policy.clone() };
         guest.grace = Duration::from_millis(greeting.grace_ms).min(LONGEST_GRACE);
         (guest.up, guest.since) = (Some(connection), now);
         Ok(id)
@@ -152,14 +189,19 @@ impl Guests {
     /// The guest vouches for a holder from now on; one that has ended stays so.
     pub(crate) fn holder_begins(&mut self, id: GuestId, holder: &GuestHolder) -> Result<(), GuestRefusal> {
         let guest = self.all.get_mut(&id).ok_or(GuestRefusal::NoLink)?;
-        if guest.ended.contains(&holder.number) {
+        if guest.ended.numbers.contains(&holder.number) {
             return Ok(());
         }
-        if guest.holders.len() >= MOST_HOLDERS && !guest.holders.contains_key(&holder.number) {
+        let program = holder.program.as_deref().map_or_else(|| "a program".to_owned(), shown);
+        let program: Arc<str> = format!("{}: {program}", guest.name).into();
+        if let Some(known) = guest.holders.get_mut(&holder.number) {
+            // its number stands for the process that it was first stated for
+            known.program = Some(program);
+            return Ok(());
+        }
+        if guest.holders.len() >= MOST_HOLDERS {
             return Err(GuestRefusal::TooMany);
         }
-        let program = holder.program.as_deref().map_or_else(|| "a program".to_owned(), shown);
-        let program = format!("{}: {program}", guest.name).into();
         let process = Process::of_guest(id, holder.number, holder.pid);
         let known = Holder { process: Some(process), program: Some(program), ..Holder::default() };
         guest.holders.insert(holder.number, known);
@@ -175,10 +217,7 @@ impl Guests {
     /// A holder has ended.
     fn holder_ends(&mut self, id: GuestId, number: u32) -> Option<Process> {
         let guest = self.all.get_mut(&id)?;
-        if guest.ended.len() >= MOST_ENDED {
-            guest.ended.pop_front();
-        }
-        guest.ended.push_back(number);
+        guest.ended.note(number);
         guest.holders.remove(&number)?.process
     }
 
@@ -199,9 +238,9 @@ impl Guests {
         Some((share_id(name), now, Duration::ZERO))
     }
 
-    /// What a guest may have.
-    pub(crate) fn policy(&self, id: GuestId) -> GuestPolicy {
-        self.all.get(&id).map(|guest| guest.policy.clone()).unwrap_or_default()
+    /// Whether a guest may use some accounts only.
+    pub(crate) fn is_restricted(&self, id: GuestId) -> bool {
+        self.all.get(&id).is_some_and(|guest| guest.policy.only.is_some())
     }
 
     /// Its name.
@@ -222,7 +261,7 @@ impl Guest {
             up: None,
             since: now,
             holders: FxHashMap::default(),
-            ended: VecDeque::new(),
+            ended: EndedHolders::default(),
         }
     }
 }
@@ -234,10 +273,21 @@ fn shown(text: &str) -> String {
     escape(&short).into_owned()
 }
 
+/// The name that a guest states. It is never one that the host's configuration or `lessor share --name` has: those have
+/// no `@`.
+fn stated_name(name: &str) -> String {
+    let name = shown(name);
+    if name.contains('@') { name } else { format!("@{name}") }
+}
+
+/// Set in the ids of shares: no random number of a guest is one.
+const SHARE: u64 = 1 << 29;
+
 /// The id of a guest, by its random number: 16 hexadecimal digits.
 fn guest_id(link: &str) -> Option<GuestId> {
     let is_number = link.len() == 16 && link.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u64::from_str_radix(link, 16).ok().filter(|_| is_number).map(GuestId::from_bits)
+    let number = u64::from_str_radix(link, 16).ok().filter(|_| is_number)?;
+    Some(GuestId::from_bits(number & !SHARE))
 }
 
 #[cfg(unix)]
@@ -245,176 +295,7 @@ fn share_id(name: &str) -> GuestId {
     use std::hash::{Hash as _, Hasher as _};
     let mut hasher = rustc_hash::FxHasher::default();
     ("share", name).hash(&mut hasher);
-    GuestId::from_bits(hasher.finish() >> 17)
-}
-
-/// The guest that a lease belongs to.
-pub(crate) fn guest_of(lease: &Lease) -> Option<GuestId> {
-    lease.bind.process().or(lease.holder.process)?.guest()
-}
-
-/// How a holder of a guest is shown; `None` for one of this system.
-pub(crate) fn guest_holder(holder: &Holder) -> Option<HolderInfo> {
-    let process = holder.process.filter(|process| process.guest().is_some())?;
-    Some(HolderInfo { pid: process.pid, program: holder.program.as_deref().map(str::to_owned) })
-}
-
-/// The names of guests' holders, for those that do not lock the state.
-#[derive(Debug, Default)]
-pub(crate) struct GuestHolderNames(Mutex<FxHashMap<Process, Arc<str>>>);
-
-impl GuestHolderNames {
-    fn names(&self) -> MutexGuard<'_, FxHashMap<Process, Arc<str>>> {
-        // entries are only added and removed
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn note(&self, holder: &Holder) {
-        if let Some((process, program)) = holder.process.zip(holder.program.clone()) {
-            self.names().insert(process, program);
-        }
-    }
-
-    pub(crate) fn get(&self, process: Process) -> Option<Arc<str>> {
-        self.names().get(&process).cloned()
-    }
-
-    fn forget(&self, process: Process) {
-        self.names().remove(&process);
-    }
-}
-
-impl State {
-    /// How many leases a guest has, and how many it waits for.
-    pub(crate) fn leases_of_guest(&self, id: GuestId) -> usize {
-        let is_its = |lease: &&Lease| guest_of(lease) == Some(id) && lease.subagent.is_none();
-        self.pool.leases().filter(is_its).count()
-    }
-
-    /// How many requests of a guest wait in the queue.
-    pub(crate) fn queued_of_guest(&self, id: GuestId) -> usize {
-        let is_its = |process: Process| process.guest() == Some(id);
-        self.pool.waiters().filter(|(_, waiter)| waiter.ask.bind.process().is_some_and(is_its)).count()
-    }
-
-    /// The guests, for `status`.
-    pub(crate) fn guest_infos(&self) -> Vec<GuestInfo> {
-        let mut infos: Vec<GuestInfo> = self
-            .guests
-            .all
-            .iter()
-            .map(|(id, guest)| GuestInfo {
-                name: guest.name.to_string(),
-                kind: match guest.kind {
-                    GuestKind::Ssh => "ssh",
-                    GuestKind::Socket => "socket",
-                }
-                .to_owned(),
-                state: if guest.up.is_some() { "up" } else { "down" }.to_owned(),
-                since: guest.since.wall.0,
-                leases: self.leases_of_guest(*id) as u64,
-                max_leases: guest.policy.max_leases,
-                only: guest.policy.only.clone(),
-                version: guest.version.clone(),
-            })
-            .collect();
-        infos.sort_by(|one, other| one.name.cmp(&other.name));
-        infos
-    }
-
-    /// Ends what a guest's holder has.
-    fn end_guest_holder(&mut self, id: GuestId, number: u32, now: Now) {
-        let known = self.guests.holder_ends(id, number);
-        // also of a lease that was restored, whose holder was never named again
-        let of_leases = self.pool.leases().filter_map(|lease| lease.bind.process().or(lease.holder.process));
-        let is_it = |process: &Process| process.guest() == Some(id) && process.guest_number() == number;
-        let mut ended: Vec<Process> = of_leases.filter(is_it).chain(known).collect();
-        ended.sort_unstable();
-        ended.dedup();
-        for process in ended {
-            self.shared().guest_names.forget(process);
-            self.apply_internal(now, Command::ProcessEnded(process));
-        }
-    }
-
-    /// Ends the leases of all holders of a guest but these.
-    fn keep_guest_holders(&mut self, id: GuestId, living: &[u32], now: Now) {
-        let numbers = self.pool.leases().filter_map(|lease| lease.bind.process().or(lease.holder.process));
-        let known = self.guests.all.get(&id).into_iter().flat_map(|guest| guest.holders.keys().copied());
-        let mut gone: Vec<u32> = numbers
-            .filter(|process| process.guest() == Some(id))
-            .map(Process::guest_number)
-            .chain(known)
-            .filter(|number| !living.contains(number))
-            .collect();
-        gone.sort_unstable();
-        gone.dedup();
-        for number in gone {
-            self.end_guest_holder(id, number, now);
-        }
-    }
-}
-
-impl Daemon {
-    /// The guest states its holders.
-    pub(crate) fn guest_holders(
-        &self,
-        id: GuestId,
-        begun: &[GuestHolder],
-        (ended, all): (&[u32], bool),
-    ) -> Result<(), GuestRefusal> {
-        let state = &mut *self.state();
-        let now = clock::now();
-        for number in ended {
-            state.end_guest_holder(id, *number, now);
-        }
-        for holder in begun {
-            state.guests.holder_begins(id, holder)?;
-            if let Ok(known) = state.guests.holder(id, Some(holder.number)) {
-                self.guest_names.note(&known);
-            }
-        }
-        if all {
-            let living: Vec<u32> = begun.iter().map(|holder| holder.number).collect();
-            state.keep_guest_holders(id, &living, now);
-        }
-        Ok(())
-    }
-
-    /// Ends what a guest has, unless it comes back in time.
-    pub(crate) fn await_guest(&self, (id, since, grace): LostGuest) {
-        let Some(daemon) = self.daemon() else { return };
-        self.runtime.spawn(async move {
-            tokio::time::sleep(grace).await;
-            daemon.end_guest(id, since);
-        });
-    }
-
-    fn end_guest(&self, id: GuestId, since: Now) {
-        let state = &mut *self.state();
-        let is_gone = |guest: &Guest| guest.up.is_none() && guest.since == since;
-        if state.guests.all.get(&id).is_some_and(is_gone) {
-            state.keep_guest_holders(id, &[], clock::now());
-            if let Some(guest) = state.guests.all.remove(&id) {
-                state.log.push(move || tracing::info!("the guest {} is gone, and its leases have ended", guest.name));
-            }
-        }
-    }
-
-    /// Waits for the guests that have leases from before a restart of the daemon.
-    pub(crate) fn await_restored_guests(&self) {
-        let state = &mut *self.state();
-        let now = clock::now();
-        let restored: Vec<_> =
-            state.pool.leases().filter_map(|lease| Some((guest_of(lease)?, lease.clone()))).collect();
-        for (id, lease) in &restored {
-            state.guests.expect(*id, lease, now);
-            self.guest_names.note(&lease.holder);
-        }
-        let lost: Vec<LostGuest> =
-            state.guests.all.iter().map(|(id, guest)| (*id, guest.since, RESTORED_GRACE)).collect();
-        lost.into_iter().for_each(|lost| self.await_guest(lost));
-    }
+    GuestId::from_bits(hasher.finish() >> 17 | SHARE)
 }
 
 #[cfg(test)]

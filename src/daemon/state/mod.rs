@@ -3,6 +3,7 @@
 //! The lock is never held across an await, and nothing under it waits for the system: processes are looked up before
 //! it is taken, files are read by workers, log lines are written after it is released.
 
+pub(crate) mod account_names;
 mod account_state;
 mod apply;
 mod commit;

@@ -7,9 +7,7 @@ use super::why_renewing;
 use crate::daemon::many_hosts::loss::JOIN_AGAIN;
 use crate::daemon::many_hosts::status::{PoolAway, PoolAwayKind, PoolLink};
 use crate::daemon::state::{State, client_of};
-use crate::pool::{
-    Account, AccountId, AccountRecord, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken,
-};
+use crate::pool::{Account, AccountId, Ineligible, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken};
 use crate::protocol::{AccountInfo, Answer, BankedResetsInfo, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
@@ -25,43 +23,6 @@ impl State {
     pub(crate) fn account_reference(&self, id: AccountId) -> String {
         self.pool.account_reference(id)
     }
-
-    /// The email address of an account by its id.
-    pub(crate) fn email_name(&self, id: AccountId) -> Option<String> {
-        self.shown_email(&self.pool.account(id)?.record)
-    }
-
-    /// The email address of an account, followed by its organisation if an earlier account of its provider has the same
-    /// address: what is shown of accounts is distinct.
-    fn shown_email(&self, record: &AccountRecord) -> Option<String> {
-        let email = record.email.as_ref()?;
-        let accounts = self.pool.accounts().iter().map(|account| &account.record);
-        let earlier: Vec<&AccountRecord> = accounts
-            .take_while(|other| other.id != record.id)
-            .filter(|other| {
-                let address = other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
-                address && other.provider == record.provider
-            })
-            .collect();
-        if earlier.is_empty() {
-            return Some(email.clone());
-        }
-        let short = organization_in_short(record).filter(|short| {
-            let is_same = |other: &&AccountRecord| organization_in_short(other).as_ref() == Some(short);
-            !earlier.iter().any(is_same)
-        });
-        Some(format!("{email} ({})", short.unwrap_or_else(|| record.id.to_string())))
-    }
-}
-
-/// The name of an account's organisation, else the beginning of its id.
-fn organization_in_short(record: &AccountRecord) -> Option<String> {
-    const SHORT: usize = 8;
-    // the personal organisation is named after its only member
-    let of_member = |name: &&String| record.email.as_ref().is_some_and(|email| name.contains(email.as_str()));
-    let owner = &record.owner;
-    let name = owner.organization_name.as_ref().filter(|name| !of_member(name)).cloned();
-    name.or_else(|| Some(owner.organization.as_ref()?.chars().take(SHORT).collect()))
 }
 
 /// The answer with an account, or the error if it was removed meanwhile.

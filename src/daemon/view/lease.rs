@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::credential;
 use crate::daemon::os::{peer_process, process};
-use crate::daemon::state::guests::{guest_holder, guest_of};
+use crate::daemon::state::guests::guest_holder;
 use crate::daemon::state::{ReportOutcome, State};
 use crate::pool::{Bind, Fence, GuestId, Lease, Now, Process, millis};
 use crate::protocol::{
@@ -66,7 +66,7 @@ pub(crate) fn with_lease<T>(
 
 /// All leases, or those `of` a guest, oldest first, and their holders.
 pub(crate) fn lease_rows(state: &State, now: Now, of: Option<GuestId>) -> Vec<(LeaseRow, Option<Process>)> {
-    let is_wanted = |lease: &&Lease| of.is_none() || guest_of(lease) == of;
+    let is_wanted = |lease: &&Lease| of.is_none() || lease.guest() == of;
     let mut leases: Vec<&Lease> = state.pool.leases().filter(is_wanted).collect();
     leases.sort_unstable_by_key(|lease| lease.fence);
     let shared = state.shared();

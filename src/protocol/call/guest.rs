@@ -30,6 +30,8 @@ pub struct GuestGreeting {
     pub only: Option<Vec<String>>,
     /// At most so many leases; stated by `lessor share`.
     pub max_leases: Option<u32>,
+    /// The name that the host has chosen for the guest; stated by `lessor share`.
+    pub policy: Option<String>,
     /// What the connection is for.
     pub role: GuestRole,
     /// Where the guest's programs reach its daemon.

@@ -18,7 +18,7 @@ pub(crate) struct ShareArgs {
     #[command(subcommand)]
     command: Option<ShareCommand>,
     /// Serve a guest over standard input and output; `lessor join` runs this by ssh
-    #[arg(long, conflicts_with_all = ["uid", "gid", "socket", "name"])]
+    #[arg(long, conflicts_with_all = ["uid", "gid", "socket"])]
     stdio: bool,
     /// Open a further socket, for programs of this user
     #[arg(long, value_name = "N")]
@@ -29,7 +29,8 @@ pub(crate) struct ShareArgs {
     /// Its path [default: shares/NAME/lessor.sock beside the daemon's socket]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Its name in the configuration [default: uid-N or gid-N]
+    /// Its name in the configuration [default: uid-N or gid-N]; with --stdio, that of the guest, in place of the one
+    /// that it states: all links with this name have the leases together
     #[arg(long)]
     name: Option<String>,
     /// Only these accounts, by label, email or id
@@ -99,10 +100,7 @@ fn add(args: &ShareArgs, context: &Context) -> Result<u8, CliError> {
         (None, Some(uid), _) => format!("uid-{uid}"),
         (None, None, Some(gid)) => format!("gid-{gid}"),
     };
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
-        return Err(CliError::usage("a name has 1 to 64 letters, digits, - and _"));
-    }
+    check_name(&name)?;
     let places = context.places()?;
     let path = match &args.socket {
         Some(path) => std::path::absolute(path).map_err(|error| CliError::usage(error.to_string()))?,
@@ -139,6 +137,14 @@ fn add(args: &ShareArgs, context: &Context) -> Result<u8, CliError> {
         )
     })?;
     Ok(outcome.exit())
+}
+
+fn check_name(name: &str) -> Result<(), CliError> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+        return Err(CliError::usage("a name has 1 to 64 letters, digits, - and _"));
+    }
+    Ok(())
 }
 
 fn default_path(places: &AppPaths, name: &str) -> PathBuf {
@@ -206,6 +212,9 @@ fn serve_guest(args: ShareArgs, context: &Context) -> Result<u8, CliError> {
     use crate::client::Client;
     use crate::guest::{SharePolicy, share_over_stdio};
 
+    if let Some(name) = &args.name {
+        check_name(name)?;
+    }
     let policy = match context.connect() {
         Ok(client) => {
             let places = context.places()?;
@@ -216,7 +225,7 @@ fn serve_guest(args: ShareArgs, context: &Context) -> Result<u8, CliError> {
                 url.strip_prefix("http://")?.parse().ok()
             };
             let only = (!args.only.is_empty()).then_some(args.only);
-            Ok(SharePolicy { socket, gateway: Box::new(gateway), only, max_leases: args.max_leases })
+            Ok(SharePolicy { socket, gateway: Box::new(gateway), only, max_leases: args.max_leases, name: args.name })
         }
         // the guest shows it in its status
         Err(error) => Err(format!("on the host: {}", error.message())),

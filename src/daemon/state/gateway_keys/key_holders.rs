@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::conversations::Conversations;
 use crate::daemon::state::State;
-use crate::pool::{AccountId, Bind, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
+use crate::pool::{AccountId, AccountSet, Bind, Ending, Fence, GuestId, Lease, LeaseRequest, Pool, Process, reacquire};
 
 /// Most other providers that one holder uses.
 const MOST_PROVIDERS: usize = 16;
@@ -79,6 +79,13 @@ impl KeyHolders {
         // the account that the user has moved it to takes the place of the one that the holder requested
         if at == 0 && holder.request.account.is_some() {
             holder.request.account = Some(account.to_string().into());
+        }
+    }
+
+    /// A guest may use other accounts from now on: its holders' further leases follow.
+    pub(crate) fn change_sets(&mut self, guest: GuestId, change: impl Fn(AccountSet) -> AccountSet) {
+        for holder in self.holders.values_mut().filter(|holder| holder.request.guest() == Some(guest)) {
+            holder.request.set = change(std::mem::take(&mut holder.request.set));
         }
     }
 

@@ -1,5 +1,9 @@
+use std::time::Duration;
+
 use super::*;
-use crate::pool::{Mono, Wall};
+use crate::daemon::api::reply::tests::{TestDaemon, key};
+use crate::daemon::os::clock;
+use crate::pool::{Bind, Command, LeaseRequest, Mono, Wall};
 
 fn at(ms: u64) -> Now {
     Now { mono: Mono(ms), wall: Wall(ms) }
@@ -80,4 +84,115 @@ fn the_number_of_holders_is_bounded() {
         guests.holder_begins(id, &holder(number)).unwrap();
     }
     assert_eq!(guests.holder_begins(id, &holder(u32::MAX)), Err(GuestRefusal::TooMany));
+}
+
+#[test]
+fn a_name_that_a_guest_states_is_none_that_the_host_gives() {
+    let mut guests = Guests::default();
+    let stated = GuestGreeting { name: "box".to_owned(), ..greeting(LINK) };
+    let id = guests.link_begins(ConnectionId(1), &stated, at(1)).unwrap();
+    assert_eq!(&*guests.name(id), "@box", "a share may be called box");
+    let given = GuestGreeting { policy: Some("build".to_owned()), ..greeting(LINK) };
+    let id = guests.link_begins(ConnectionId(2), &given, at(2)).unwrap();
+    assert_eq!(&*guests.name(id), "build");
+}
+
+#[test]
+fn links_with_a_name_of_the_host_are_bounded() {
+    let mut guests = Guests::default();
+    let named = |number: usize, name: &str| GuestGreeting {
+        policy: Some(name.to_owned()),
+        ..greeting(&format!("{number:016x}"))
+    };
+    for number in 0..MOST_OF_ONE_NAME {
+        guests.link_begins(ConnectionId(number as u64), &named(number, "build"), at(1)).unwrap();
+    }
+    let more = guests.link_begins(ConnectionId(99), &named(99, "build"), at(1));
+    assert_eq!(more, Err(GuestRefusal::TooMany));
+    guests.link_begins(ConnectionId(99), &named(99, "other"), at(1)).unwrap();
+    guests.link_begins(ConnectionId(100), &named(0, "build"), at(1)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn no_random_number_of_a_guest_is_the_id_of_a_share() {
+    let share = share_id("box");
+    let mut guests = Guests::default();
+    let same_bits = format!("{:016x}", share.bits());
+    let id = guests.link_begins(ConnectionId(1), &greeting(&same_bits), at(1)).unwrap();
+    assert_ne!(id, share);
+    assert_eq!(guests.share_begins("box", GuestPolicy::default(), at(1)), Ok(share));
+}
+
+fn request(process: Process) -> Command {
+    let holder = Holder { process: Some(process), ..Holder::default() };
+    let request = LeaseRequest::new("anthropic", "claude", ConnectionId(1));
+    Command::Acquire(Box::new(LeaseRequest { bind: Bind::Process(process), holder, ..request }))
+}
+
+#[tokio::test]
+async fn a_holder_that_is_stated_again_stays_the_process_that_it_was() {
+    let test = TestDaemon::new(&[]);
+    let daemon = test.daemon.clone();
+    let id = daemon.state().guests.link_begins(ConnectionId(1), &greeting(LINK), at(1)).unwrap();
+    let known = || daemon.state().guests.holder(id, Some(7)).unwrap();
+    daemon.guest_holders(id, &[holder(7)], (&[], false)).unwrap();
+    let first = known();
+    for pid in 0..1000 {
+        let other = GuestHolder { pid, program: Some(format!("p{pid}")), ..holder(7) };
+        daemon.guest_holders(id, &[other], (&[], false)).unwrap();
+    }
+    assert_eq!(known().process, first.process);
+    assert_eq!(daemon.guest_names.len(), 1, "nothing is kept of the others");
+    daemon.guest_holders(id, &[], (&[7, 7, 7], false)).unwrap();
+    assert_eq!(daemon.guest_names.len(), 0);
+    let many = vec![1; MOST_HOLDERS + 1];
+    assert_eq!(daemon.guest_holders(id, &[], (&many, false)), Err(GuestRefusal::TooMany));
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_leases_of_a_share_end_whose_holders_it_does_not_name() {
+    let test = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    let daemon = test.daemon.clone();
+    let share = share_id("box");
+    {
+        let state = &mut *daemon.state();
+        for number in [7, 8] {
+            state.apply_internal(clock::now(), request(Process::of_guest(share, number, 4711)));
+        }
+        assert_eq!(state.pool.leases_of_guest(share), 2);
+    }
+    daemon.await_restored_guests();
+    daemon.state().guests.share_begins("box", GuestPolicy::default(), clock::now()).unwrap();
+    daemon.guest_holders(share, &[holder(8)], (&[], false)).unwrap();
+    tokio::time::sleep(RESTORED_GRACE + Duration::from_secs(1)).await;
+    let state = daemon.state();
+    let left: Vec<u32> = state.pool.leases().filter_map(|lease| Some(lease.bind.process()?.guest_number())).collect();
+    assert_eq!(left, [8]);
+}
+
+#[tokio::test]
+async fn what_a_guest_may_use_follows_the_names_of_accounts() {
+    let test = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    let daemon = test.daemon.clone();
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    let ids: Vec<_> = state.pool.accounts().iter().map(|account| account.record.id).collect();
+    let rename = |id, name: &str| {
+        let change = crate::pool::AccountChange { label: Some(name.to_owned()), ..Default::default() };
+        Command::ChangeAccount(id, Box::new(change))
+    };
+    state.apply_internal(now, rename(ids[0], "work"));
+    let only = GuestGreeting { only: Some(vec!["work".to_owned(), "typo".to_owned()]), ..greeting(LINK) };
+    let id = state.guests.link_begins(ConnectionId(1), &only, now).unwrap();
+    state.limit_guest(id, now);
+    state.apply_internal(now, request(Process::of_guest(id, 1, 1)));
+    let on = |state: &crate::daemon::state::State| state.pool.leases().map(|lease| lease.account).collect::<Vec<_>>();
+    assert_eq!(on(state), [ids[0]]);
+    state.apply_internal(now, rename(ids[0], "private"));
+    assert_eq!(on(state), [], "no account of that name is left");
+    state.apply_internal(now, rename(ids[1], "work"));
+    state.apply_internal(now, request(Process::of_guest(id, 1, 1)));
+    assert_eq!(on(state), [ids[1]]);
 }
