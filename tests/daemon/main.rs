@@ -14,6 +14,9 @@ mod disk;
 mod ending;
 mod explain;
 mod fairness;
+mod guest_attacks;
+mod guests;
+mod host_links;
 #[cfg(target_os = "linux")]
 mod keyring;
 mod leases;
@@ -28,6 +31,7 @@ mod report;
 mod restart;
 mod secrets;
 mod sets;
+mod shares;
 mod start;
 mod stop;
 mod stored_clients;

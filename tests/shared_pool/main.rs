@@ -3,7 +3,11 @@
 mod accounts;
 mod connecting;
 mod daemons;
+mod guests;
 mod harness;
+#[path = "../daemon/host_links.rs"]
+#[allow(dead_code)]
+mod host_links;
 mod hosts;
 mod limits;
 mod linked;
