@@ -1,17 +1,22 @@
 """What .ci/guests checks. Prints a line for each check, with what was measured; exits with 1 if one fails."""
 
 import atexit
+import fcntl
 import http.server
 import json
 import os
+import pty
 import pwd
 import re
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -21,7 +26,10 @@ PORT = 5722
 HOST_USER, GUEST_USER = "lessor-ci-host", "lessor-ci-guest"
 CONTAINER_UID = 61234
 AGENTS = 16
-ACCOUNTS = 2 * AGENTS + 4
+# two sides hold leases at once, and a container beside them
+ACCOUNTS = 3 * AGENTS + 4
+# what a container may use
+BOXED = [f"a{number}" for number in range(AGENTS + 1)]
 CANARY = "sk-ant-api03-CANARY"
 WORK = tempfile.mkdtemp(prefix="lessor-guests-")
 os.chmod(WORK, 0o755)
@@ -214,6 +222,29 @@ def http_request(address, key, timeout):
     return answer.status, answer.read().decode()
 
 
+def top_shows(user, text, seconds=30):
+    """Whether `lessor top` of a user shows a text without spaces on a terminal of 200 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    options = user.options()
+    options["env"] = {**options["env"], "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    child = subprocess.Popen([f"{WORK}/bin/lessor", "top"], stdin=theirs, stdout=theirs, stderr=theirs,
+                             start_new_session=True, **options)
+    CHILDREN.append(child)
+    os.close(theirs)
+    shown, deadline = b"", time.monotonic() + seconds
+    while text.encode() not in shown and time.monotonic() < deadline and child.poll() is None:
+        if select.select([ours], [], [], 0.2)[0]:
+            shown += os.read(ours, 65536)
+    os.write(ours, b"q")
+    try:
+        child.wait(10)
+    except subprocess.TimeoutExpired:
+        end(child)
+    os.close(ours)
+    return text.encode() in shown
+
+
 def guest_rows(host):
     return [row for row in host.json("leases") if (row.get("holder") or {}).get("program", "").startswith(GUEST_USER)]
 
@@ -275,6 +306,8 @@ def main():
     check("status for people names it, too", f"accounts of {HOST_USER}@127.0.0.1" in text)
 
     # a killed remote agent frees its account
+    check("top of the host names the guest", top_shows(host, f"{GUEST_USER}@"))
+    check("top of the guest names the host", top_shows(guest, f"{HOST_USER}@127.0.0.1"))
     spare = [host.agent(acquire) for _ in range(ACCOUNTS - 2 * AGENTS)]
     spare_leases = [granted(child)["result"] for child in spare]
     times = []
@@ -394,7 +427,12 @@ def main():
     rows = past.get("leases") or past.get("rows") or []
     check("the guest's history has its own leases only", rows and all(GUEST_USER in json.dumps(row) for row in rows), len(rows))
 
-    check("the guest's history names the host", past.get("host") == f"{HOST_USER}@127.0.0.1", past.get("host"))
+    check("the guest's history names the host", past.get("guest_of") == f"{HOST_USER}@127.0.0.1", past.get("guest_of"))
+    # in a note beside the table
+    text = guest.lessor("history", "--leases", "--since", "1h").stderr
+    check("the guest's history for people names it, too", f"{HOST_USER}@127.0.0.1" in text)
+    text = host.lessor("history", "--leases", "--since", "1h").stdout
+    check("the host's history for people names the guest", f"{GUEST_USER}@" in text)
 
     # nothing but the listed calls is answered
     link = "0123456789abcdef"
@@ -422,7 +460,7 @@ def main():
     share = f"{WORK}/share"
     os.makedirs(share)
     os.chown(share, host.uid, host.gid)
-    host.lessor("share", "--uid", str(CONTAINER_UID), "--socket", f"{share}/lessor.sock", "--only", "a0,a1,a2", "--max-leases", "3", "--name", "box")
+    host.lessor("share", "--uid", str(CONTAINER_UID), "--socket", f"{share}/lessor.sock", "--only", ",".join(BOXED), "--max-leases", str(AGENTS), "--name", "box")
     path = f"{share}/lessor.sock"
     until(lambda: os.path.exists(path), 10, "the share's socket")
     namespace = {"user": CONTAINER_UID, "group": CONTAINER_UID, "cwd": "/", "env": {"PATH": "/usr/bin:/bin"}}
@@ -447,11 +485,48 @@ def main():
     check("container: a lease is bound to the peer's process, not to the pid that it names", holds, f"freed within {took:.0f} ms")
     holds, lease, _ = is_bound({"provider": "anthropic", "bind": "ttl", "ttl_ms": 600000})
     check("container: the same with a time", holds)
-    boxed = [contained(acquire) for _ in range(3)]
-    labels = sorted(granted(child)["result"]["account"]["label"] for child in boxed)
-    check("container: the accounts of its policy only", labels == ["a0", "a1", "a2"], labels)
+    # 16 agents in the container, beside 16 on each of the other sides
+    others = [host.agent({**acquire, "exclude": BOXED}) for _ in range(AGENTS)]
+    others += [guest.agent({**acquire, "exclude": BOXED}) for _ in range(AGENTS)]
+    elsewhere = {granted(child)["result"]["account"]["label"] for child in others}
+    boxed = [contained(acquire) for _ in range(AGENTS)]
+    leases = [granted(child)["result"] for child in boxed]
+    labels = {lease["account"]["label"] for lease in leases}
+    check("container: 16 agents have distinct accounts of its policy", len(labels) == AGENTS and labels <= set(BOXED), len(labels))
+    check("container: none of them is one of the 32 on the other sides", len(elsewhere) == 2 * AGENTS and not labels & elsewhere, len(labels | elsewhere))
     answer = json.loads(contained({**acquire, "wait_ms": 0}).stdout.readline())
     check("container: no more leases than its policy has", answer.get("error", {}).get("data", {}).get("kind") == "no_capacity", answer.get("error", {}).get("message"))
+    answer = json.loads(contained({**acquire, "only": [f"a{ACCOUNTS - 1}"], "wait_ms": 0}).stdout.readline())
+    check("container: an account outside its policy is refused", "error" in answer, answer.get("error", {}).get("message"))
+    seen = call(path, "lease.list", {}, {"extra_groups": [], **namespace}).get("result", [])
+    check("container: it sees its own leases only", len(seen) == AGENTS, len(seen))
+    times = []
+    for child, lease in list(zip(boxed, leases))[:8]:
+        waiter = host.agent({**acquire, "account": lease["account"]["id"]})
+        until(lambda: len(host.json("status")["queue"]) == 1, 10, "a request waits")
+        killed = time.monotonic()
+        child.kill()
+        times.append((granted(waiter)["at"] - killed) * 1000)
+        child.wait()
+        end(waiter)
+    check("container: a killed agent frees its account within 250 ms", max(times) <= 250,
+          f"median {sorted(times)[len(times) // 2]:.0f} ms, longest {max(times):.0f} ms of {len(times)}")
+
+    # another policy, while its clients are connected
+    def boxed_now():
+        return [row for row in host.json("leases") if (row.get("holder") or {}).get("program", "").startswith("box:")]
+
+    words = ["share", "--uid", str(CONTAINER_UID), "--socket", f"{share}/lessor.sock", "--name", "box"]
+    host.lessor(*words, "--only", ",".join(BOXED), "--max-leases", "4")
+    until(lambda: len(boxed_now()) == 4, 10, "fewer leases are left when the policy has fewer")
+    kept = sorted(row["fence"] for row in boxed_now())
+    check("container: of its leases the oldest stay when its policy allows fewer", kept == sorted(lease["fence"] for lease in leases[8:])[:4], kept)
+    left = boxed_now()[0]["account"]["label"]
+    host.lessor(*words, "--only", left, "--max-leases", "4")
+    until(lambda: [row["account"]["label"] for row in boxed_now()] == [left], 10, "leases on accounts that are no longer in the policy have ended")
+    check("container: a policy that changes holds at once", [row["account"]["label"] for row in boxed_now()] == [left], left)
+    for child in others:
+        end(child)
     answer = call(path, "account.export", {"secrets": True}, {"extra_groups": [], **namespace})
     check("container: export is refused", answer.get("error", {}).get("data", {}).get("kind") == "not_allowed")
     answer = call(path, "status", {}, guest.options())
