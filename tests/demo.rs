@@ -1,7 +1,7 @@
-//! The demo succeeds, and leaves no file or process behind.
+//! The demo succeeds, serves programs of one's own, and leaves no file or process behind.
 
-#[cfg(target_os = "linux")]
-use std::io::BufRead;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -15,6 +15,15 @@ fn demo(temporary: &Path, seconds: &str) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+/// `demo --serve` with these arguments.
+#[cfg(unix)]
+fn serve(temporary: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    command.args(["demo", "--serve"]).args(arguments).env("TMPDIR", temporary).env("LESSOR_CONFIG", "/nowhere");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -63,7 +72,7 @@ fn an_interrupted_demo_leaves_nothing() {
     let temporary = tempfile::tempdir().unwrap();
     let mut child = demo(temporary.path(), "60").spawn().unwrap();
     // its line, which it prints once a second, appears when the agents work
-    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("requests served")));
     // the others start later, and the daemon shows its own environment to root only
     assert!(processes_in(temporary.path()) >= 2, "the first two agents");
@@ -71,5 +80,44 @@ fn an_interrupted_demo_leaves_nothing() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(is_empty(temporary.path()), "the home is still there");
+    assert_eq!(processes_in(temporary.path()), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn accounts_are_served_until_the_input_ends() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = serve(temporary.path(), &["--accounts", "2", "--json"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let served: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(served["accounts"], serde_json::json!(["account-1", "account-2"]), "{served}");
+    assert!(served["gateway"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{served}");
+    let listed = Command::new(env!("CARGO_BIN_EXE_lessor"))
+        .args(["account", "list", "--json", "--no-start"])
+        .env("LESSOR_HOME", served["home"].as_str().unwrap())
+        .env("LESSOR_SOCKET", served["socket"].as_str().unwrap())
+        .output()
+        .unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(listed.as_array().unwrap().iter().all(|account| account["provider"] == served["provider"]), "{listed}");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(is_empty(temporary.path()), "the home is still there");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_gets_the_variables_and_its_exit_code_is_the_demos() {
+    let temporary = tempfile::tempdir().unwrap();
+    // a daemon that was killed, and one that the next command starts, leave nothing either
+    let script = "lessor token anthropic && kill -9 $(lessor ping --json | sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/') && \
+                  lessor ping >&2 && echo $LESSOR_CONFIG$ANTHROPIC_BASE_URL && exit 7";
+    let output = serve(temporary.path(), &["--accounts", "1", "--", "sh", "-c", script]).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(7), "{text}{errors}");
+    assert!(text.starts_with("sim-key-00\nhttp://127.0.0.1:"), "{text}{errors}");
+    assert!(is_empty(temporary.path()), "the home is still there");
+    #[cfg(target_os = "linux")]
     assert_eq!(processes_in(temporary.path()), 0);
 }

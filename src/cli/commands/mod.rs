@@ -312,7 +312,10 @@ pub(crate) enum CliCommand {
     ///
     /// Starts a daemon in a temporary directory, several accounts with small quotas, and more agents than accounts;
     /// kills an agent and the daemon; and prints what the simulated provider counted.
-    #[command(after_help = "Examples:\n  lessor demo\n  lessor demo --agents 20 --accounts 3 --seconds 30")]
+    ///
+    /// With --serve it serves the simulated accounts to programs of your own instead.
+    #[command(after_help = "Examples:\n  lessor demo\n  lessor demo --agents 20 --accounts 3 --seconds 30\n  \
+                            lessor demo --serve\n  lessor demo --serve --accounts 2 --quota 3 -- lessor forecast anthropic")]
     Demo(demo::DemoArgs),
     /// Compare account selection strategies in a simulation
     ///

@@ -14,8 +14,9 @@ use super::guests::{JoinResult, LeaveResult, ShareChange, SharedSocket};
 use super::pool::{PoolInitResult, PoolLeaveResult, PoolMemberResult, PoolMigrateResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
-    bench::BenchResult, classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables,
-    forecast::ForecastReport, import::ImportReport, logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
+    bench::BenchResult, classify::ClassifyLine, demo::DemoResult, demo::ServedDemo, doctor::Diagnosis,
+    env::EnvVariables, forecast::ForecastReport, import::ImportReport, logs::LogLine, monitor::PageAddress,
+    simulate::SimulationResult,
 };
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
@@ -56,7 +57,8 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["config path"], of::<ConfigLocation>),
     (&["config set", "config unset"], of::<ConfigChange>),
     (&["config show"], of::<ConfigListing>),
-    (&["demo"], of::<DemoResult>),
+    // another one with --serve
+    (&["demo"], of::<ResultOrServed>),
     (&["doctor"], of::<Diagnosis>),
     (&["env"], of::<EnvVariables>),
     (&["error"], of::<ErrorDocument<'static>>),
@@ -121,6 +123,15 @@ fn documents() -> BTreeMap<&'static str, MakeSchema> {
 enum OneOrAll {
     One(Box<AccountDetails<'static>>),
     All(Vec<AccountInfo>),
+}
+
+/// The result of a demo; with `--serve`, where it serves.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is printed; never constructed")]
+enum ResultOrServed {
+    Result(Box<DemoResult>),
+    Served(Box<ServedDemo>),
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::agent::{AgentTally, AgentTask, TASK_VARIABLE};
 use super::upstream::DemoUpstream;
 use crate::config::{AppPaths, Environment, Flags};
 use crate::protocol::{LeaseRow, ListAccountsParams};
-use crate::{cli::ui::format::round_trip, client::Client};
+use crate::{cli::ui::format::round_trip, client::Client, daemon::find_process};
 
 /// How long the daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -109,6 +109,27 @@ impl TemporaryHome {
 
     pub(in crate::cli::commands) fn socket(&self) -> &std::path::Path {
         &self.places.socket
+    }
+
+    /// Ends the daemon that serves this directory, the one started here or one that a client started after it, and waits
+    /// for its end: what it writes would be left behind.
+    pub(super) fn stop_daemon(&mut self) {
+        self.client = None;
+        let Ok(client) = Client::connect(&self.places) else { return };
+        let (pid, deadline) = (client.server().pid, Instant::now() + PATIENCE);
+        // one that does not end now does so when it has been idle for a while
+        let _stopped = client.stop(PATIENCE);
+        while find_process(pid).is_ok_and(|process| process.is_some()) && Instant::now() < deadline {
+            self.reap_daemon();
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Takes note of a daemon that was killed, so that its process does not stay as a zombie.
+    pub(super) fn reap_daemon(&mut self) {
+        if self.daemon.as_mut().is_some_and(|daemon| daemon.try_wait().is_ok_and(|status| status.is_some())) {
+            self.daemon = None;
+        }
     }
 
     pub(super) fn start_agents(&mut self, numbers: RangeInclusive<usize>, end: Instant) -> anyhow::Result<()> {

@@ -3,11 +3,14 @@
 
 mod agent;
 mod home;
+mod messages;
 mod picture;
 mod report;
+mod serve;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +27,7 @@ pub(super) use agent::work as work_as_agent;
 pub(super) use home::TemporaryHome;
 use picture::{DemoAccount, DemoPicture, Scene};
 pub(super) use report::DemoResult;
+pub(super) use serve::ServedDemo;
 use upstream::DemoUpstream;
 
 const PROVIDER: &str = "sim";
@@ -39,20 +43,39 @@ const KILL_TIME: Duration = Duration::from_millis(300);
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// The number of agents, each a process
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64), conflicts_with = "serve")]
     agents: usize,
     /// The number of accounts, each with its own quota
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=32))]
     accounts: usize,
     /// The duration in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = RangedU64ValueParser::<u64>::new().range(2..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = RangedU64ValueParser::<u64>::new().range(2..=600), conflicts_with = "serve")]
     seconds: u64,
+    /// Serve the simulated accounts to programs of your own, until Ctrl-C
+    ///
+    /// Starts a daemon with accounts of the provider anthropic, prints the variables that lead to it and to the simulated
+    /// provider, and runs until Ctrl-C, or until its standard input ends if that is a pipe. The provider answers
+    /// requests of the Messages API with a fixed text, and with 429 when the quota of a key is used up.
+    #[arg(long)]
+    serve: bool,
+    /// With --serve: requests per window of each account; a list is repeated [default: 48,40,32,44,24]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "serve", value_parser = RangedU64ValueParser::<u64>::new().range(1..=1_000_000))]
+    quota: Vec<u64>,
+    /// With --serve: the length of a window in seconds [default: 4]
+    #[arg(long, value_name = "SECONDS", requires = "serve", value_parser = RangedU64ValueParser::<u64>::new().range(1..=86_400))]
+    window: Option<u64>,
+    /// With --serve: run this command with the variables set, and end with it
+    #[arg(last = true, value_name = "COMMAND", requires = "serve")]
+    command: Vec<OsString>,
 }
 
 pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).map_err(|error| failed(&error.into()))?;
+    }
+    if options.serve {
+        return serve::run(options, context, &stop);
     }
     let outcome = run(options, context, &stop).map_err(|error| failed(&error))?;
     let Some(result) = outcome else { return Ok(INTERRUPTED) };
@@ -78,13 +101,7 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut home = TemporaryHome::new(PROVIDER, listener.local_addr()?)?;
     home.start_daemon()?;
-    let keys: Vec<(String, u64)> =
-        (0..options.accounts).map(|number| (format!("sim-key-{number:02}"), QUOTAS[number % QUOTAS.len()])).collect();
-    for (number, (key, _)) in keys.iter().enumerate() {
-        let label = Some(format!("account-{}", number + 1));
-        let account = AddAccountParams { label, ..new_account(PROVIDER, CredentialKind::ApiKey, key) };
-        home.client()?.add_account(account)?;
-    }
+    let keys = add_accounts(&mut home, PROVIDER, options.accounts, &QUOTAS)?;
     // the first window begins with the agents
     let whole = Duration::from_secs(options.seconds);
     let upstream = DemoUpstream::new(keys.iter().cloned(), WINDOW, whole);
@@ -145,6 +162,23 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
     let ended = home.finish_agents();
     result.finish(&upstream, &ended, WINDOW);
     Ok(Some(result))
+}
+
+/// Adds the accounts `account-1`, `account-2`, …; returns their keys with their quotas.
+fn add_accounts(
+    home: &mut TemporaryHome,
+    provider: &str,
+    accounts: usize,
+    quotas: &[u64],
+) -> anyhow::Result<Vec<(String, u64)>> {
+    let keys: Vec<(String, u64)> =
+        (0..accounts).map(|number| (format!("sim-key-{number:02}"), quotas[number % quotas.len()])).collect();
+    for (number, (key, _)) in keys.iter().enumerate() {
+        let label = Some(format!("account-{}", number + 1));
+        let account = AddAccountParams { label, ..new_account(provider, CredentialKind::ApiKey, key) };
+        home.client()?.add_account(account)?;
+    }
+    Ok(keys)
 }
 
 /// How many agents start at once. In the first window of a longer demo there are fewer of them than accounts, so that

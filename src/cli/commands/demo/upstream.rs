@@ -4,17 +4,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{collections::BTreeMap, collections::BTreeSet, convert::Infallible, mem, net::TcpListener};
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::AUTHORIZATION;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+
+use super::messages::{self, MessageRequest};
 
 /// How long requests take, in ms; used in turn.
 const SERVICE_MS: [u64; 5] = [18, 31, 24, 37, 27];
 /// The header with the name of the agent, for the record only.
 pub(super) const AGENT: &str = "x-demo-agent";
+/// The header with the key, where it is not a bearer token.
+const API_KEY: &str = "x-api-key";
 /// A request that comes again so soon after a refusal did not wait for an account.
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// The header with the exact wait; `retry-after` has whole seconds.
@@ -144,22 +148,33 @@ impl DemoUpstream {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let agent = header(AGENT).to_owned();
-        let key = header(AUTHORIZATION.as_str()).trim_start_matches("Bearer ").to_owned();
-        let Some(begun) = self.begin(&key, &agent) else {
-            return Ok(respond(StatusCode::UNAUTHORIZED, &[], "{\"error\":{\"type\":\"authentication_error\"}}"));
-        };
-        match begun {
-            Ok(number) => {
+        let bearer = header(AUTHORIZATION.as_str()).trim_start_matches("Bearer ");
+        let key = if bearer.is_empty() { header(API_KEY).to_owned() } else { bearer.to_owned() };
+        if !self.records().keys.contains_key(&key) {
+            return Ok(unknown_key());
+        }
+        if request.method() != Method::POST {
+            return Ok(messages::models());
+        }
+        if request.uri().path().ends_with("/count_tokens") {
+            return Ok(messages::token_count());
+        }
+        let body = Limited::new(request.into_body(), messages::LONGEST).collect().await;
+        let question = MessageRequest::of(&body.map(|body| body.to_bytes()).unwrap_or_default());
+        match self.begin(&key, &agent) {
+            None => Ok(unknown_key()),
+            Some(Ok(number)) => {
                 let service = SERVICE_MS[usize::try_from(number).unwrap_or_default() % SERVICE_MS.len()];
                 let _ends_when_dropped = ActiveRequest { upstream: &self, key: &key, agent: &agent };
                 tokio::time::sleep(Duration::from_millis(service)).await;
-                Ok(respond(StatusCode::OK, &[], "{\"type\":\"message\",\"content\":\"hi\"}"))
+                Ok(question.answer(number))
             }
-            Err(wait) => {
+            Some(Err(wait)) => {
                 let millis = wait.as_millis().to_string();
                 let seconds = wait.as_secs_f64().ceil().to_string();
                 let headers = [("retry-after", seconds.as_str()), (RETRY_AFTER_MS, millis.as_str())];
-                Ok(respond(StatusCode::TOO_MANY_REQUESTS, &headers, "{\"error\":{\"type\":\"rate_limit_error\"}}"))
+                let why = "this key has used up its requests of this window";
+                Ok(messages::refusal(StatusCode::TOO_MANY_REQUESTS, &headers, "rate_limit_error", why))
             }
         }
     }
@@ -240,12 +255,8 @@ impl DemoKey {
     }
 }
 
-fn respond(status: StatusCode, headers: &[(&str, &str)], body: &'static str) -> Response<Full<Bytes>> {
-    let mut builder = Response::builder().status(status).header("content-type", "application/json");
-    for (name, value) in headers {
-        builder = builder.header(*name, *value);
-    }
-    builder.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap_or_default()
+fn unknown_key() -> Response<Full<Bytes>> {
+    messages::refusal(StatusCode::UNAUTHORIZED, &[], "authentication_error", "unknown key")
 }
 
 #[cfg(test)]
