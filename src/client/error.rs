@@ -33,7 +33,7 @@ pub enum ClientError {
 /// No daemon is running, and why none could be started.
 #[derive(Debug, Default)]
 pub struct NoDaemon {
-    /// The socket that was tried.
+    /// The socket that was tried; empty if it is not known where that is.
     pub socket: PathBuf,
     /// Why there is none.
     pub why: String,
@@ -43,7 +43,10 @@ pub struct NoDaemon {
 
 impl fmt::Display for NoDaemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no daemon at {}: {}", self.socket.display(), self.why)?;
+        match self.socket.as_os_str().is_empty() {
+            true => write!(f, "no daemon: {}", self.why)?,
+            false => write!(f, "no daemon at {}: {}", self.socket.display(), self.why)?,
+        }
         self.log.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }

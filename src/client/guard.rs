@@ -9,7 +9,7 @@ use crate::protocol::{
 /// A lease and its connection; dropping the guard releases the lease.
 ///
 /// When the connection is lost, because the daemon was restarted or updated, the next call connects again (with
-/// [`LeaseGuard::reconnect_by`], it starts a daemon if need be), presents the lease to the new daemon
+/// [`LeaseGuard::reconnect_by`] or from [`super::acquire`], it starts a daemon if need be), presents the lease to the new daemon
 /// (`lease.resume`) and repeats the call. The daemon accepts it while its account still exists; if it does
 /// not, the call fails with `stale_lease`, and the holder must acquire a new one.
 #[derive(Debug)]
@@ -86,11 +86,11 @@ impl LeaseGuard {
         LeaseRef { lease: self.lease.lease.clone().into_owned(), fence: Some(self.lease.fence) }
     }
 
-    /// Calls; if the connection is lost, once more on a new one.
+    /// Calls; if the connection is lost or the daemon is ending, once more on a new one.
     fn with<T>(&mut self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, ClientError> {
         if let Some(client) = &mut self.client {
             match call(client) {
-                Err(ClientError::Lost(_)) => self.client = None,
+                Err(error) if matches!(error, ClientError::Lost(_)) || error.is_end_of_daemon() => self.client = None,
                 answered => return answered,
             }
         }

@@ -3,23 +3,26 @@
 //! Blocking, one call at a time per connection; for concurrent calls, open more connections.
 //!
 //! ```no_run
-//! use lessor::client::{Client, LeaseGuard, DaemonStarter};
-//! use lessor::config::{Flags, AppPaths};
-//! use lessor::protocol::AcquireParams;
+//! use lessor::client;
+//! use lessor::protocol::{AcquireParams, ReportParams};
 //!
+//! # fn send(_name: &str, _value: &str) -> (u16, [(&'static str, &'static str); 0], &'static str) { (200, [], "") }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let flags = Flags::default();
-//! let paths = AppPaths::from_process(&flags)?;
-//! let client = Client::connect_or_start(&paths, &DaemonStarter::program("lessor", &flags))?;
-//! let lease = LeaseGuard::acquire(client, AcquireParams { provider: "anthropic".into(), credential: true,
-//! ..AcquireParams::default() })?; println!("{}", lease.lease().account.id);
+//! let mut lease = client::acquire(AcquireParams::new("anthropic"))?;
+//! let credential = lease.credential(false)?;
+//! let (status, headers, body) = send(&credential.header, &credential.header_value());
+//! let decision = lease.report(ReportParams::response(status, headers, body))?;
+//! println!("{}, on {}", decision.action, lease.lease().account.id);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! `examples/lease.rs` is a whole program, `examples/orchestrator.rs` one that keeps several agents at work.
 
 mod calls;
 mod connect;
 mod connection;
+mod environment;
 mod error;
 mod guard;
 #[cfg(windows)]
@@ -36,6 +39,7 @@ pub use calls::EventStream;
 pub use connect::{EndingCall, end_other_version};
 pub use connection::Client;
 pub(crate) use connection::greeting;
+pub use environment::{acquire, connect};
 pub use error::{ClientError, NoDaemon};
 pub use guard::LeaseGuard;
 pub(crate) use start::RUN;

@@ -63,6 +63,16 @@ impl DaemonStarter {
         Ok(Self::program(std::env::current_exe()?, flags))
     }
 
+    /// Why the program could not be executed.
+    fn failure(&self, error: &io::Error) -> String {
+        let program = self.program.display();
+        let is_name = self.program.components().count() == 1;
+        if is_name && error.kind() == io::ErrorKind::NotFound {
+            return format!("no program {program} is in PATH; install it, or add its directory to PATH");
+        }
+        format!("{program}: {error}")
+    }
+
     /// The launcher; it gives up after this time, or after [`SERVE_DEADLINE`].
     fn launcher(&self, within: Option<Duration>) -> Command {
         let mut command = self.command(&["daemon".as_ref(), "--launch".as_ref()]);
@@ -114,8 +124,7 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
     loop {
         let log = log.try_clone().map_err(|error| no_daemon(error.to_string(), Vec::new()))?;
         let launched = spawn::launcher(starter.launcher(within), log);
-        let launched =
-            launched.map_err(|error| no_daemon(format!("{}: {error}", starter.program.display()), Vec::new()))?;
+        let launched = launched.map_err(|error| no_daemon(starter.failure(&error), Vec::new()))?;
         let why = if launched.success() {
             match connect_until(paths, Instant::now() + LOOK_AGAIN) {
                 // it was running a moment ago: it has been stopped or killed

@@ -8,9 +8,9 @@ use lessor::client::{Client, LeaseGuard};
 use lessor::client::{ClientError, DaemonStarter};
 #[cfg(unix)]
 use lessor::config::Flags;
-use lessor::protocol::AcquireParams;
 #[cfg(unix)]
 use lessor::protocol::ErrorKind;
+use lessor::protocol::{AcquireParams, ReportParams};
 
 use super::support::Home;
 #[cfg(unix)]
@@ -41,6 +41,20 @@ fn a_guard_releases_its_lease() {
     assert_eq!(other.leases().unwrap().len(), 1);
     drop(guard);
     assert!(other.leases().unwrap().is_empty());
+}
+
+#[test]
+fn after_a_switch_a_guard_has_the_other_account() {
+    let home = Home::with_keys(&[("anthropic", "one"), ("anthropic", "two")]);
+    let client = Client::connect(&home.places()).unwrap();
+    let mut guard = LeaseGuard::acquire(client, AcquireParams::new("anthropic")).unwrap();
+    let first = guard.lease().clone();
+    assert_eq!(*first.credential.unwrap().header_value(), "sk-canary-one");
+    let ended = ReportParams::response(429, [("retry-after", "60")], "{}");
+    let next = guard.report(ended).unwrap();
+    assert_eq!((&*next.action, guard.lease().account.label.as_deref()), ("switch", Some("two")));
+    assert_eq!(*guard.credential(false).unwrap().header_value(), "sk-canary-two");
+    assert!(guard.lease().fence > first.fence);
 }
 
 #[cfg(unix)]

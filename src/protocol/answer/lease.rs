@@ -6,6 +6,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::Text;
 use super::account::{AccountLabel, AccountName};
@@ -60,6 +61,18 @@ pub struct CredentialInfo<'a> {
     pub resource: Option<Text<'a>>,
     /// The provider's own id of the account, which requests with a login name beside it.
     pub account_id: Option<Text<'a>>,
+}
+
+impl CredentialInfo<'_> {
+    /// The value of its header: the secret, after the scheme if there is one.
+    #[must_use]
+    pub fn header_value(&self) -> Zeroizing<String> {
+        let secret = &*self.secret.0;
+        Zeroizing::new(match &self.scheme {
+            Some(scheme) => format!("{} {secret}", &**scheme),
+            None => secret.to_owned(),
+        })
+    }
 }
 
 /// What to do next.

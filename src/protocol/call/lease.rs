@@ -171,6 +171,28 @@ pub enum LeaseCall<'a> {
     Credential(CredentialParams),
 }
 
+impl AcquireParams {
+    /// Of an account of this provider, with its credential, and otherwise with the defaults.
+    #[must_use]
+    pub fn new(provider: impl Into<String>) -> Self {
+        Self { provider: provider.into(), credential: true, ..Self::default() }
+    }
+}
+
+impl ReportParams {
+    /// What the upstream answered; `lease` is still to be set, unless a guard of the Rust client does that.
+    #[must_use]
+    pub fn response<N: Into<String>, V: Into<String>>(
+        status: u16,
+        headers: impl IntoIterator<Item = (N, V)>,
+        body: impl Into<String>,
+    ) -> Self {
+        let headers = headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let (headers, body) = (Some(HeaderList(headers)), Some(BodyText(body.into())));
+        Self { status: Some(status), headers, body, ..Self::default() }
+    }
+}
+
 impl<T> AcquireParams<T> {
     /// The same with other texts.
     pub(crate) fn with_texts<'a, U>(&'a self, text: impl Fn(&'a T) -> U) -> AcquireParams<U> {
