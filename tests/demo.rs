@@ -121,3 +121,44 @@ fn a_command_gets_the_variables_and_its_exit_code_is_the_demos() {
     #[cfg(target_os = "linux")]
     assert_eq!(processes_in(temporary.path()), 0);
 }
+
+/// Runs an example from the directory of the source; `None` if a program that it needs is not installed.
+#[cfg(unix)]
+fn shell_example(temporary: &Path, options: &[&str], example: &[&str]) -> Option<(String, i32)> {
+    for program in ["bash", "curl", "jq", "xargs"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            eprintln!("skipped: {program} is not installed");
+            return None;
+        }
+    }
+    let mut command = serve(temporary, &[options, &["--"], example].concat());
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(is_empty(temporary), "the home is still there");
+    Some((text, output.status.code().unwrap()))
+}
+
+#[cfg(unix)]
+#[test]
+fn the_shell_example_of_a_lease_moves_on_at_a_limit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let options = ["--accounts", "2", "--quota", "2,100", "--window", "600"];
+    let ran = shell_example(temporary.path(), &options, &["examples/shell/lease.sh", "4"]);
+    let Some((text, code)) = ran else { return };
+    let lines: Vec<&str> = text.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(lines, ["1. account-1", "2. account-1", "a limit", "3. account-2", "4. account-2"], "{text}");
+    assert_eq!(code, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_shell_orchestrator_finishes_all_tasks_through_limits() {
+    let temporary = tempfile::tempdir().unwrap();
+    let options = ["--accounts", "3", "--quota", "1,1,100", "--window", "600"];
+    let ran = shell_example(temporary.path(), &options, &["examples/shell/orchestrator.sh", "6"]);
+    let Some((text, code)) = ran else { return };
+    let mut tasks: Vec<&str> = text.lines().filter(|line| line.ends_with("Hello from the demo.")).collect();
+    tasks.sort_unstable();
+    assert_eq!((tasks.len(), tasks[0], tasks[5], code), (6, "1. Hello from the demo.", "6. Hello from the demo.", 0));
+    assert!(text.contains("3 agents\n"), "{text}");
+}
