@@ -1,3 +1,4 @@
+use super::wants::WANT_LASTS;
 use super::*;
 
 const LINGER: Duration = Duration::from_secs(30);

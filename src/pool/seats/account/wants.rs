@@ -7,7 +7,7 @@ use crate::pool::lease::LeaseCounts;
 use crate::pool::model::Mono;
 
 /// Another host that still waits for a seat says so more often than this.
-const WANT_LASTS: Duration = Duration::from_secs(10);
+pub(super) const WANT_LASTS: Duration = Duration::from_secs(10);
 /// How often it is looked whether a request still waits for what this host wants.
 const WANT_CHECK: Duration = Duration::from_secs(1);
 /// For so long the database lets other hosts know of a want that is not repeated.
