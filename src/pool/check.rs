@@ -63,10 +63,14 @@ impl Pool {
         for account in self.accounts.iter() {
             let id = account.record.id;
             let waiting = waiting.remove(&id).unwrap_or_default();
+            let limits = &account.limits;
+            must(limits.fits_sharing(account.seats.is_some()), || format!("{id} has a limit of the wrong phase"))?;
             let Some(seats) = &account.seats else { continue };
+            must(seats.has_probe() == limits.uses_duty(), || format!("{id} is wrong about its duty to probe"))?;
             must(self.term.is_used(), || format!("{id} is shared without a pool"))?;
             must(seats.waiting() == waiting, || format!("{waiting} requests wait for {id}, not {}", seats.waiting()))?;
-            must(waiting == 0 || seats.is_claiming(), || format!("{waiting} requests wait for {id}, and no claim"))?;
+            let is_claiming = seats.is_claiming() || limits.is_claiming_duty();
+            must(waiting == 0 || is_claiming, || format!("{waiting} requests wait for {id}, and no claim"))?;
             must(seats.standing() == standing, || format!("{id} does not know the standing {standing:?}"))?;
             let may_differ = self.term.may_resume();
             seats.check(account.lease_counts(), may_differ).map_err(|why| format!("{id}: {why}"))?;

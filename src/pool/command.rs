@@ -101,7 +101,7 @@ pub enum Command {
     SetLimit(AccountId, Limit),
     /// Clear an account's limits, because the user asks for it.
     ClearLimits(AccountId),
-    /// Clear one limit of an account, because another host has.
+    /// Clear one limit of an account, because another host has. If its time was over here, requests return on a ramp.
     ClearLimit(AccountId, Scope, String),
     /// Replace everything known about an account's usage.
     SetUsage(AccountId, Usage),
@@ -167,6 +167,12 @@ pub enum Command {
     SeatsWanted(Vec<AccountId>),
     /// The answer to [`Effect::ClaimFences`].
     TakeFences(FenceBlock),
+    /// The answer to [`Effect::ClaimProbe`]: this host alone probes the account. It is refused if no limit waits for it
+    /// any more: then the duty is given up.
+    ProbeClaimed(AccountId),
+    /// The answer to [`Effect::ClaimProbe`]: another host probes the account, or there is news of the limit. Its outcome
+    /// comes as [`Command::SetLimit`] or [`Command::ClearLimit`].
+    ProbeDenied(AccountId),
     /// Use these settings from now on.
     Configure(Box<PoolSettings>),
     /// A guest may have so much from now on; what it has beyond that ends (`Revoked`).
@@ -289,6 +295,16 @@ pub enum Effect {
         /// Every new fence must be greater than this one: this host has used it.
         above: Fence,
     },
+    /// Ask the shared pool whether this host may probe an account, which no other host does then.
+    /// [`Command::ProbeClaimed`], [`Command::ProbeDenied`] or [`Command::LoseConnection`] must follow soon.
+    ClaimProbe {
+        /// The account.
+        account: AccountId,
+        /// Its limits whose time is over, and that the probe tests.
+        limits: Vec<(Scope, String)>,
+    },
+    /// This host does not probe the account any more. If its limits have changed, the pool must know that first.
+    GiveUpProbe(AccountId),
     /// Fences up to this one are about to be used: save it before they run out.
     ReserveFences(Fence),
     /// Refresh this account's credential: it was refused. [`Command::SetRenewing`] reports the result.

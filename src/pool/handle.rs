@@ -81,6 +81,8 @@ impl Pool {
             Command::SeatsDenied { account, elsewhere, why } => self.seats_denied(now, account, elsewhere, why),
             Command::SeatsElsewhere(seats) => self.seats_elsewhere(now, &seats),
             Command::SeatsWanted(wanted) => self.seats_wanted(now, &wanted),
+            Command::ProbeClaimed(id) => self.probe_claimed(now, id),
+            Command::ProbeDenied(id) => self.probe_denied(now, id),
             Command::TakeFences(fences) => self.take_fences(now, fences, effects),
             Command::LimitGuest(guest, limits) => self.limit_guest(now, guest, *limits, effects),
             Command::ForgetGuest(guest) => self.forget_guest(guest),
@@ -100,7 +102,9 @@ impl Pool {
         // if the clock was set, what was stated as a time of day is nearer or farther now
         let clock_set = u128::from(now.skew().abs_diff(self.skew)) >= CLOCK_SET.as_millis();
         if clock_set {
+            let step = now.skew().saturating_sub(self.skew);
             self.skew = now.skew();
+            self.accounts.follow_clock(step);
             self.accounts.reset_timers(now, &mut self.timers);
         }
         if self.timers.has_due_limits(now) {

@@ -7,7 +7,7 @@ use crate::pool::account::usage::Usage;
 use crate::pool::command::{Effect, Effects, Reply};
 use crate::pool::lease::table::Leases;
 use crate::pool::lease::{Ending, Lease};
-use crate::pool::limit::phase::{LONG, Phase};
+use crate::pool::limit::phase::Phase;
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, LoginProblem, LoginState, Now, PoolSettings};
 use crate::pool::session::SessionRecord;
@@ -118,17 +118,17 @@ impl Pool {
 
     fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Effects) {
         let Some(slot) = self.accounts.slot(record.account) else { return };
+        let is_probed = record.is_probed();
         let LimitRecord { account, key, scope, reason, until, source, since, evidence, link } = record;
-        let is_long = since.is_some_and(|since| until.since(since) >= LONG);
         let since = since.unwrap_or(now.wall);
         // a server states a time of day; a guessed wait is a span, which setting the clock does not change
         let span = source != LimitSource::Server && until <= now.wall.after(LONGEST_BELIEVED);
         let until = if span { Deadline::Mono(now.mono_of(until)) } else { Deadline::Wall(until) };
         let mut limit = Limit { since, evidence, link, ..Limit::new(scope, key, reason, until, source) };
-        limit.probed = is_long || limit.is_denial();
+        limit.probed = is_probed;
         if limit.until.passed(now) && limit.probed {
             // no probe has shown yet whether it is over
-            limit.phase = Phase::HalfOpen(None);
+            limit.phase = Phase::HALF_OPEN;
         } else if limit.until.passed(now) {
             effects.push(Effect::DropLimit(account, Some((scope, limit.key))));
             return;

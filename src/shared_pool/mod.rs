@@ -43,7 +43,7 @@ pub use ids::{HostId, KeyGeneration, NewsPosition, TermId, TokenGeneration};
 pub use invitation::{Invited, NewInvitation, OwnHost};
 pub use join_token::{JoinToken, JoinTokenError};
 pub use keys::{HostKeyPair, HostPublicKey, PoolKeyError, PoolKeys};
-pub use limits::DutyKind;
+pub use limits::{ProbeClaim, ProbeEnd};
 pub use membership::Membership;
 pub use news::{PoolNews, SharedAccount, SharedLimit, SharedUsage};
 pub use notices::{PoolNotice, PoolNoticeKind, PoolNotices};

@@ -6,8 +6,10 @@
 
 mod database;
 mod fairness;
+mod fixture;
 mod host;
 mod link;
+mod probes;
 mod table;
 mod users;
 mod world;

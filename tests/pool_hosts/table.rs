@@ -2,145 +2,14 @@
 
 use std::time::Duration;
 
-use lessor::limits::Reason;
 use lessor::pool::{
-    AccountId, Action, Attestation, Bind, Command, ConnectionId, Decision, Effect, Ending, Event, Fence, FenceBlock,
-    Ineligible, Lease, LeaseRequest, Mono, MoveTime, Now, Overflow, Pool, PoolSettings, PoolStart, Process, Refusal,
-    RefusalDetails, RefusalKind, Reply, RequestNeeds, RequestOutcome, SeatCounts, SeatDenial, SeatLimits, Snapshot,
-    Wall,
+    AccountId, Action, Attestation, Bind, Command, Effect, Event, Fence, FenceBlock, Ineligible, Lease, LeaseRequest,
+    Mono, MoveTime, Now, Overflow, Pool, PoolSettings, PoolStart, Process, RefusalKind, Reply, RequestNeeds,
+    SeatCounts, SeatDenial, SeatLimits, Snapshot, Wall,
 };
 
+use super::fixture::{Fixture, a, account, acquire, ask, b, decision, limited, serve};
 use super::world::{record, target};
-
-fn a() -> AccountId {
-    account(1)
-}
-
-fn b() -> AccountId {
-    account(2)
-}
-
-fn account(n: u64) -> AccountId {
-    AccountId::from_bits(n)
-}
-
-struct Fixture {
-    pool: Pool,
-    now: Now,
-    effects: Vec<Effect>,
-    next_block: u64,
-}
-
-impl Fixture {
-    /// A host with a term of 30 s, and these shared accounts of capacity 1 and ceiling 2.
-    fn new(shared: &[AccountId], change: impl FnOnce(&mut PoolSettings)) -> Self {
-        let mut settings = PoolSettings::default();
-        change(&mut settings);
-        let now = Now { mono: Mono(1_000_000), wall: Wall(1_800_000_000_000) };
-        let mut fixture = Self { pool: Pool::new(settings), now, effects: vec![], next_block: 4_096 };
-        for account in shared {
-            fixture.run(Command::AddAccount(Box::new(record(account.bits())))).unwrap();
-            fixture.run(Command::ShareAccount(*account, SeatLimits { capacity: 1, ceiling: 2 })).unwrap();
-        }
-        fixture.run(Command::JoinTerm { until: Mono(1_030_000) }).unwrap();
-        let fences = fixture.block();
-        fixture.run(Command::TakeFences(fences)).unwrap();
-        fixture
-    }
-
-    fn block(&mut self) -> FenceBlock {
-        self.next_block += 4_096;
-        FenceBlock { from: Fence(self.next_block - 4_096), to: Fence(self.next_block - 1) }
-    }
-
-    fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
-        self.effects.clear();
-        let reply = self.pool.handle(self.now, command, &mut self.effects);
-        self.pool.check(self.now).unwrap();
-        reply
-    }
-
-    fn pass(&mut self, ms: u64) {
-        self.now = Now { mono: Mono(self.now.mono.0 + ms), wall: Wall(self.now.wall.0 + ms) };
-        self.run(Command::Tick).unwrap();
-    }
-
-    fn claimed(&mut self, account: AccountId, seats: u32) {
-        let fences = self.block();
-        self.run(Command::SeatsClaimed { account, seats, elsewhere: 0, fences }).unwrap();
-    }
-
-    fn denied(&mut self, account: AccountId, why: SeatDenial) {
-        self.run(Command::SeatsDenied { account, elsewhere: 2, why }).unwrap();
-    }
-
-    /// The claims of the last command.
-    fn claims(&self) -> Vec<(AccountId, u32)> {
-        let claims = self.effects.iter().filter_map(|effect| match effect {
-            Effect::ClaimSeats { account, seats, .. } => Some((*account, *seats)),
-            _ => None,
-        });
-        claims.collect()
-    }
-
-    fn given_back(&self) -> Vec<(AccountId, u32)> {
-        let given = self.effects.iter().filter_map(|effect| match effect {
-            Effect::GiveBackSeats { account, seats } => Some((*account, *seats)),
-            _ => None,
-        });
-        given.collect()
-    }
-
-    /// The answer to the only queued request.
-    fn answer(&self) -> Option<Result<Fence, Refusal>> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Answer { result, .. } => Some(result.clone()),
-            _ => None,
-        })
-    }
-
-    fn cut_off(&self) -> usize {
-        self.effects.iter().filter(|effect| matches!(effect, Effect::Ended(_, Ending::CutOff))).count()
-    }
-
-    /// A lease on the account, with a seat that is claimed for it.
-    fn lease(&mut self, on: AccountId) -> Fence {
-        let others = self.pool.accounts().iter().map(|account| account.record.id).filter(|id| *id != on);
-        let ask = LeaseRequest { exclude: others.collect(), ..ask() };
-        match self.run(Command::Acquire(Box::new(ask))).unwrap() {
-            Reply::Held(fence) => fence,
-            _ => {
-                assert_eq!(self.claims(), [(on, 1)]);
-                self.claimed(on, 1);
-                self.answer().unwrap().unwrap()
-            }
-        }
-    }
-
-    fn held(&self, account: AccountId) -> u32 {
-        self.pool.seats(account).unwrap().held
-    }
-}
-
-/// A request that does not wait.
-fn ask() -> LeaseRequest {
-    LeaseRequest { wait: Some(Duration::ZERO), ..LeaseRequest::new("p", "k", ConnectionId(1)) }
-}
-
-fn acquire() -> Command {
-    Command::Acquire(Box::new(LeaseRequest { target: target(), ..ask() }))
-}
-
-fn limited(fence: Fence) -> Command {
-    let wait = Some(Duration::from_secs(60));
-    let outcome = RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::RateLimitExceeded, wait)));
-    Command::Report { fence, outcome }
-}
-
-fn decision(reply: Result<Reply, Refusal>) -> Decision {
-    let Ok(Reply::Decision(decision)) = reply else { panic!("{reply:?}") };
-    decision
-}
 
 #[test]
 fn a_request_that_does_not_wait_waits_for_its_claim_and_gets_the_true_refusal() {
@@ -271,11 +140,7 @@ fn without_the_database_seats_stay_valid_and_no_claim_is_made() {
     assert_eq!(refusal.accounts[0].why, Ineligible::NoSeat);
     assert!(refusal.message.contains("its database has not answered for 0 s"), "{}", refusal.message);
     assert!(host.claims().is_empty() && host.pool.lease(fence).is_some());
-    let serve = || Command::Serve {
-        fence,
-        need: Box::new(RequestNeeds { target: target(), exclude: vec![], attested: Attestation::default() }),
-    };
-    assert_eq!(decision(host.run(serve())).action, Action::Continue);
+    assert_eq!(decision(host.run(serve(fence))).action, Action::Continue);
     // its own free seat is granted
     host.run(Command::Release(fence)).unwrap();
     assert!(matches!(host.run(acquire()), Ok(Reply::Held(_))));
@@ -342,8 +207,7 @@ fn a_report_moves_to_a_seat_that_is_here_and_else_claims_one_for_the_next_try() 
     assert_eq!((decided.action, host.claims()), (Action::Wait, vec![(b(), 1)]));
     assert!(decided.after <= Duration::from_millis(200), "the seat is there in a moment: {decided:?}");
     host.claimed(b(), 1);
-    let need = Box::new(RequestNeeds { target: target(), exclude: vec![], attested: Attestation::default() });
-    let decided = decision(host.run(Command::Serve { fence, need }));
+    let decided = decision(host.run(serve(fence)));
     assert_eq!(decided.action, Action::Switch);
     assert_eq!(host.pool.lease(decided.lease.unwrap()).unwrap().account, b());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{LimitRecord, LimitSource, Usage, Wall, Window};
-use lessor::shared_pool::{DutyKind, PoolClient, SharedLimit};
+use lessor::shared_pool::{PoolClient, ProbeClaim, SharedLimit};
 
 use crate::harness::{LIFE, add, hard, id, with_pool};
 
@@ -86,7 +86,7 @@ fn what_was_cleared_does_not_come_back() {
         let until = now + 3_600_000;
         let early = limit(until, LimitSource::Server, Some(now - 10));
         assert!(host.set_limit(&early).await.unwrap());
-        host.clear_limit(account, Some((Scope::Pool, "claude"))).await.unwrap();
+        host.clear_limit(account, Some((Scope::Pool, "claude")), None).await.unwrap();
         assert_eq!(found(&host).await, (None, true));
         assert!(!host.set_limit(&early).await.unwrap(), "set before the clearing");
         // a clock that is ahead does not help it: it counts as set now, which is later
@@ -94,7 +94,7 @@ fn what_was_cleared_does_not_come_back() {
         assert!(host.set_limit(&limit(until, LimitSource::Table, Some(later + 1_000_000))).await.unwrap());
         assert_eq!(found(&host).await, (Some(until), false), "set after it");
         // all of an account, also what no host has sent yet
-        host.clear_limit(account, None).await.unwrap();
+        host.clear_limit(account, None, None).await.unwrap();
         let other = LimitRecord { key: "other".to_owned(), ..early.clone() };
         assert!(!host.set_limit(&other).await.unwrap());
         assert!(!host.set_limit(&early).await.unwrap());
@@ -146,21 +146,89 @@ fn usage_is_merged_window_by_window() {
 }
 
 #[test]
-fn one_host_has_a_duty() {
+fn one_host_reads_the_usage() {
     with_pool(hard(1), async |pool| {
         let a = pool.first().await;
         let (b, _, _) = pool.join("b", false, false).await;
         let account = add(&a, 1).await;
         let (ta, tb) = (a.begin_term(LIFE).await.unwrap(), b.begin_term(LIFE).await.unwrap());
         let hour = Duration::from_secs(3600);
-        let (first, second) = tokio::join!(
-            a.claim_duty(ta, account, DutyKind::Usage, hour),
-            b.claim_duty(tb, account, DutyKind::Usage, hour)
-        );
+        let (first, second) = tokio::join!(a.claim_reading(ta, account, hour), b.claim_reading(tb, account, hour));
         assert_ne!(first.unwrap(), second.unwrap());
-        assert!(!a.claim_duty(ta, account, DutyKind::Usage, hour).await.unwrap());
-        assert!(a.claim_duty(ta, account, DutyKind::Probe, Duration::ZERO).await.unwrap());
-        assert!(b.claim_duty(tb, account, DutyKind::Probe, hour).await.unwrap(), "the time of the other is over");
-        assert!(b.claim_duty(ta, account, DutyKind::Probe, hour).await.is_err(), "another host's term");
+        assert!(!a.claim_reading(ta, account, hour).await.unwrap());
+        assert!(!b.claim_reading(tb, account, hour).await.unwrap());
+        assert!(b.claim_reading(ta, account, hour).await.is_err(), "another host's term");
+    });
+}
+
+#[test]
+fn one_host_probes_an_account_until_it_gives_that_up_or_its_term_or_time_is_over() {
+    with_pool(hard(1), async |pool| {
+        let a = pool.first().await;
+        let (b, _, _) = pool.join("b", false, false).await;
+        let account = add(&a, 1).await;
+        let (ta, tb) = (a.begin_term(LIFE).await.unwrap(), b.begin_term(LIFE).await.unwrap());
+        let limits = [(Scope::Pool, "claude".to_owned())];
+        let hour = Duration::from_secs(3600);
+        let by_a = async |lasts| a.claim_probe(ta, account, &limits, lasts).await.unwrap();
+        let by_b = async |lasts| b.claim_probe(tb, account, &limits, lasts).await.unwrap();
+        let (first, second) = tokio::join!(by_a(hour), by_b(hour));
+        let is_ours = |claim: &ProbeClaim| matches!(claim, ProbeClaim::Claimed(_));
+        assert!(is_ours(&first) != is_ours(&second), "{first:?} and {second:?}");
+        let ((ProbeClaim::Claimed(end), _) | (_, ProbeClaim::Claimed(end))) = (first.clone(), second) else { panic!() };
+        let (holder, term) = if is_ours(&first) { (&a, ta) } else { (&b, tb) };
+        holder.end_probe(term, account, end).await.unwrap();
+        // the host that has it gets it again; what ends the earlier claim does not end this one
+        let ProbeClaim::Claimed(early) = by_a(hour).await else { panic!("it was given up") };
+        let ProbeClaim::Claimed(late) = by_a(hour).await else { panic!("it is this host's") };
+        a.end_probe(ta, account, early).await.unwrap();
+        assert_eq!(by_b(hour).await, ProbeClaim::Held);
+        b.end_probe(tb, account, late).await.unwrap();
+        assert_eq!(by_b(hour).await, ProbeClaim::Held, "only its host ends it");
+        // a silent host: its term is ended by another one
+        assert!(b.end_silent_term(ta, 1).await.unwrap());
+        assert!(is_ours(&by_b(Duration::ZERO).await));
+        let ta = a.begin_term(LIFE - 1).await.unwrap();
+        assert!(is_ours(&a.claim_probe(ta, account, &limits, hour).await.unwrap()), "its time is over");
+        assert!(b.claim_probe(ta, account, &limits, hour).await.is_err(), "another host's term");
+    });
+}
+
+#[test]
+fn who_has_not_heard_of_the_last_outcome_does_not_probe() {
+    with_pool(hard(1), async |pool| {
+        let host = pool.first().await;
+        let account = add(&host, 1).await;
+        let term = host.begin_term(LIFE).await.unwrap();
+        let limits = [(Scope::Pool, "claude".to_owned()), (Scope::Account, String::new())];
+        let claim = async || host.claim_probe(term, account, &limits, Duration::from_secs(60)).await.unwrap();
+        let now = host.pool_info().await.unwrap().db_time.0;
+        host.set_limit(&limit(now + 3_600_000, LimitSource::Server, Some(now))).await.unwrap();
+        assert_eq!(claim().await, ProbeClaim::Limited);
+        host.clear_limit(account, Some((Scope::Pool, "claude")), None).await.unwrap();
+        assert_eq!(claim().await, ProbeClaim::Cleared(vec![limits[0].clone()]));
+        // one whose time is over
+        let root = pool.root().await;
+        root.batch_execute("update lessor.account_limit set cleared_at = null, until = 1").await.unwrap();
+        assert!(matches!(claim().await, ProbeClaim::Claimed(_)));
+    });
+}
+
+#[test]
+fn a_success_does_not_clear_what_was_learnt_after_it() {
+    with_pool(hard(1), async |pool| {
+        let host = pool.first().await;
+        let account = add(&host, 1).await;
+        let now = host.pool_info().await.unwrap().db_time.0;
+        let until = now + 3_600_000;
+        assert!(host.set_limit(&limit(until, LimitSource::Server, Some(now))).await.unwrap());
+        let claude = Some((Scope::Pool, "claude"));
+        host.clear_limit(account, claude, Some(Wall(now - 1))).await.unwrap();
+        assert_eq!(found(&host).await, (Some(until), false));
+        host.clear_limit(account, claude, Some(Wall(now))).await.unwrap();
+        assert_eq!(found(&host).await, (None, true));
+        host.clear_limit(account, None, Some(Wall(now - 1))).await.unwrap();
+        assert_eq!(found(&host).await, (None, true), "an earlier clearing moves no later one back");
+        assert!(!host.set_limit(&limit(until, LimitSource::Server, Some(now))).await.unwrap());
     });
 }

@@ -18,6 +18,7 @@ mod news;
 #[allow(dead_code)]
 mod oauth_server;
 mod operating;
+mod probes;
 mod races;
 mod refresh;
 mod returns;

@@ -81,7 +81,7 @@ fn what_is_of_no_more_use_is_removed_at_heartbeats() {
         a.end_term(old, 1).await.unwrap();
         let term = a.begin_term(LIFE).await.unwrap();
         a.claim_seats(term, LIFE, account, 1, 1, false).await.unwrap();
-        a.clear_limit(account, None).await.unwrap();
+        a.clear_limit(account, None, None).await.unwrap();
         let position = a.news(None, Some(term)).await.unwrap().position;
         let root = pool.root().await;
         root.batch_execute(

@@ -106,7 +106,7 @@ impl CurrentTerm {
     }
 
     /// Applies an answer, unless the term was over meanwhile: then its seats are free, and the pool asks again.
-    fn apply(&self, change: impl FnOnce(&mut State, Now)) {
+    pub(super) fn apply(&self, change: impl FnOnce(&mut State, Now)) {
         let state = &mut *self.daemon.state();
         if state.shared_accounts.seats() == Some(&self.seats) && !self.seats.is_cut() {
             change(state, clock::now());

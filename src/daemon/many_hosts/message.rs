@@ -1,7 +1,7 @@
 //! What the worker of the shared pool is asked to do.
 
 use crate::limits::Scope;
-use crate::pool::{AccountId, Fence, LimitRecord};
+use crate::pool::{AccountId, Fence, LimitRecord, Wall};
 
 /// A message to the worker of the shared pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,14 +26,34 @@ pub(crate) enum PoolMessage {
     },
     /// A limit of a shared account was learnt here.
     Limit(LimitRecord),
-    /// A limit of a shared account was cleared here before its time: all, or the one of this scope and key.
-    ClearLimit(AccountId, Option<(Scope, String)>),
+    /// The pool asks whether this host may probe an account: it is answered within [`super::claims::CLAIM_TIME`].
+    ClaimProbe {
+        /// The account.
+        account: AccountId,
+        /// The limits that the probe tests.
+        limits: Vec<(Scope, String)>,
+    },
+    /// This host does not probe the account any more. What became of its limits was sent before.
+    GiveUpProbe(AccountId),
+    /// A limit of a shared account is over here, before its time or by its probe: all, or the one of this scope and key.
+    ClearLimit(ClearedLimit),
     /// The usage of a shared account was read or learnt here.
     Usage(AccountId),
     /// The record or the login state of a shared account was changed here.
     Account(AccountId),
     /// This host has changed something in the database: the news are read now.
     ReadNews,
+}
+
+/// Limits of an account that are over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ClearedLimit {
+    /// The account.
+    pub(crate) account: AccountId,
+    /// One of them; `None` for all, because the user has cleared them.
+    pub(crate) which: Option<(Scope, String)>,
+    /// When that was found out, on this host's clock.
+    pub(crate) at: Wall,
 }
 
 /// Seats that the pool asks for.

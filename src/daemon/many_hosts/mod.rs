@@ -11,7 +11,7 @@
 //! | `claims` | seats and fences that the pool asks for |
 //! | `outgoing`, `sending` | what was learnt here |
 //! | `news`, `decide`, `adopt`, `times`, `clock_offset` | what other hosts have changed |
-//! | `duties` | what one host does for all |
+//! | `duties`, `probes` | what one host does for all: reading usage, probing |
 //! | `handing_out` | what the database must know before a token leaves the daemon |
 //! | `handle`, `message`, `status`, `seats` | what the rest of the daemon sees |
 
@@ -28,6 +28,7 @@ pub(in crate::daemon) mod message;
 mod news;
 mod outgoing;
 mod pace;
+mod probes;
 pub(in crate::daemon) mod seats;
 mod sending;
 mod session;

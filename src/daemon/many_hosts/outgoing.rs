@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::message::ClearedLimit;
 use crate::limits::Scope;
-use crate::pool::{AccountId, LimitRecord, Mono};
+use crate::pool::{AccountId, LimitRecord, Mono, Wall};
 
 /// How often the usage of an account is sent at most: under load each response states it.
 const USAGE_INTERVAL: Duration = Duration::from_secs(5);
@@ -14,8 +15,8 @@ const USAGE_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     limits: BTreeMap<LimitKey, NumberedChange>,
-    /// All limits of these were cleared, with which change; what is in `limits` came later.
-    cleared: BTreeMap<AccountId, u64>,
+    /// All limits of these were cleared, with which change and when; what is in `limits` came later.
+    cleared: BTreeMap<AccountId, (u64, Wall)>,
     changes: u64,
     usage: BTreeSet<AccountId>,
     usage_sent: BTreeMap<AccountId, Mono>,
@@ -33,15 +34,15 @@ pub(super) type NumberedChange = (u64, LimitChange);
 pub(super) enum LimitChange {
     /// It was set.
     Set(LimitRecord),
-    /// It was cleared before its time.
-    Cleared(AccountId, Option<(Scope, String)>),
+    /// It is over, before its time or by its probe.
+    Cleared(ClearedLimit),
 }
 
 impl LimitChange {
-    fn account(&self) -> AccountId {
+    pub(super) fn account(&self) -> AccountId {
         match self {
             Self::Set(limit) => limit.account,
-            Self::Cleared(account, _) => *account,
+            Self::Cleared(cleared) => cleared.account,
         }
     }
 
@@ -49,7 +50,9 @@ impl LimitChange {
     fn key(&self) -> Option<LimitKey> {
         match self {
             Self::Set(limit) => Some((limit.account, limit.scope, limit.key.clone())),
-            Self::Cleared(account, which) => which.clone().map(|(scope, key)| (*account, scope, key)),
+            Self::Cleared(ClearedLimit { account, which, .. }) => {
+                which.clone().map(|(scope, key)| (*account, scope, key))
+            }
         }
     }
 }
@@ -65,7 +68,7 @@ impl Outgoing {
     pub(super) fn limit_failed(&mut self, failed: NumberedChange) {
         let (number, change) = &failed;
         let is_later = |other: &u64| other > number;
-        let is_cleared = self.cleared.get(&change.account()).is_some_and(is_later);
+        let is_cleared = self.cleared.get(&change.account()).is_some_and(|(other, _)| is_later(other));
         let is_replaced = change.key().and_then(|key| self.limits.get(&key)).is_some_and(|(other, _)| is_later(other));
         if !is_cleared && !is_replaced {
             self.put(failed);
@@ -74,12 +77,13 @@ impl Outgoing {
 
     fn put(&mut self, (number, change): NumberedChange) {
         let account = change.account();
-        match change.key() {
-            Some(key) => _ = self.limits.insert(key, (number, change)),
-            None => {
+        match (change.key(), &change) {
+            (Some(key), _) => _ = self.limits.insert(key, (number, change)),
+            (None, LimitChange::Cleared(cleared)) => {
                 self.limits.retain(|(of, ..), (other, _)| *of != account || *other > number);
-                self.cleared.insert(account, number);
+                self.cleared.insert(account, (number, cleared.at));
             }
+            (None, LimitChange::Set(_)) => {}
         }
     }
 
@@ -96,7 +100,8 @@ impl Outgoing {
     /// The changes of limits that are to be sent now, in order.
     pub(super) fn take_limits(&mut self) -> Vec<NumberedChange> {
         let cleared = std::mem::take(&mut self.cleared).into_iter();
-        let cleared = cleared.map(|(account, number)| (number, LimitChange::Cleared(account, None)));
+        let cleared = cleared
+            .map(|(account, (number, at))| (number, LimitChange::Cleared(ClearedLimit { account, which: None, at })));
         let mut changes: Vec<NumberedChange> = cleared.chain(std::mem::take(&mut self.limits).into_values()).collect();
         changes.sort_unstable_by_key(|(number, _)| *number);
         changes
@@ -130,7 +135,7 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::limits::Reason;
-    use crate::pool::{LimitSource, Wall};
+    use crate::pool::LimitSource;
 
     fn id(number: u64) -> AccountId {
         AccountId::from_bits(number)
@@ -150,6 +155,10 @@ mod tests {
         })
     }
 
+    fn cleared(account: u64, which: Option<(Scope, String)>) -> LimitChange {
+        LimitChange::Cleared(ClearedLimit { account: id(account), which, at: Wall(5) })
+    }
+
     fn taken(outgoing: &mut Outgoing) -> Vec<LimitChange> {
         outgoing.take_limits().into_iter().map(|(_, change)| change).collect()
     }
@@ -160,9 +169,9 @@ mod tests {
         outgoing.limit(limit(1, "a", 10));
         outgoing.limit(limit(1, "a", 20));
         outgoing.limit(limit(2, "a", 10));
-        let cleared = LimitChange::Cleared(id(2), Some((Scope::Pool, "a".to_owned())));
-        outgoing.limit(cleared.clone());
-        assert_eq!(taken(&mut outgoing), [limit(1, "a", 20), cleared]);
+        let one = cleared(2, Some((Scope::Pool, "a".to_owned())));
+        outgoing.limit(one.clone());
+        assert_eq!(taken(&mut outgoing), [limit(1, "a", 20), one]);
         assert!(taken(&mut outgoing).is_empty());
     }
 
@@ -170,13 +179,13 @@ mod tests {
     fn what_was_set_after_all_limits_were_cleared_is_sent_after_that() {
         let mut outgoing = Outgoing::default();
         outgoing.limit(limit(1, "a", 10));
-        outgoing.limit(LimitChange::Cleared(id(1), None));
+        outgoing.limit(cleared(1, None));
         outgoing.limit(limit(1, "b", 10));
         let sent = outgoing.take_limits();
         for failed in sent.into_iter().rev() {
             outgoing.limit_failed(failed);
         }
-        assert_eq!(taken(&mut outgoing), [LimitChange::Cleared(id(1), None), limit(1, "b", 10)]);
+        assert_eq!(taken(&mut outgoing), [cleared(1, None), limit(1, "b", 10)]);
     }
 
     #[test]
@@ -188,9 +197,9 @@ mod tests {
         outgoing.limit(limit(1, "a", 20));
         sent.clone().into_iter().for_each(|failed| outgoing.limit_failed(failed));
         assert_eq!(taken(&mut outgoing), [limit(1, "b", 10), limit(1, "a", 20)]);
-        outgoing.limit(LimitChange::Cleared(id(1), None));
+        outgoing.limit(cleared(1, None));
         sent.into_iter().for_each(|failed| outgoing.limit_failed(failed));
-        assert_eq!(taken(&mut outgoing), [LimitChange::Cleared(id(1), None)]);
+        assert_eq!(taken(&mut outgoing), [cleared(1, None)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::message::ClearedLimit;
 use super::outgoing::{LimitChange, NumberedChange};
 use super::times::{limit_for_database, usage_for_database};
 use crate::daemon::state::Daemon;
@@ -16,9 +17,11 @@ pub(super) async fn limit(
 ) -> Result<(), SharedPoolError> {
     match change {
         LimitChange::Set(limit) => client.set_limit(&limit_for_database(&daemon.many_hosts, limit)).await.map(drop),
-        LimitChange::Cleared(account, which) => {
+        LimitChange::Cleared(ClearedLimit { account, which, at }) => {
+            // what the user clears is what the pool has now; evidence says nothing of what was learnt after it
+            let at = which.as_ref().map(|_| daemon.many_hosts.to_database(*at));
             let which = which.as_ref().map(|(scope, key)| (*scope, key.as_str()));
-            client.clear_limit(*account, which).await
+            client.clear_limit(*account, which, at).await
         }
     }
 }

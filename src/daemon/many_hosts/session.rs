@@ -17,6 +17,7 @@ use super::message::PoolMessage;
 use super::news::AppliedNews;
 use super::outgoing::{LimitChange, NumberedChange, Outgoing};
 use super::pace::PoolPace;
+use super::probes::{ProbeDuties, ProbeOutcome};
 use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm};
 use super::{news, sending};
@@ -32,6 +33,8 @@ use crate::shared_pool::{
 const NEWS_EVERY: Duration = Duration::from_secs(5);
 /// Notices of seats within this time are one.
 const SEATS_TOGETHER: Duration = Duration::from_millis(20);
+/// A clock whose difference to the database's changes by so many ms was set.
+const CLOCK_STEP: u64 = 1_000;
 /// A heartbeat without an answer for so long: the connection is dead, also if the system does not say so.
 const LONGEST_BEAT: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,9 @@ pub(super) enum SessionEnd {
 #[derive(Debug)]
 pub(super) struct SessionMemory {
     pub(super) outgoing: Outgoing,
+    pub(super) probes: ProbeDuties,
+    /// The difference to the database's clock at the last heartbeat, in ms.
+    clock_offset: Option<i64>,
     /// Up to where the news were read, and of which database.
     position: Option<NewsPosition>,
     incarnation: Option<i64>,
@@ -60,7 +66,8 @@ pub(super) struct SessionMemory {
 
 impl SessionMemory {
     pub(super) fn new() -> Self {
-        Self { outgoing: Outgoing::default(), position: None, incarnation: None, silent: None }
+        let (outgoing, probes) = (Outgoing::default(), ProbeDuties::default());
+        Self { outgoing, probes, clock_offset: None, position: None, incarnation: None, silent: None }
     }
 
     /// This host belongs to another pool, or to none.
@@ -76,6 +83,7 @@ enum TaskEnd {
     News(Now, Now, Result<Box<PoolNews>, SharedPoolError>),
     Applied(Result<AppliedNews, BeginError>),
     Claim(Result<ClaimEnd, SharedPoolError>),
+    Probe(Result<ProbeOutcome, SharedPoolError>),
     Limit(NumberedChange, Result<(), SharedPoolError>),
     Info(Result<PoolInfo, SharedPoolError>),
     Other(Result<(), SharedPoolError>),
@@ -109,6 +117,7 @@ impl<'w> PoolSession<'w> {
             // another database than before, or the first one: everything is read
             memory.position = None;
         }
+        memory.probes.disconnected();
         daemon.many_hosts.set_term(Some(term));
         // it offers the pool the refreshed logins that it does not have yet
         daemon.mailboxes.refresh.wake();
@@ -186,11 +195,17 @@ impl<'w> PoolSession<'w> {
     fn send_learnt(&mut self, now: Mono) {
         for change in self.memory.outgoing.take_limits() {
             self.count(1);
+            self.memory.probes.sends(change.1.account());
             let (daemon, client) = (self.daemon.clone(), self.client.clone());
             self.tasks.spawn(async move {
                 let sent = sending::limit(&daemon, &client, &change).await;
                 TaskEnd::Limit(change, sent)
             });
+        }
+        for ended in self.memory.probes.take_ended() {
+            self.count(1);
+            let ending = self.current.clone().end_probe(ended);
+            self.tasks.spawn(async move { TaskEnd::Other(ending.await) });
         }
         for account in self.memory.outgoing.take_usage(now) {
             self.count(1);
@@ -238,9 +253,14 @@ impl<'w> PoolSession<'w> {
                 self.tasks.spawn(async move { TaskEnd::Other(claim.await) });
             }
             PoolMessage::Limit(limit) => self.memory.outgoing.limit(LimitChange::Set(limit)),
-            PoolMessage::ClearLimit(account, which) => {
-                self.memory.outgoing.limit(LimitChange::Cleared(account, which));
+            PoolMessage::ClearLimit(cleared) => self.memory.outgoing.limit(LimitChange::Cleared(cleared)),
+            PoolMessage::ClaimProbe { account, limits } => {
+                self.count(1);
+                self.memory.probes.asked(account);
+                let claim = self.current.clone().claim_probe(account, limits);
+                self.tasks.spawn(async move { TaskEnd::Probe(claim.await) });
             }
+            PoolMessage::GiveUpProbe(account) => self.memory.probes.give_up(account),
             PoolMessage::Usage(account) => self.memory.outgoing.usage(account),
             PoolMessage::Account(account) => self.memory.outgoing.account(account),
             PoolMessage::ReadNews => self.news.ask(clock::now().mono),
@@ -302,8 +322,20 @@ impl<'w> PoolSession<'w> {
             }
             TaskEnd::Claim(Ok(ClaimEnd::Answered)) => None,
             TaskEnd::Claim(Ok(ClaimEnd::TermOver)) => Some(self.term_is_over()),
-            TaskEnd::Limit(_, Ok(())) => None,
+            TaskEnd::Probe(Ok(outcome)) => {
+                match outcome {
+                    ProbeOutcome::Ours(account, end) => self.memory.probes.claimed(account, end),
+                    ProbeOutcome::HasNews => self.news.ask(clock::now().mono),
+                    ProbeOutcome::Denied => {}
+                }
+                None
+            }
+            TaskEnd::Limit((_, change), Ok(())) => {
+                self.memory.probes.sent(change.account());
+                None
+            }
             TaskEnd::Limit(change, Err(error)) => {
+                self.memory.probes.sent(change.1.account());
                 // what the database refuses would be refused again
                 if error.is_temporary() {
                     self.memory.outgoing.limit_failed(change);
@@ -315,7 +347,10 @@ impl<'w> PoolSession<'w> {
                 None
             }
             TaskEnd::Other(Ok(())) => None,
-            TaskEnd::Claim(Err(error)) | TaskEnd::Info(Err(error)) | TaskEnd::Other(Err(error)) => self.failed(&error),
+            TaskEnd::Claim(Err(error))
+            | TaskEnd::Probe(Err(error))
+            | TaskEnd::Info(Err(error))
+            | TaskEnd::Other(Err(error)) => self.failed(&error),
         }
     }
 
@@ -350,6 +385,12 @@ impl<'w> PoolSession<'w> {
         let received = clock::now();
         if let Some(offset) = measured(sent, received, answer.db_time, Some(0)) {
             self.daemon.many_hosts.set_clock_offset(offset);
+            let before = self.memory.clock_offset.replace(offset);
+            if before.is_some_and(|before| before.abs_diff(offset) >= CLOCK_STEP) {
+                // the clock was set: the ends of limits that were learnt before are wrong now
+                self.memory.position = None;
+                self.news.ask(received.mono);
+            }
         }
         if self.memory.incarnation.replace(answer.incarnation) != Some(answer.incarnation) {
             tracing::warn!("the database of the shared pool is another one than before: everything is read again");

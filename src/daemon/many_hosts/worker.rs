@@ -282,9 +282,11 @@ impl PoolWorker {
                 claims::deny(state, clock::now(), wanted.account, None, SeatDenial::Unavailable);
             }
             PoolMessage::Limit(limit) => self.memory.outgoing.limit(LimitChange::Set(limit)),
-            PoolMessage::ClearLimit(account, which) => {
-                self.memory.outgoing.limit(LimitChange::Cleared(account, which));
+            PoolMessage::ClearLimit(cleared) => self.memory.outgoing.limit(LimitChange::Cleared(cleared)),
+            PoolMessage::ClaimProbe { account, .. } => {
+                daemon.state().apply_from_pool(clock::now(), Command::ProbeDenied(account));
             }
+            PoolMessage::GiveUpProbe(account) => self.memory.probes.give_up(account),
             PoolMessage::Usage(account) => self.memory.outgoing.usage(account),
             PoolMessage::Account(account) => self.memory.outgoing.account(account),
             // the seats of the term are compared when it goes on, and the pool asks for fences again

@@ -138,6 +138,12 @@ impl State {
                 Effect::ClaimFences { above } => {
                     self.shared.mailboxes.many_hosts.send(PoolMessage::ClaimFences { above });
                 }
+                Effect::ClaimProbe { account, limits } => {
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::ClaimProbe { account, limits });
+                }
+                Effect::GiveUpProbe(account) => {
+                    self.shared.mailboxes.many_hosts.send(PoolMessage::GiveUpProbe(account));
+                }
                 Effect::Unwatch(process) => self.processes.unbind(process),
                 Effect::Emit(event) => self.emit(now, event),
             }

@@ -4,7 +4,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::State;
-use crate::daemon::many_hosts::message::PoolMessage;
+use crate::daemon::many_hosts::message::{ClearedLimit, PoolMessage};
 use crate::daemon::many_hosts::seats::TermSeats;
 use crate::limits::Scope;
 use crate::pool::{AccountId, AccountRecord, Command, Ending, Fence, LimitRecord, LoginState, Mono, Now, Wall};
@@ -37,8 +37,18 @@ pub(crate) struct SharedAccountNote {
     pub(crate) label_here: Option<String>,
     /// Its token was handed out in this term, and the database knows: which of its credentials, counted in this run.
     handed_out: Option<(TermSeats, u64)>,
-    /// The limits that the other hosts know of, and when they end on this host's clock.
-    limits: Vec<(Scope, String, Wall)>,
+    /// The limits that the other hosts know of.
+    limits: Vec<KnownLimit>,
+}
+
+#[derive(Debug)]
+struct KnownLimit {
+    scope: Scope,
+    key: String,
+    /// When it ends, on this host's clock.
+    until: Wall,
+    /// The others wait for the outcome of one probe when its time is over.
+    is_probed: bool,
 }
 
 impl SharedAccounts {
@@ -150,19 +160,22 @@ impl SharedAccounts {
     /// The other hosts know of this limit.
     fn note_limit(&mut self, limit: &LimitRecord) {
         let Some(note) = self.accounts.get_mut(&limit.account) else { return };
-        match note.limits.iter_mut().find(|(scope, key, _)| *scope == limit.scope && *key == limit.key) {
-            Some((.., until)) => *until = limit.until,
-            None => note.limits.push((limit.scope, limit.key.clone(), limit.until)),
-        }
+        note.limits.retain(|known| known.scope != limit.scope || known.key != limit.key);
+        note.limits.push(KnownLimit {
+            scope: limit.scope,
+            key: limit.key.clone(),
+            until: limit.until,
+            is_probed: limit.is_probed(),
+        });
     }
 
     /// Limits of an account are over here; answers whether the other hosts still have one of them.
     fn forget_limits(&mut self, account: AccountId, which: Option<&(Scope, String)>, now: Wall) -> bool {
         let Some(note) = self.accounts.get_mut(&account) else { return false };
         let is_meant = |scope: Scope, key: &str| which.is_none_or(|(of, named)| *of == scope && *named == key);
-        let over = note.limits.extract_if(.., |(scope, key, _)| is_meant(*scope, key));
-        // one whose time is over ends everywhere
-        over.filter(|(.., until)| *until > now).count() > 0
+        let over = note.limits.extract_if(.., |known| is_meant(known.scope, &known.key));
+        // one whose time is over ends everywhere, unless it takes a probe
+        over.filter(|known| known.until > now || known.is_probed).count() > 0
     }
 
     /// The limits that the other hosts know of.
@@ -231,6 +244,10 @@ impl State {
 
     /// Applies a command that other hosts caused: what it changes is not sent to them.
     pub(crate) fn apply_from_pool(&mut self, now: Now, command: Command) {
+        if self.pool.next_wakeup(now).is_some_and(|due| due <= now.mono) {
+            // what time has done here, such as the end of a probe, is news for them
+            self.apply_internal(now, Command::Tick);
+        }
         self.from_pool(|state| state.apply_internal(now, command));
     }
 
@@ -294,7 +311,8 @@ impl State {
     /// Limits were cleared, or have ended.
     pub(super) fn share_limit_end(&mut self, now: Now, account: AccountId, which: Option<&(Scope, String)>) {
         if self.is_shared(account) && self.shared_accounts.forget_limits(account, which, now.wall) {
-            self.to_other_hosts(|| PoolMessage::ClearLimit(account, which.cloned()));
+            let cleared = || ClearedLimit { account, which: which.cloned(), at: now.wall };
+            self.to_other_hosts(|| PoolMessage::ClearLimit(cleared()));
         }
     }
 
@@ -357,6 +375,9 @@ mod tests {
         assert!(!shared.forget_limits(id, Some(&claude), Wall(999)), "they know of it already");
         shared.note_limit(&limit("claude", 1000));
         assert!(!shared.forget_limits(id, Some(&claude), Wall(1000)), "its time is over everywhere");
+        let probed = LimitRecord { since: Some(Wall(0)), ..limit("claude", 600_000) };
+        shared.note_limit(&probed);
+        assert!(shared.forget_limits(id, Some(&claude), Wall(700_000)), "the others wait for its probe");
         shared.note_limit(&limit("claude", 1000));
         shared.note_limit(&limit("claude", 3000));
         shared.note_limit(&limit("opus", 2000));

@@ -16,7 +16,6 @@ use crate::daemon::state::{Daemon, Mailbox, PollOutcome, UsageRequest, set_login
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::http::{self, ConnectOptions};
 use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window};
-use crate::shared_pool::DutyKind;
 use crate::usage::{self, PollLimits, UsageReading, UsageResult};
 
 /// The most queries at a time.
@@ -184,7 +183,7 @@ impl Poller {
         self.in_flight.insert(account);
         let daemon = daemon.clone();
         self.queries.spawn(async move {
-            if is_regular && !duties::is_ours(&daemon, account, DutyKind::Usage).await {
+            if is_regular && !duties::reads_usage(&daemon, account).await {
                 return (account, query.print, None);
             }
             let question = query.question(wants_plan, now);

@@ -250,6 +250,11 @@ impl Accounts {
         self.dirty.mark_all();
     }
 
+    /// The clock was set by so many ms: what is known of the past is as long ago as before.
+    pub fn follow_clock(&mut self, step: i64) {
+        self.list.iter_mut().for_each(|account| account.limits.follow_clock(step));
+    }
+
     /// Sets the timers of every account again, after the settings or the clock have changed.
     pub fn reset_timers(&mut self, now: Now, timers: &mut Timers) {
         (0..self.list.len()).for_each(|slot| self.set_timers(slot, now, timers));
@@ -297,10 +302,19 @@ impl Accounts {
         change: impl FnOnce(&mut AccountLimits) -> R,
     ) -> R {
         let result = change(&mut self.list[slot].limits);
+        self.note_limits_of_shared(slot);
         self.digest(slot);
         self.set_timers(slot, now, timers);
         self.dirty.mark_all();
         result
+    }
+
+    /// The limits of a shared account may need the duty to probe it, or not any more.
+    #[inline]
+    fn note_limits_of_shared(&mut self, slot: usize) {
+        if self.list[slot].seats.is_some() {
+            self.seats_changed.push(self.list[slot].record.id);
+        }
     }
 
     /// Changes only how many requests an account's limits have admitted: that serves no queued request.
@@ -315,6 +329,7 @@ impl Accounts {
             return R::default();
         }
         let result = change(&mut self.list[slot].limits);
+        self.note_limits_of_shared(slot);
         self.changes.note(slot, self.list.len());
         self.set_timers(slot, now, timers);
         result

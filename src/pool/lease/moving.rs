@@ -36,7 +36,7 @@ impl Pool {
         let destination = self.destination(now, &lease, to, &exclude)?;
         let account = self.accounts[destination.slot].record.id;
         if !destination.has_seat {
-            self.ask_for_seat(now, destination.slot);
+            self.ask_for_seat(now, destination.slot, &destination.ask);
         }
         match when {
             MoveTime::AtOnce if destination.has_seat => Ok(Reply::Held(self.follow(now, &lease, destination, effects))),
@@ -76,7 +76,7 @@ impl Pool {
         }
         let found = found.ok()?;
         if !found.has_seat {
-            self.ask_for_seat(now, found.slot);
+            self.ask_for_seat(now, found.slot, &found.ask);
             return None;
         }
         Some(self.follow(now, &lease, found, effects))

@@ -6,7 +6,7 @@ use crate::pool::account::usage::Usage;
 use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, NewLimit, RefusalOrigin, Reply};
 use crate::pool::lease::Lease;
 use crate::pool::limit::Limit;
-use crate::pool::limit::limits::LimitEnd;
+use crate::pool::limit::limits::{LimitEnd, LimitPassing};
 use crate::pool::limit::phase::RAMP;
 use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota};
 use crate::pool::state::Pool;
@@ -64,9 +64,10 @@ impl Pool {
         effects: &mut Effects,
     ) -> Handled {
         let slot = self.accounts.slot_of(id)?;
-        let is_meant = |limit: &Limit| limit.is_of(scope, key);
-        if self.accounts[slot].limits.iter().any(is_meant) {
-            let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_where(is_meant));
+        if self.accounts[slot].limits.iter().any(|limit| limit.is_of(scope, key)) {
+            let ends = self
+                .accounts
+                .change_limits(slot, now, &mut self.timers, |limits| limits.end_elsewhere(scope, key, now.mono));
             emit_ends(id, ends, effects);
         }
         Ok(Reply::Done)
@@ -110,9 +111,11 @@ impl Pool {
             let account = &self.accounts[slot];
             let (id, most) = (account.record.id, account.ceiling(&self.settings.leases));
             let leases = &self.leases;
+            let shared = account.seats.as_ref().map(|seats| seats.standing().can_ask());
+            // an account that may have so few leases needs no ramp
+            let how = LimitPassing { needs_no_ramp: most <= RAMP, shared };
             let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
-                // an account that may have so few leases needs no ramp
-                limits.pass(now, most <= RAMP, |fence| leases.contains(fence))
+                limits.pass(now, how, |fence| leases.contains(fence))
             });
             emit_ends(id, ends, effects);
         }

@@ -1,9 +1,11 @@
 //! All limits of one account: at most one per scope and key. A limit ends by time, by evidence or by command, never by a
 //! weaker statement (I7, I8).
 
+mod duty;
+
 use crate::limits::{LONGEST_BELIEVED, Reason, Scope};
-use crate::pool::limit::Limit;
-use crate::pool::limit::phase::{LONG, PROBE_PATIENCE, Phase, Probe};
+use crate::pool::limit::phase::{ASK_AGAIN, PROBE_PATIENCE, PROBE_WITHIN, Phase, Probe, ProbeDuty};
+use crate::pool::limit::{Limit, is_probed};
 use crate::pool::model::{Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
 use std::time::Duration;
 
@@ -28,6 +30,15 @@ pub struct LimitEnd {
     pub is_recovered: bool,
 }
 
+/// What decides about a limit of an account when its time passes.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitPassing {
+    /// The account's capacity is small enough without a ramp.
+    pub needs_no_ramp: bool,
+    /// Whether the other hosts can be asked who probes; none if no other host uses the account.
+    pub shared: Option<bool>,
+}
+
 /// What time has done to a limit.
 #[derive(PartialEq)]
 enum Passed {
@@ -36,6 +47,8 @@ enum Passed {
     Over,
     /// A long limit admits a probe.
     HalfOpened,
+    /// Who probes is asked again, or left to another host.
+    DutyChanged,
     /// The probe made no report for so long that it counts as a success.
     ProbeSilent,
     Ramped,
@@ -70,7 +83,8 @@ impl AccountLimits {
             limit.since = now.wall;
         }
         limit.phase = Phase::CLOSED;
-        limit.probed = limit.until.mono(now).since(now.mono) >= LONG || limit.is_denial();
+        // by what all hosts know of it: one that learns it later must not take it for a short one
+        limit.probed = is_probed(limit.scope, limit.reason, limit.since.min(now.wall), limit.until.wall(now));
         match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
             Some(old) if !old.yields_to(&limit, now) => return None,
             Some(old) => {
@@ -97,18 +111,17 @@ impl AccountLimits {
         }
     }
 
-    /// Applies the passing of time. `needs_no_ramp` says that the account's capacity is small enough without one;
-    /// `alive` whether a lease is still held.
-    pub fn pass(&mut self, now: Now, needs_no_ramp: bool, alive: impl Fn(Fence) -> bool) -> Vec<LimitEnd> {
+    /// Applies the passing of time. `alive` says whether a lease is still held.
+    pub fn pass(&mut self, now: Now, how: LimitPassing, alive: impl Fn(Fence) -> bool) -> Vec<LimitEnd> {
         let mut ends = Vec::new();
         self.0.retain_mut(|limit| {
-            let passed = pass(limit, now, &alive);
+            let passed = pass(limit, now, how.shared, &alive);
             let is_deleted = matches!(passed, Passed::Over | Passed::ProbeSilent);
             let is_recovered = matches!(passed, Passed::Over | Passed::HalfOpened);
             if is_deleted || is_recovered {
                 ends.push(LimitEnd::of(limit, is_deleted, is_recovered));
             }
-            passed != Passed::Ramped && !(passed == Passed::Over && needs_no_ramp)
+            passed != Passed::Ramped && !(passed == Passed::Over && how.needs_no_ramp)
         });
         ends
     }
@@ -117,9 +130,9 @@ impl AccountLimits {
     pub fn admit(&mut self, quota: Quota<'_>, fence: Fence, now: Mono) {
         for limit in self.0.iter_mut().filter(|limit| limit.blocks(quota)) {
             match &mut limit.phase {
-                Phase::HalfOpen(probe @ None) => *probe = Some(Probe { fence, since: now }),
+                Phase::HalfOpen { probe: probe @ None, .. } => *probe = Some(Probe { fence, since: now }),
                 Phase::Ramp { admitted, .. } => *admitted = admitted.saturating_add(1),
-                Phase::Closed { .. } | Phase::HalfOpen(Some(_)) => {}
+                Phase::Closed { .. } | Phase::Awaiting { .. } | Phase::HalfOpen { .. } => {}
             }
         }
     }
@@ -129,11 +142,13 @@ impl AccountLimits {
         let mut was_probe = false;
         for limit in &mut self.0 {
             match &mut limit.phase {
-                Phase::HalfOpen(probe) if probe.is_some_and(|probe| probe.fence == fence) => {
+                Phase::HalfOpen { probe, .. } if probe.is_some_and(|probe| probe.fence == fence) => {
                     *probe = None;
                     was_probe = true;
                 }
-                Phase::Closed { first_back, .. } if *first_back == Some(fence) => *first_back = None,
+                Phase::Closed { first_back, .. } | Phase::Awaiting { first_back, .. } if *first_back == Some(fence) => {
+                    *first_back = None
+                }
                 _ => {}
             }
         }
@@ -144,15 +159,17 @@ impl AccountLimits {
     pub fn take_probes(&mut self, fence: Fence) -> Vec<(usize, Probe)> {
         let probed = self.0.iter_mut().enumerate().filter(|(_, limit)| limit.probe() == Some(fence));
         let taken = probed.filter_map(|(at, limit)| match &mut limit.phase {
-            Phase::HalfOpen(probe) => Some((at, probe.take()?)),
-            Phase::Closed { .. } | Phase::Ramp { .. } => None,
+            Phase::HalfOpen { probe, .. } => Some((at, probe.take()?)),
+            Phase::Closed { .. } | Phase::Awaiting { .. } | Phase::Ramp { .. } => None,
         });
         taken.collect()
     }
 
     pub fn set_probes(&mut self, probes: Vec<(usize, Probe)>) {
-        for (at, probe) in probes {
-            self.0[at].phase = Phase::HalfOpen(Some(probe));
+        for (at, taken) in probes {
+            if let Phase::HalfOpen { probe, .. } = &mut self.0[at].phase {
+                *probe = Some(taken);
+            }
         }
     }
 
@@ -217,6 +234,11 @@ impl AccountLimits {
         Some(LimitEnd::of(&self.0.remove(at), true, true))
     }
 
+    /// The clock was set by so many ms: other hosts compare when a limit was set with when one was cleared.
+    pub fn follow_clock(&mut self, step: i64) {
+        self.0.iter_mut().for_each(|limit| limit.since = Wall(limit.since.0.saturating_add_signed(step)));
+    }
+
     /// When time changes any of them next, on each clock.
     pub fn next_change(&self, now: Mono) -> (Option<Mono>, Option<Wall>) {
         let changes = || self.0.iter().filter_map(|limit| limit.next_change(now));
@@ -226,18 +248,38 @@ impl AccountLimits {
     }
 }
 
-fn pass(limit: &mut Limit, now: Now, alive: impl Fn(Fence) -> bool) -> Passed {
+fn pass(limit: &mut Limit, now: Now, shared: Option<bool>, alive: impl Fn(Fence) -> bool) -> Passed {
     match limit.phase {
         Phase::Closed { .. } if limit.until.passed(now) && !limit.probed => {
             limit.phase = Phase::ramp(now.mono);
             Passed::Over
         }
         Phase::Closed { first_back, .. } if limit.until.passed(now) => {
-            let fence = first_back.filter(|fence| alive(*fence));
-            limit.phase = Phase::HalfOpen(fence.map(|fence| Probe { fence, since: now.mono }));
+            let first_back = first_back.filter(|fence| alive(*fence));
+            limit.phase = match shared {
+                Some(is_reachable) => Phase::Awaiting { duty: ProbeDuty::new(is_reachable, first_back), first_back },
+                None => {
+                    let probe = first_back.map(|fence| Probe { fence, since: now.mono });
+                    Phase::HalfOpen { probe, duty_since: None }
+                }
+            };
             Passed::HalfOpened
         }
-        Phase::HalfOpen(Some(probe)) if now.mono.since(probe.since) >= PROBE_PATIENCE => {
+        Phase::Awaiting { duty: ProbeDuty::Claiming { until }, first_back } if until <= now.mono => {
+            let duty = ProbeDuty::Elsewhere { until: now.mono.after(ASK_AGAIN) };
+            limit.phase = Phase::Awaiting { duty, first_back };
+            Passed::DutyChanged
+        }
+        Phase::Awaiting { duty: ProbeDuty::Elsewhere { until }, first_back } if until <= now.mono => {
+            let first_back = first_back.filter(|fence| alive(*fence));
+            limit.phase = Phase::Awaiting { duty: ProbeDuty::new(true, first_back), first_back };
+            Passed::DutyChanged
+        }
+        Phase::HalfOpen { probe: None, duty_since: Some(since) } if since.after(PROBE_WITHIN) <= now.mono => {
+            limit.phase = Phase::Awaiting { duty: ProbeDuty::Free, first_back: None };
+            Passed::DutyChanged
+        }
+        Phase::HalfOpen { probe: Some(probe), .. } if now.mono.since(probe.since) >= PROBE_PATIENCE => {
             limit.phase = Phase::ramp(now.mono);
             Passed::ProbeSilent
         }
@@ -250,6 +292,7 @@ fn pass(limit: &mut Limit, now: Now, alive: impl Fn(Fence) -> bool) -> Passed {
 mod tests {
     use super::*;
 
+    const ALONE: LimitPassing = LimitPassing { needs_no_ramp: false, shared: None };
     const QUOTA: Quota<'static> = Quota { key: "k", model: None, billed: None };
 
     fn at(ms: u64) -> Now {
@@ -294,17 +337,17 @@ mod tests {
         let mut limits = AccountLimits::default();
         limits.set(limit(LimitSource::Server, 10_000), at(0), &mut Vec::new());
         assert_eq!(limits.next_change(Mono(0)), (Some(Mono(10_000)), None));
-        let ends = limits.pass(at(10_000), false, |_| true);
+        let ends = limits.pass(at(10_000), ALONE, |_| true);
         assert!(ends[0].is_deleted && ends[0].is_recovered);
         limits.admit(QUOTA, Fence(1), Mono(10_000));
         limits.admit(QUOTA, Fence(2), Mono(10_000));
         assert!(limits.as_slice()[0].holds(at(10_000)));
-        assert!(limits.pass(at(18_000), false, |_| true).is_empty() && limits.is_empty());
+        assert!(limits.pass(at(18_000), ALONE, |_| true).is_empty() && limits.is_empty());
 
         limits.set(limit(LimitSource::Server, 400_000), at(0), &mut Vec::new());
         assert_eq!(limits.wait_out(QUOTA, Fence(3), at(0)), Duration::ZERO);
         assert_eq!(limits.wait_out(QUOTA, Fence(4), at(0)), RETURN_STEP);
-        let ends = limits.pass(at(400_000), false, |_| true);
+        let ends = limits.pass(at(400_000), ALONE, |_| true);
         assert!(!ends[0].is_deleted && ends[0].is_recovered);
         assert_eq!(limits.as_slice()[0].probe(), Some(Fence(3)), "the first that waits is the probe");
         limits.release_probe(Fence(3));

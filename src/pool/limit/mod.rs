@@ -3,10 +3,11 @@
 pub(crate) mod apply;
 pub(crate) mod limits;
 pub(crate) mod phase;
+mod probe;
 
 use crate::limits::{Reason, Scope};
 use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
-use phase::{PROBE_PATIENCE, Phase, RAMP};
+use phase::{LONG, PROBE_PATIENCE, PROBE_WITHIN, Phase, ProbeDuty, RAMP};
 
 /// An account cannot serve this key until a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +56,22 @@ pub struct LimitRecord {
     pub link: Option<Box<str>>,
 }
 
+impl LimitRecord {
+    /// Whether a single probe tests the account when its time is over. Each host that knows the limit says the same.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        is_probed(self.scope, self.reason, self.since.unwrap_or(self.until), self.until)
+    }
+}
+
+fn is_probed(scope: Scope, reason: Reason, since: Wall, until: Wall) -> bool {
+    until.since(since) >= LONG || is_denial(scope, reason)
+}
+
+fn is_denial(scope: Scope, reason: Reason) -> bool {
+    scope == Scope::Account && matches!(reason, Reason::AuthFailed | Reason::Forbidden)
+}
+
 /// The key of a limit on one model.
 #[must_use]
 pub fn model_key(quota_key: &str, model: &str) -> String {
@@ -82,7 +99,7 @@ impl Limit {
     /// Whether the provider refuses the account or its credential, not only its quota.
     #[must_use]
     pub fn is_denial(&self) -> bool {
-        self.scope == Scope::Account && matches!(self.reason, Reason::AuthFailed | Reason::Forbidden)
+        is_denial(self.scope, self.reason)
     }
 
     /// Whether the account may not use this model at all, whatever is left of its quota.
@@ -113,7 +130,10 @@ impl Limit {
     pub fn holds(&self, now: Now) -> bool {
         match self.phase {
             Phase::Closed { .. } => !self.until.passed(now),
-            Phase::HalfOpen(probe) => probe.is_some(),
+            Phase::Awaiting { duty, .. } => {
+                matches!(duty, ProbeDuty::Unreachable | ProbeDuty::Elsewhere { .. })
+            }
+            Phase::HalfOpen { probe, .. } => probe.is_some(),
             Phase::Ramp { since, admitted } => admitted >= Phase::allowed(since, now.mono),
         }
     }
@@ -123,7 +143,8 @@ impl Limit {
             Phase::Closed { .. } if self.until.passed(now) && self.probed => 1,
             Phase::Closed { .. } if self.until.passed(now) => RAMP,
             Phase::Closed { .. } => 0,
-            Phase::HalfOpen(probe) => u32::from(probe.is_none()),
+            Phase::Awaiting { .. } => u32::from(!self.holds(now)),
+            Phase::HalfOpen { probe, .. } => u32::from(probe.is_none()),
             Phase::Ramp { since, admitted } => Phase::allowed(since, now.mono).saturating_sub(admitted),
         }
     }
@@ -132,7 +153,7 @@ impl Limit {
     pub fn opens_at(&self) -> Option<Deadline> {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
-            Phase::HalfOpen(_) => None,
+            Phase::Awaiting { .. } | Phase::HalfOpen { .. } => None,
             Phase::Ramp { since, admitted } => Some(Deadline::Mono(Phase::next_admission(since, admitted))),
         }
     }
@@ -140,9 +161,19 @@ impl Limit {
     /// The lease that probes whether it is over.
     pub fn probe(&self) -> Option<Fence> {
         match self.phase {
-            Phase::HalfOpen(probe) => probe.map(|probe| probe.fence),
-            Phase::Closed { .. } | Phase::Ramp { .. } => None,
+            Phase::HalfOpen { probe, .. } => probe.map(|probe| probe.fence),
+            Phase::Closed { .. } | Phase::Awaiting { .. } | Phase::Ramp { .. } => None,
         }
+    }
+
+    /// Whether this host must ask the other hosts before a request probes whether it is over.
+    pub(crate) fn awaits_duty(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting { .. })
+    }
+
+    /// Whether a probe is under way, here or on another host.
+    pub(crate) fn is_probed_now(&self) -> bool {
+        self.probe().is_some() || self.awaits_duty()
     }
 
     /// Whether it admits nothing yet.
@@ -163,7 +194,14 @@ impl Limit {
     pub(crate) fn next_change(&self, now: Mono) -> Option<Deadline> {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
-            Phase::HalfOpen(probe) => probe.map(|probe| Deadline::Mono(probe.since.after(PROBE_PATIENCE))),
+            Phase::Awaiting { duty, .. } => match duty {
+                ProbeDuty::Claiming { until } | ProbeDuty::Elsewhere { until } => Some(Deadline::Mono(until)),
+                ProbeDuty::Unreachable | ProbeDuty::Free | ProbeDuty::Wanted => None,
+            },
+            Phase::HalfOpen { probe: Some(probe), .. } => Some(Deadline::Mono(probe.since.after(PROBE_PATIENCE))),
+            Phase::HalfOpen { probe: None, duty_since } => {
+                duty_since.map(|since| Deadline::Mono(since.after(PROBE_WITHIN)))
+            }
             Phase::Ramp { since, admitted } => {
                 let next = Some(Phase::next_admission(since, admitted)).filter(|at| *at > now);
                 Some(Deadline::Mono(next.unwrap_or(Phase::ramp_end(since))))

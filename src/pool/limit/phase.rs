@@ -8,6 +8,10 @@ use std::time::Duration;
 pub const LONG: Duration = Duration::from_secs(300);
 /// A probe without a report for so long has succeeded: its holder may be one that never reports.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+/// A host that may probe an account for all hosts, and has not sent the probe after so long, leaves it to another one.
+pub const PROBE_WITHIN: Duration = Duration::from_secs(10);
+/// Another host probes the account: this one asks so often whether it still does. Its outcome comes sooner, as news.
+pub const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How many requests a recovered account may get at once; twice as many with every step, evenly within it. Little of
 /// its quota may be left, and a request that is sent before the first refusal is known will be refused as well. One
 /// after the other they use up the quota of a window of seconds with a single refusal.
@@ -26,10 +30,35 @@ pub enum Phase {
         /// How many holders were told to wait after it.
         told: u32,
     },
+    /// Its time is over, on an account that other hosts use, too: one of them all sends the probe.
+    Awaiting {
+        duty: ProbeDuty,
+        /// The first holder whose report was answered `wait`: it will be the probe, if this host may send it.
+        first_back: Option<Fence>,
+    },
     /// Its time is over; it admits one probe.
-    HalfOpen(Option<Probe>),
+    HalfOpen {
+        probe: Option<Probe>,
+        /// Since when this host may probe for all hosts; none if no other host uses the account.
+        duty_since: Option<Mono>,
+    },
     /// Its time is over, and the probe succeeded where there was one.
     Ramp { since: Mono, admitted: u32 },
+}
+
+/// Which host of the pool sends the probe, as far as this one knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProbeDuty {
+    /// The database is away: this host cannot ask for it.
+    Unreachable,
+    /// None, as far as is known: the next request here asks for it.
+    Free,
+    /// A request here needs it: it is asked for at the end of the command.
+    Wanted,
+    /// It was asked for; without an answer by then, it is another host's.
+    Claiming { until: Mono },
+    /// Another host, which may have failed by then.
+    Elsewhere { until: Mono },
 }
 
 /// The lease that tests whether the limit is over.
@@ -42,6 +71,9 @@ pub struct Probe {
 impl Phase {
     pub const CLOSED: Self = Self::Closed { first_back: None, told: 0 };
 
+    /// It admits a probe, and no other host uses the account.
+    pub const HALF_OPEN: Self = Self::HalfOpen { probe: None, duty_since: None };
+
     pub fn ramp(now: Mono) -> Self {
         Self::Ramp { since: now, admitted: 0 }
     }
@@ -50,7 +82,7 @@ impl Phase {
     pub fn of_replacement(self) -> Self {
         match self {
             closed @ Self::Closed { .. } => closed,
-            Self::HalfOpen(_) | Self::Ramp { .. } => Self::CLOSED,
+            Self::Awaiting { .. } | Self::HalfOpen { .. } | Self::Ramp { .. } => Self::CLOSED,
         }
     }
 

@@ -173,7 +173,8 @@ impl Pool {
         let (ask, since, deadline, claims) = (waiter.ask.clone(), waiter.since, waiter.deadline, waiter.claims);
         let slot = self.accounts.slot(account);
         let seats = slot.and_then(|slot| self.accounts[slot].seats.as_ref());
-        let is_under_way = seats.is_some_and(|seats| seats.ended_claims() == after);
+        let asks_to_probe = || slot.is_some_and(|slot| self.accounts[slot].limits.is_claiming_duty());
+        let is_under_way = seats.is_some_and(|seats| seats.ended_claims() == after || asks_to_probe());
         // selected as if it did not wait: it is no load for itself
         if let Some(slot) = slot {
             self.accounts.count_waiting(slot, ask.kind(), false);

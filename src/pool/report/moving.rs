@@ -95,7 +95,7 @@ impl Pool {
             && !self.draining
         {
             // the seat is there in a moment: the holder tries again then
-            self.ask_for_seat(now, chosen.slot);
+            self.ask_for_seat(now, chosen.slot, &ask);
             return Decision::new(Action::Wait, SEAT_RETRY);
         }
         let after = match (choice, own) {

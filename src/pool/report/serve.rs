@@ -19,6 +19,8 @@ impl Pool {
         let slot = self.accounts.slot_of(lease.account)?;
         let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, lease.pinned_account()) };
         let goes_on = match self.ineligible(slot, &ask, now) {
+            // another host may be probing it
+            _ if self.awaits_probe(slot, lease.target.quota()) => false,
             None => true,
             Some((why, _)) if self.is_by_leases(slot, why) => true,
             // it may be the probe itself
@@ -68,7 +70,7 @@ impl Pool {
         match self.choose_at_once(now, lease, &ask) {
             // it stays where it is until the seat is there
             Choice::Claim { chosen, is_full: false } if chosen.slot != slot => {
-                self.ask_for_seat(now, chosen.slot);
+                self.ask_for_seat(now, chosen.slot, &ask);
                 None
             }
             Choice::Grant(chosen) if chosen.slot != slot => {

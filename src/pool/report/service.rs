@@ -46,7 +46,7 @@ impl Pool {
                 Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) }
             }
             Choice::Claim { chosen, .. } => {
-                self.ask_for_seat(now, chosen.slot);
+                self.ask_for_seat(now, chosen.slot, &ask);
                 retry
             }
             Choice::Wait { .. } | Choice::Refuse(_) => retry,

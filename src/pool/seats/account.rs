@@ -24,6 +24,13 @@ pub(crate) struct TermStanding {
     pub connected: bool,
 }
 
+impl TermStanding {
+    /// Whether the database can be asked for something in this term.
+    pub fn can_ask(self) -> bool {
+        self.valid && self.connected
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct AccountSeats {
     /// None until they are known.
@@ -50,6 +57,8 @@ pub(crate) struct AccountSeats {
     is_raised: bool,
     /// An exclusive lease has ended: all its seats but one go back at once.
     has_surplus: bool,
+    /// This host has the duty to probe the account.
+    probes: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -299,6 +308,29 @@ impl AccountSeats {
         }
         let pause = if why == SeatDenial::Refused { REFUSED_PAUSE } else { PAUSE };
         self.block = Some(SeatBlock { until: now.after(pause), why, of_whole });
+    }
+
+    /// Whether this host has the duty to probe the account is known: requests that wait for it are considered again.
+    pub fn probe_answered(&mut self, has_duty: bool) {
+        self.ended += 1;
+        self.probes |= has_duty;
+    }
+
+    /// Whether this host has the duty to probe the account, or has just lost its use for it.
+    pub fn has_probe(&self) -> bool {
+        self.probes
+    }
+
+    /// Leaves the duty if no limit uses it; answers whether it has just been left.
+    pub fn leave_probe(&mut self, is_used: bool) -> bool {
+        let leaves = self.probes && !is_used;
+        self.probes &= is_used;
+        leaves
+    }
+
+    /// The duty was lost with the term.
+    pub fn lose_probe(&mut self) {
+        self.probes = false;
     }
 
     /// How many seats others hold; whether that is news.

@@ -11,7 +11,7 @@ use crate::pool::state::Pool;
 const MOST_WANTED: usize = 8;
 
 impl Pool {
-    /// A queued request waits for a claim of a seat of this account; the claim follows at the end of the command.
+    /// A queued request waits for a claim of a seat of this account, or of the duty to probe it; the claim follows at the end of the command.
     pub(crate) fn await_seat(&mut self, now: Now, id: WaiterId, slot: usize) {
         let Some(kind) = self.queue.get(id).map(|waiter| waiter.ask.kind()) else { return };
         let account = self.accounts[slot].record.id;
@@ -19,6 +19,12 @@ impl Pool {
         let wait = SeatWait { account, until: now.mono.after(CLAIM_LASTS), after };
         self.queue.set_claim(id, Some(wait), &mut self.timers);
         self.accounts.count_waiting(slot, kind, true);
+        if self.accounts[slot].has_seat(kind)
+            && let Some(ask) = self.queue.get(id).map(|waiter| waiter.ask.clone())
+        {
+            // without a seat it could not use the duty
+            self.want_probe(now, slot, &ask);
+        }
     }
 
     /// A request does not wait for a claim any more: there may be room for another one.
@@ -28,8 +34,16 @@ impl Pool {
         self.accounts.dirty().mark_all();
     }
 
-    /// Claims a seat for a lease that cannot wait: its holder tries again.
-    pub(crate) fn ask_for_seat(&mut self, now: Now, slot: usize) {
+    /// Claims a seat, or the duty to probe, for a lease that cannot wait: its holder tries again.
+    pub(crate) fn ask_for_seat(&mut self, now: Now, slot: usize, ask: &LeaseRequest) {
+        if self.accounts[slot].limits.is_empty() || !self.accounts[slot].has_seat(ask.kind()) {
+            self.ask_for_another_seat(now, slot);
+        } else {
+            self.want_probe(now, slot, ask);
+        }
+    }
+
+    fn ask_for_another_seat(&mut self, now: Now, slot: usize) {
         self.accounts.change_seats(slot, now, &mut self.timers, |seats, _| seats.ask());
     }
 
@@ -37,7 +51,9 @@ impl Pool {
     pub(crate) fn only_with_seats(&self, ask: &LeaseRequest, own: Option<AccountId>) -> LeaseRequest {
         let mut ask = ask.clone();
         let all = self.accounts.of_provider(&ask.target.provider).map_or(&[][..], |all| all.slots());
-        let lacking = all.iter().map(|slot| &self.accounts[*slot]).filter(|account| !account.has_seat(ask.kind()));
+        let quota = ask.target.quotas(&self.settings.quota).first.quota;
+        let lacks = |slot: &&usize| !self.accounts[**slot].has_seat(ask.kind()) || self.awaits_probe(**slot, quota);
+        let lacking = all.iter().filter(lacks).map(|slot| &self.accounts[*slot]);
         let lacking: Vec<AccountId> = lacking.map(|account| account.record.id).filter(|id| Some(*id) != own).collect();
         ask.exclude.extend(lacking);
         ask.exclude.sort_unstable();
@@ -150,6 +166,10 @@ impl Pool {
                     .change_seats(slot, now, &mut self.timers, |seats, _| seats.begin_claim(claim.whole, now.mono));
                 let NewClaim { seats, most, whole } = claim;
                 effects.push(Effect::ClaimSeats { account, seats, most, whole });
+            }
+            let of_account = &self.accounts[slot];
+            if !of_account.limits.is_empty() || of_account.seats.as_ref().is_some_and(|seats| seats.has_probe()) {
+                self.claim_probe(now, slot, effects);
             }
         }
         drop(self.accounts.take_seats_changed());

@@ -45,11 +45,18 @@ impl Pool {
         let standing = self.term.standing(now.mono, self.leases.has_block());
         let seats = AccountSeats::new(limits, standing);
         self.accounts.set_seats(slot, Some(seats), &self.settings, now, &mut self.timers);
+        if !self.accounts[slot].limits.is_empty() {
+            let is_reachable = standing.can_ask();
+            self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.begin_sharing(is_reachable));
+        }
     }
 
     pub(crate) fn unshare_account(&mut self, now: Now, id: AccountId) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         self.accounts.set_seats(slot, None, &self.settings, now, &mut self.timers);
+        if !self.accounts[slot].limits.is_empty() {
+            self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_sharing());
+        }
         Ok(Reply::Done)
     }
 
@@ -167,9 +174,24 @@ impl Pool {
             if self.accounts[slot].seats.is_some() {
                 // another host may use its seats with higher fences
                 self.accounts.forbid_resuming(slot);
-                self.accounts.change_seats(slot, now, &mut self.timers, |seats, _| seats.hold(0));
+                self.accounts.change_seats(slot, now, &mut self.timers, |seats, _| {
+                    seats.hold(0);
+                    seats.lose_probe();
+                });
+                self.follow_standing(now, slot, false);
             }
         }
+    }
+
+    /// Whether the database can be asked decides about limits whose time is over. With `has_term` the duty to probe that
+    /// this host has goes on.
+    fn follow_standing(&mut self, now: Now, slot: usize, has_term: bool) {
+        let account = &self.accounts[slot];
+        let Some(seats) = account.seats.as_ref().filter(|_| !account.limits.is_empty()) else { return };
+        let (is_reachable, leases) = (seats.standing().can_ask(), &self.leases);
+        self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
+            limits.set_reachable(is_reachable, has_term, |fence| leases.contains(fence))
+        });
     }
 
     fn cut_off(&mut self, now: Now, of: impl Fn(AccountId) -> bool, effects: &mut Effects) {
@@ -256,6 +278,7 @@ impl Pool {
         for slot in 0..self.accounts.as_slice().len() {
             if self.accounts[slot].seats.as_ref().is_some_and(|seats| seats.standing() != standing) {
                 self.accounts.change_seats(slot, now, &mut self.timers, |seats, _| seats.set_standing(standing));
+                self.follow_standing(now, slot, true);
                 self.accounts.dirty().mark_all();
             }
         }

@@ -17,7 +17,7 @@ pub(super) const MOST_COMPARED: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Choice {
     Grant(Chosen),
-    /// This account, of which this host must claim a seat first.
+    /// This account, of which this host must claim a seat first, or the duty to probe it.
     Claim {
         chosen: Chosen,
         /// Other hosts hold all seats, as far as is known: the claim tells them that one is wanted.
@@ -140,11 +140,20 @@ impl Pool {
         };
         let slots = pinned.as_ref().map_or(provider.slots(), std::slice::from_ref);
         match choice.unwrap_or_else(|| self.blocked(now, ask, slots)) {
-            Choice::Grant(chosen) if !self.accounts[chosen.slot].has_seat(ask.kind()) => {
-                Choice::Claim { chosen, is_full: false }
-            }
+            Choice::Grant(chosen) if self.must_claim(&chosen, ask) => Choice::Claim { chosen, is_full: false },
             choice => choice,
         }
+    }
+
+    /// Whether this host must claim a seat of the account first, or the duty to probe it.
+    fn must_claim(&self, chosen: &Chosen, ask: &LeaseRequest) -> bool {
+        let account = &self.accounts[chosen.slot];
+        if account.seats.is_none() {
+            return false;
+        }
+        let quotas = ask.target.quotas(&self.settings.quota);
+        let used = if chosen.other { quotas.second.unwrap_or(quotas.first) } else { quotas.first };
+        !account.has_seat(ask.kind()) || self.awaits_probe(chosen.slot, used.quota)
     }
 
     /// The account that is asked although its plan lacks the model, because every other one that could serve lacks it as

@@ -206,7 +206,7 @@ impl Pool {
     }
 
     fn is_probed(&self, slot: usize) -> bool {
-        self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
+        self.accounts[slot].limits.iter().any(Limit::is_probed_now)
     }
 
     pub(crate) fn no_account(&self, ask: &LeaseRequest) -> Refusal {

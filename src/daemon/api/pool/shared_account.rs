@@ -188,7 +188,7 @@ pub(in crate::daemon) async fn change(daemon: Arc<Daemon>, id: AccountId, action
             answer(changed_account(state, id, AccountAction::Remove)?)
         }
         AccountAction::ClearLimits => {
-            admin.client.clear_limit(id, None).await.map_err(|error| pool_error(&error))?;
+            admin.client.clear_limit(id, None, None).await.map_err(|error| pool_error(&error))?;
             let state = &mut *daemon.state();
             answer(changed_account(state, id, AccountAction::ClearLimits)?)
         }

@@ -8,7 +8,8 @@ declare
     "member": [
       "schema_version", "pool_info", "begin_term", "resume_term", "end_term", "beat", "end_silent_term", "claim_seats",
       "withdraw_want", "give_back_seats", "release_kept_seats", "mark_handed_out", "claim_fences", "raise_fences",
-      "seats_of_hosts", "news", "set_login_state", "set_limits", "clear_limit", "set_usage", "claim_duty", "own_host",
+      "seats_of_hosts", "news", "set_login_state", "set_limits", "clear_limit", "set_usage", "claim_reading", "claim_probe",
+      "end_probe", "own_host",
       "accept_invitation", "hosts", "leave"
     ],
     "refresher": ["refresh_token", "claim_refresh", "store_refreshed", "fail_refresh", "refuse_refresh"],

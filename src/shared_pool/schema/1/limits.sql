@@ -45,24 +45,26 @@ begin
   return taken;
 end $$;
 
--- Without a scope, all of the account.
-create function lessor.clear_limit(p_account bigint, p_scope text, p_key text) returns void
+-- Without a scope, all of the account. What is known since p_at is not touched: a success clears no later limit.
+create function lessor.clear_limit(p_account bigint, p_scope text, p_key text, p_at bigint) returns void
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   now_ms bigint := lessor.now_ms();
+  at_ms bigint := least(coalesce(p_at, now_ms), now_ms);
 begin
   perform lessor.my_host();
   perform from lessor.account where id = p_account and removed_at is null for no key update;
   if not found then
     return;
   end if;
-  update lessor.account_limit set cleared_at = now_ms, changed = default
-    where account = p_account and cleared_at is null and scope <> '*'
+  update lessor.account_limit set cleared_at = at_ms, changed = default
+    where account = p_account and cleared_at is null and scope <> '*' and since <= at_ms
       and (p_scope is null or (scope, key) = (p_scope, p_key));
   -- limits that are under way on other hosts may have no row yet
-  insert into lessor.account_limit (account, scope, key, reason, until, source, since, cleared_at)
-    values (p_account, coalesce(p_scope, '*'), case when p_scope is null then '' else p_key end, 'unknown', 0, 'table', 0, now_ms)
-    on conflict (account, scope, key) do update set cleared_at = excluded.cleared_at, changed = default;
+  insert into lessor.account_limit as e (account, scope, key, reason, until, source, since, cleared_at)
+    values (p_account, coalesce(p_scope, '*'), case when p_scope is null then '' else p_key end, 'unknown', 0, 'table', 0, at_ms)
+    on conflict (account, scope, key) do update set cleared_at = excluded.cleared_at, changed = default
+      where e.cleared_at < excluded.cleared_at;
   perform lessor.wake('l', p_account);
 end $$;
 
@@ -90,8 +92,8 @@ begin
       where excluded.as_of > w.as_of;
 end $$;
 
--- Whether the caller does it now.
-create function lessor.claim_duty(p_term bigint, p_account bigint, p_kind text, p_every bigint) returns boolean
+-- Whether the caller reads the usage of the account now.
+create function lessor.claim_reading(p_term bigint, p_account bigint, p_every bigint) returns boolean
   language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
   me bigint := (lessor.my_host()).id;
@@ -103,8 +105,67 @@ begin
   if not exists (select from lessor.account where id = p_account and removed_at is null) then
     return false;
   end if;
-  insert into lessor.duty as d (account, kind, host, until)
-    values (p_account, p_kind, me, now_ms + least(greatest(p_every, 0), 86400000))
-    on conflict (account, kind) do update set host = excluded.host, until = excluded.until where d.until <= now_ms;
+  insert into lessor.duty as d (account, kind, host, term, until)
+    values (p_account, 'usage', me, p_term, now_ms + least(greatest(p_every, 0), 86400000))
+    on conflict (account, kind) do update
+      set host = excluded.host, term = excluded.term, until = excluded.until where d.until <= now_ms;
   return found;
+end $$;
+
+-- Whether the caller alone probes the account, to find out whether these limits are over: 'claimed' with the end of the
+-- duty, 'held' by another host, 'cleared' with those that another host has found to be over, or 'limited' again. Limits
+-- are compared in the transaction of the claim, so that a host that has not read the last outcome does not probe. The
+-- duty ends with the term; a host that has it gets it again.
+create function lessor.claim_probe(p_term bigint, p_account bigint, p_limits json, p_lasts bigint) returns json
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me bigint := (lessor.my_host()).id;
+  now_ms bigint := lessor.now_ms();
+  cleared json;
+  ends bigint;
+begin
+  if not exists (select from lessor.term where id = p_term and host = me and ended_at is null) then
+    raise 'the term of this host is over' using errcode = 'LE004';
+  end if;
+  -- a change of its limits waits for this
+  perform from lessor.account where id = p_account and removed_at is null for no key update;
+  if not found then
+    return json_build_object('answer', 'held');
+  end if;
+  select json_agg(json_build_object('scope', e.scope, 'key', e.key)) into cleared
+    from lessor.account_limit e
+    join json_to_recordset(p_limits) as x (scope text, key text) on (e.scope, e.key) = (x.scope, x.key)
+    where e.account = p_account and e.cleared_at is not null;
+  if cleared is not null then
+    return json_build_object('answer', 'cleared', 'cleared', cleared);
+  end if;
+  -- clocks differ by less than a second
+  if exists (
+    select from lessor.account_limit e
+      join json_to_recordset(p_limits) as x (scope text, key text) on (e.scope, e.key) = (x.scope, x.key)
+      where e.account = p_account and e.until > now_ms + 1000
+  ) then
+    return json_build_object('answer', 'limited');
+  end if;
+  insert into lessor.duty as d (account, kind, host, term, until)
+    values (p_account, 'probe', me, p_term, now_ms + least(greatest(p_lasts, 0), 86400000))
+    on conflict (account, kind) do update
+      set host = excluded.host, term = excluded.term, until = greatest(excluded.until, d.until + 1)
+      where d.until <= now_ms or d.term = p_term
+        or not exists (select from lessor.term t where t.id = d.term and t.ended_at is null)
+    returning d.until into ends;
+  if ends is null then
+    return json_build_object('answer', 'held');
+  end if;
+  return json_build_object('answer', 'claimed', 'until', ends);
+end $$;
+
+-- The caller does not probe any more. p_until is that of its claim: a later one stands.
+create function lessor.end_probe(p_term bigint, p_account bigint, p_until bigint) returns void
+  language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  me bigint := (lessor.my_host()).id;
+begin
+  delete from lessor.duty
+    where account = p_account and kind = 'probe' and host = me and term = p_term and until = p_until;
 end $$;

@@ -149,11 +149,12 @@ create table lessor.usage_window (
 );
 create index usage_window_changed on lessor.usage_window (changed);
 
--- what one host does for all
+-- what one host does for all; that of a probe ends with its term
 create table lessor.duty (
   account bigint not null,
   kind text not null check (kind in ('usage', 'probe')),
   host bigint not null,
+  term bigint not null,
   until bigint not null,
   primary key (account, kind)
 );
