@@ -8,12 +8,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::daemon::state::host_link::unreachable_host;
+use crate::daemon::state::host_link::{HostState, unreachable_host};
 use crate::daemon::state::{Daemon, Outbox};
+use crate::daemon::{os::clock, view};
 use crate::guest::LinkChannel;
 use crate::protocol::{
-    AnswerSplitter, Call, Codec, ErrorInfo, ErrorKind, GuestHolder, GuestHoldersParams, GuestRole, HelloParams, MAGIC,
-    PROTOCOL, RequestId, encode_call_as,
+    Answer, AnswerSplitter, Call, Codec, ErrorInfo, ErrorKind, GuestHolder, GuestHoldersParams, GuestRole, HelloParams,
+    MAGIC, PROTOCOL, RequestId, encode_call_as,
 };
 
 /// A pause before a channel is opened again that has ended while the link was up.
@@ -79,6 +80,8 @@ struct PendingCall {
     id: RequestId,
     /// Whose lease it asks for.
     holder: Option<u32>,
+    /// It asks how this daemon is. Without a link that is answered here, as it says why there is none.
+    is_status: bool,
     bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -94,8 +97,10 @@ impl Relay {
         let mut chunk = Zeroizing::new(vec![0; 16 * 1024]);
         loop {
             let wants = channel.is_none() && (!self.pending.is_empty() || self.subscription.is_some());
+            let waits_for_status = channel.is_none() && self.pending.iter().any(|pending| pending.is_status);
             tokio::select! {
                 biased;
+                () = link_is_down(&self.daemon), if waits_for_status => self.answer_status_here(),
                 call = calls.recv() => {
                     let Some(call) = call else { break };
                     let bytes = self.take(call);
@@ -152,7 +157,7 @@ impl Relay {
         {
             params.request_id = getrandom::u64().ok().map(|number| format!("relay-{number:016x}"));
         }
-        let is_subscription = matches!(call, Call::Subscribe(_));
+        let (is_subscription, is_status) = (matches!(call, Call::Subscribe(_)), matches!(call, Call::Status(_)));
         let encoded = encode_call_as(self.codec, id.as_ref(), call, &mut bytes);
         let Some(id) = id else { return encoded.is_ok().then_some(bytes) };
         if let Err(error) = encoded {
@@ -160,9 +165,10 @@ impl Relay {
             return None;
         }
         if is_subscription {
-            self.subscription = Some(PendingCall { id: id.clone(), holder: None, bytes: bytes.clone() });
+            self.subscription =
+                Some(PendingCall { id: id.clone(), holder: None, is_status: false, bytes: bytes.clone() });
         }
-        self.pending.push(PendingCall { id, holder: number, bytes: bytes.clone() });
+        self.pending.push(PendingCall { id, holder: number, is_status, bytes: bytes.clone() });
         Some(bytes)
     }
 
@@ -210,6 +216,16 @@ impl Relay {
         }
     }
 
+    /// Answers the calls about the status that were on their way when the link ended.
+    fn answer_status_here(&mut self) {
+        let asked: Vec<PendingCall> = self.pending.extract_if(.., |pending| pending.is_status).collect();
+        let answer = Answer::Status(Box::new(view::status(&self.daemon, clock::now())));
+        for pending in asked {
+            self.outbox.push(|out| self.codec.answer(&pending.id, &answer, out));
+            self.outbox.end_wait();
+        }
+    }
+
     /// Refuses calls whose holder has ended while there was no link: the host did not learn of that end, and would keep the
     /// lease for as long as the link.
     fn refuse_for_ended_holders(&mut self) {
@@ -237,6 +253,11 @@ impl Relay {
             self.outbox.close();
         }
     }
+}
+
+async fn link_is_down(daemon: &Daemon) {
+    let mut state = daemon.host_link.state.subscribe();
+    let _gone = state.wait_for(|state| !matches!(state, HostState::Up(..))).await;
 }
 
 async fn read(channel: &mut Option<RelayChannel>, chunk: &mut [u8]) -> Option<usize> {

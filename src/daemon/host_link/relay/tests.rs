@@ -131,3 +131,24 @@ async fn what_is_no_answer_ends_the_channel() {
     assert!(!scene.answer("Welcome to the machine\n"));
     assert!(!scene.relay.beginning().is_empty(), "it is sent again on the next one");
 }
+
+#[tokio::test]
+async fn a_question_how_this_daemon_is_does_not_wait_for_the_link() {
+    let mut scene = Scene::new();
+    let (calls, received) = mpsc::unbounded_channel();
+    let outbox = scene.relay.outbox.clone();
+    for (id, call) in [(1, acquire()), (2, Call::Status(NoParams::default()))] {
+        outbox.begin_wait();
+        calls.send(RelayedCall { id: Some(RequestId::Number(id)), call, holder: None }).unwrap();
+    }
+    // the link was up when they were sent on, and has ended since
+    let down = HostState::Down { since: clock::now(), why: Some("the cable is out".into()), is_over: false };
+    scene.test.daemon.host_link.state.send_replace(down);
+    let relaying = tokio::spawn(std::mem::replace(&mut scene.relay, Scene::new().relay).run(received));
+    outbox.changed().await;
+    let mut answer = Vec::new();
+    outbox.drain_into(&mut answer);
+    let answer = text(&answer);
+    assert!(answer.contains("\"id\":2") && !answer.contains("\"id\":1"), "{answer}");
+    relaying.abort();
+}
