@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::session::overloaded;
 use crate::daemon::os::clock;
 use crate::daemon::state::guests::GuestRefusal;
 use crate::daemon::state::{Daemon, State};
@@ -22,11 +25,15 @@ pub struct SessionGuest {
     pub(super) addresses: Option<GuestAddresses>,
     /// The number of the holder whose leases the connection acquires now, plus one; 0 for none.
     pub(super) holds: AtomicU64,
+    /// Its place among the connections of guests; none of a container, whose socket has places of its own.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl SessionGuest {
     /// The guest of a connection that begins with this greeting.
     pub fn greeted(daemon: &Daemon, connection: ConnectionId, greeting: GuestGreeting) -> Result<Self, ErrorInfo> {
+        let place = daemon.guest_room.clone().try_acquire_owned();
+        let place = place.map_err(|_| overloaded("the guests of this daemon have too many connections"))?;
         let state = &mut *daemon.state();
         let is_link = greeting.role == GuestRole::Link;
         let id = match greeting.role {
@@ -43,14 +50,14 @@ impl SessionGuest {
             state.log.push(move || tracing::info!("the guest {name} is connected"));
         }
         let (host, addresses) = (greeting.host, Some(greeting.addresses));
-        Ok(Self { id, name, host, is_link, addresses, holds: AtomicU64::new(0) })
+        Ok(Self { id, name, host, is_link, addresses, holds: AtomicU64::new(0), _place: Some(place) })
     }
 
     /// The guest of a connection to the socket of a share; `number` is that of its only holder.
     #[cfg(unix)]
     pub fn of_share(id: GuestId, name: &str, number: u32) -> Self {
         let holds = AtomicU64::new(u64::from(number) + 1);
-        Self { id, name: name.into(), host: String::new(), is_link: false, addresses: None, holds }
+        Self { id, name: name.into(), host: String::new(), is_link: false, addresses: None, holds, _place: None }
     }
 
     /// The holder whose leases the connection acquires now.

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::credential::{FormerCredential, Link, oauth::StoredClient};
 use crate::daemon::attest::AttestState;
@@ -135,6 +135,8 @@ pub struct Shared {
     pub(crate) host_link: HostLink,
     /// What the holders of guests are called.
     pub(crate) guest_names: GuestHolderNames,
+    /// Room for the connections of guests over ssh: the other half of all connections is left to this machine.
+    pub(crate) guest_room: Arc<Semaphore>,
     /// Whether the configuration has sets of accounts for directories.
     pub(crate) directory_sets: AtomicBool,
     /// Who may use the gateway's page.
@@ -285,6 +287,7 @@ impl Daemon {
         let mailboxes = Mailboxes::default();
         Arc::new_cyclic(|daemon| {
             let started = run.started;
+            let guest_room = Arc::new(Semaphore::new(run.most_connections / 2));
             let served_by = ServedBy::restored(&pool, started);
             let session_accounts = SessionAccounts::restored(&pool, started);
             let history = History::default();
@@ -312,6 +315,7 @@ impl Daemon {
                 attest: AttestState::default(),
                 host_link: HostLink::new(restored.seed),
                 guest_names: GuestHolderNames::default(),
+                guest_room,
                 directory_sets: AtomicBool::new(!config.config.pool.directories.is_empty()),
                 page: PageSessions::default(),
                 many_hosts: ManyHosts::new(restored.membership, restored.pool_term),

@@ -196,3 +196,19 @@ async fn what_a_guest_may_use_follows_the_names_of_accounts() {
     state.apply_internal(now, request(Process::of_guest(id, 1, 1)));
     assert_eq!(on(state), [ids[1]]);
 }
+
+#[tokio::test]
+async fn guests_leave_half_of_all_connections_to_this_machine() {
+    use crate::daemon::api::session_guest::SessionGuest;
+    let test = TestDaemon::new(&[]);
+    let half = test.daemon.run.most_connections / 2;
+    let link = |number: u64| {
+        let greeting = GuestGreeting { role: crate::protocol::GuestRole::Link, ..greeting(LINK) };
+        SessionGuest::greeted(&test.daemon, ConnectionId(number), greeting)
+    };
+    let mut open: Vec<SessionGuest> = (0..half as u64).map(|number| link(number).unwrap()).collect();
+    let refused = link(9999).unwrap_err();
+    assert_eq!(refused.data.kind, crate::protocol::ErrorKind::Overloaded);
+    open.pop();
+    link(10000).unwrap();
+}
