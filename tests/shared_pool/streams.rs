@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::daemons::{Hosts, accounts, acquire};
+use crate::daemons::{Hosts, acquire};
 use crate::support::{Home, PATIENCE, wait_until};
 use crate::upstream::{Upstream, begin_stream, chunk};
 
@@ -48,7 +48,7 @@ impl Streamed {
 }
 
 #[test]
-fn the_streams_of_an_account_end_when_it_moves_into_the_pool_or_out_of_it() {
+fn the_streams_of_an_account_are_cut_when_it_moves_into_the_pool() {
     let upstream = Upstream::start(|_, stream| {
         begin_stream(stream) && chunk(stream, "event: ping\ndata: {\"type\":\"ping\"}\n\n")
     });
@@ -68,7 +68,7 @@ fn the_streams_of_an_account_end_when_it_moves_into_the_pool_or_out_of_it() {
     let (moved, stayed) = if is_of_moved { (one, other) } else { (other, one) };
     // it has a lease
     let to_pool = json!({ "to": "pool", "accounts": ["moves"] });
-    let refused = first.call("pool.migrate", to_pool.clone());
+    let refused = first.call("pool.migrate", to_pool);
     assert_eq!(refused["moved"], json!([]), "{refused}");
     let forced = json!({ "to": "pool", "accounts": ["moves"], "force": true });
     assert_eq!(first.call("pool.migrate", forced)["moved"].as_array().unwrap().len(), 1);
@@ -77,17 +77,5 @@ fn the_streams_of_an_account_end_when_it_moves_into_the_pool_or_out_of_it() {
     // the other account is this host's own yet
     let leases = first.call("lease.list", json!({}));
     assert_eq!(leases.as_array().unwrap().len(), 1, "{leases}");
-    drop((stayed, second));
-    let mut second = hosts.homes[1].client();
-    wait_until("the seat is free", || {
-        let list = second.call("lease.list", json!({}));
-        list.as_array().unwrap().is_empty()
-    });
-    // back, while a stream on the other host uses it
-    let streamed = Streamed::begin(&hosts.homes[1]);
-    let back = json!({ "to": "local", "accounts": ["moves"], "force": true });
-    let moved = first.call("pool.migrate", back);
-    assert_eq!(moved["moved"].as_array().unwrap().len(), 1, "{moved}");
-    assert!(!streamed.rest().ends_with("0\r\n\r\n"), "cut as well");
-    assert!(accounts(&mut second).is_empty());
+    drop(stayed);
 }
