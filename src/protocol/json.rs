@@ -4,6 +4,7 @@ mod lease_answer;
 mod plain_call;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -75,7 +76,11 @@ pub(super) fn parse(line: &[u8]) -> Incoming {
 fn parse_call(method: &str, params: &RawValue) -> Result<Call, ErrorInfo> {
     match Call::parse(method, params) {
         Some(Ok(call)) => Ok(call),
-        Some(Err(error)) => Err(ErrorInfo::malformed(INVALID_PARAMS, format!("{method}: {}", without_place(&error)))),
+        Some(Err(error)) => {
+            let text = without_place(&error);
+            let place = parameter_at(params, &error).map(|name| format!("`{name}`: ")).unwrap_or_default();
+            Err(ErrorInfo::malformed(INVALID_PARAMS, format!("{method}: {place}{text}")))
+        }
         None => Err(ErrorInfo::malformed(METHOD_NOT_FOUND, format!("unknown method {method:?}"))
             .hint(format!("methods: {}", Call::METHODS.join(", ")))),
     }
@@ -144,6 +149,20 @@ fn no_object(line: &[u8]) -> Incoming {
 
 fn is_json(line: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(line).is_ok()
+}
+
+/// The parameter whose value is not valid; `None` when the error is about a name, which the message contains.
+fn parameter_at(params: &RawValue, error: &serde_json::Error) -> Option<String> {
+    let names = ["unknown field", "missing field", "duplicate field"];
+    let text = error.to_string();
+    if names.iter().any(|kind| text.starts_with(kind)) {
+        return None;
+    }
+    let values: BTreeMap<String, &RawValue> = serde_json::from_str(params.get()).ok()?;
+    let begins_at = |value: &RawValue| value.get().as_ptr().addr() - params.get().as_ptr().addr();
+    // a message has one line, so that a column is a position in it
+    let before = values.into_iter().filter(|(_, value)| begins_at(value) < error.column());
+    before.max_by_key(|(_, value)| begins_at(value)).map(|(name, _)| name)
 }
 
 /// The message without serde's "at line 1 column 7", which refers to a part of the line.
@@ -235,4 +254,31 @@ fn value(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
     // our own types have string keys and are written to memory: this cannot fail
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "{written:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_parameter() {
+        let message = |method: &str, params: &str| {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+            parse(line.as_bytes()).call.unwrap_err().message
+        };
+        for (params, expected) in [
+            (r#"{"provider":"p","model":5,"label":"l"}"#, "`model`: invalid type: integer `5`, expected a string"),
+            (r#"{"provider":"p","only":"a"}"#, "`only`: invalid type: string \"a\", expected a sequence"),
+            (r#"{"only": ["a", 7], "provider": "p"}"#, "`only`: invalid type: integer `7`, expected a string"),
+            (r#"{"provider":"p","wait_ms":-1}"#, "`wait_ms`: invalid value: integer `-1`, expected u64"),
+            (r#"{"provider":null}"#, "`provider`: invalid type: null, expected a string"),
+            (r#"{"model":"m"}"#, "missing field `provider`"),
+        ] {
+            assert_eq!(message("lease.acquire", params), format!("lease.acquire: {expected}"));
+        }
+        let text = message("lease.report", r#"{"lease":"l","reason":"tired"}"#);
+        assert!(text.starts_with("lease.report: `reason`: unknown variant `tired`"), "{text}");
+        let text = message("lease.acquire", r#"{"provider":"p","waits":1}"#);
+        assert!(text.starts_with("lease.acquire: unknown field `waits`"), "{text}");
+    }
 }

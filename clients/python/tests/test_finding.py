@@ -54,6 +54,7 @@ def test_refusals_say_what_helps(home: Home) -> None:
     home.add_accounts(1)
     assert "`priority` is 11" in str(refused("anthropic", priority=11))
     assert "a0" in str(refused("anthropic", only=["a1"]))
+    assert "`model`: invalid type" in str(refused("anthropic", model=5))
     assert refused("anthropic", priority=float("nan")).message.startswith("not JSON")
     with pytest.raises(TypeError, match="waiting"):
         lessor.acquire_sync("anthropic", waiting=5)  # type: ignore[call-arg]
