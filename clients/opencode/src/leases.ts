@@ -29,6 +29,9 @@ const CHATGPT = /^\/backend-api\/codex/
 
 type Held = { lease: Lease; access: Access; timer: NodeJS.Timeout }
 
+/** The label of a session's leases: no other process has it. */
+const label = (session: string) => `opencode ${session} ${process.pid}`
+
 export class SessionLeases {
   readonly #client: Client
   readonly #options: Options
@@ -65,7 +68,9 @@ export class SessionLeases {
     const isLost = before !== undefined && (await before).lease.signal.aborted
     // requests of one session may begin at the same time: the first leases for all
     if (before === undefined || (isLost && leases.get(provider) === before)) {
-      const held = this.#acquire(session, provider)
+      const held = isLost
+        ? this.#end(session, provider).then(() => this.#acquire(session, provider))
+        : this.#acquire(session, provider)
       leases.set(provider, held)
       held.catch(() => {
         if (leases.get(provider) === held) leases.delete(provider)
@@ -77,7 +82,9 @@ export class SessionLeases {
   }
 
   async #acquire(session: string, provider: string): Promise<Held> {
-    const lease = await this.#client.acquire(provider, { session, agent: "opencode", label: `opencode ${session}` })
+    // bound to the process: such a lease outlives the daemon also after the gateway has moved it
+    const options = { session, agent: "opencode", label: label(session), bind: { pid: process.pid } }
+    const lease = await this.#client.acquire(provider, options)
     const { key, url, trouble } = await lease.gateway()
     if (!url) {
       await lease.release()
@@ -93,13 +100,18 @@ export class SessionLeases {
     const held = this.#held.get(session)?.get(provider)
     this.#held.get(session)?.delete(provider)
     // one that was never granted is not held
-    await held?.then(
-      async ({ lease, timer }) => {
-        clearTimeout(timer)
-        await lease.release()
-      },
-      () => {},
-    )
+    const lease = await held?.catch(() => undefined)
+    if (!lease) return
+    clearTimeout(lease.timer)
+    await lease.lease.release()
+    await this.#end(session, provider)
+  }
+
+  /** Ends what the daemon has of this session: after a move by the gateway, the lease has another id. */
+  async #end(session: string, provider: string): Promise<void> {
+    const rows = await this.#client.call<{ lease: string; provider: string; label: string | null }[]>("lease.list")
+    const ours = rows.filter((row) => row.provider === provider && row.label === label(session))
+    await Promise.all(ours.map(({ lease }) => this.#client.call("lease.release", { lease }).catch(() => {})))
   }
 
   /** Releases the leases of a session. */

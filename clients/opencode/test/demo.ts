@@ -1,7 +1,7 @@
 /** A simulated provider and a daemon, by `lessor demo --serve`, and opencode with the plugin on it. */
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -55,6 +55,11 @@ export class Demo {
     return (
       await this.client.call<{ requests: Row[] }>("history.query", { of: "requests", limit: 200 })
     ).requests.reverse()
+  }
+
+  /** Kills the daemon as a crash does. */
+  kill(): void {
+    process.kill(JSON.parse(readFileSync(join(this.home, "data/daemon.lock"), "utf8")).pid, "SIGKILL")
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

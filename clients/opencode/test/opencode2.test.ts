@@ -74,6 +74,24 @@ test("the hooks lease per session, and a limit is a toast and no 429", { timeout
   assert.equal((await demo.client.status())["leases"], 0)
 })
 
+test("a session goes on after its lease has moved and the daemon was killed", { timeout: 60_000 }, async () => {
+  await using demo = await Demo.with([1, 1000])
+  process.env["LESSOR_HOME"] = demo.home
+  const host = new Host()
+  const end = await server.setup(host.context)
+  const accountOf = async () => (await host.request("ses_1")).headers.get("x-lessor-account")
+  const before = await accountOf()
+  const after = await until("a switch", async () => {
+    const account = await accountOf()
+    return account !== before ? account : undefined
+  })
+  demo.kill()
+  // opencode sends a request again whose connection was refused
+  assert.equal(await until("an answer", () => accountOf().catch(() => undefined)), after)
+  await end()
+  await until("its lease has ended", async () => (await demo.client.status())["leases"] === 0 || undefined)
+})
+
 test("a request changes in its address and its credential only", async () => {
   const access = { base: "http://127.0.0.1:1/google", header: "x-goog-api-key", value: "lk_1" }
   const headers = {
