@@ -94,14 +94,14 @@ fn a_policy_that_changes_holds_at_once_and_connections_stay() {
     assert_eq!(status["guests"][0]["max_leases"], Value::Null, "{status}");
 }
 
-/// The status of a request on the socket, with a gateway key.
-fn get(socket: &std::path::Path, path: &str, key: &str) -> String {
+/// The answer to a request on the socket, with a gateway key: its status, and whether it says that it is not for guests.
+fn get(socket: &std::path::Path, path: &str, key: &str) -> (String, bool) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.lines().next().unwrap_or_default().to_owned()
+    (answer.lines().next().unwrap_or_default().to_owned(), answer.contains("not for guests"))
 }
 
 #[test]
@@ -113,11 +113,13 @@ fn the_key_of_a_lease_there_opens_no_view_of_all_accounts() {
     };
     let mut client = shared.client();
     let key = key_of(&mut client);
-    assert_eq!(get(&shared.socket(), "/metrics", &key), "HTTP/1.1 403 Forbidden");
-    assert_eq!(get(&shared.socket(), "/healthz", &key), "HTTP/1.1 200 OK");
-    assert_eq!(get(&shared.socket(), "/metrics", "none"), "HTTP/1.1 401 Unauthorized");
-    let own = key_of(&mut shared.owner);
-    assert_eq!(get(&shared.socket(), "/metrics", &own), "HTTP/1.1 200 OK");
+    let status = |path: &str, key: &str| get(&shared.socket(), path, key);
+    assert_eq!(status("/metrics", &key), ("HTTP/1.1 403 Forbidden".to_owned(), true));
+    assert_eq!(status("/healthz", &key).0, "HTTP/1.1 200 OK");
+    assert_eq!(status("/metrics", "none").0, "HTTP/1.1 401 Unauthorized");
+    let mut owner = shared.home.client();
+    let own = key_of(&mut owner);
+    assert_eq!(status("/metrics", &own).0, "HTTP/1.1 200 OK");
 }
 
 #[test]

@@ -20,8 +20,8 @@ fn a_guests_lease_takes_a_seat_of_its_host_and_gives_it_back() {
     let (mut agent, [_, mut second]) = (guest.client(), hosts.clients());
     let lease = acquire(&mut agent, PATIENCE);
     let account = account_of(&lease);
-    // what the pool's other hosts do is not shown to a guest
-    assert_eq!(agent.refused("pool.status", json!({})), "not_allowed");
+    // the pool is not that of the guest, and what other hosts do is not shown to it
+    assert_eq!(agent.refused("pool.status", json!({})), "not_in_pool");
     assert!(accounts(&mut agent).iter().all(|account| account["sharing"].is_null()), "{:?}", accounts(&mut agent));
     let refused = acquire(&mut second, Duration::ZERO);
     assert!(refused["error"].is_object(), "the other host gets no seat: {refused}");

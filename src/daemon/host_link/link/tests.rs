@@ -50,7 +50,10 @@ async fn the_end_of_a_link_says_what_ssh_has_said_last() {
     assert!(unknown.contains("there is no lessor on the host"), "{unknown}");
     // a link that ends in order has its own reason
     assert_eq!(end_of_program("echo a warning >&2; exit 0", "this daemon stops").await, "this daemon stops");
-    assert_eq!(end_of_program("sleep 1000", "the other end does not answer").await, "the other end does not answer");
+    assert_eq!(
+        end_of_program("exec sleep 1000", "the other end does not answer").await,
+        "the other end does not answer"
+    );
 }
 
 #[test]

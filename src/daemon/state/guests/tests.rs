@@ -126,7 +126,7 @@ fn no_random_number_of_a_guest_is_the_id_of_a_share() {
 
 fn request(process: Process) -> Command {
     let holder = Holder { process: Some(process), ..Holder::default() };
-    let request = LeaseRequest::new("anthropic", "claude", ConnectionId(1));
+    let request = LeaseRequest::new("p", "claude", ConnectionId(1));
     Command::Acquire(Box::new(LeaseRequest { bind: Bind::Process(process), holder, ..request }))
 }
 
