@@ -106,7 +106,7 @@ fn get(socket: &std::path::Path, path: &str, key: &str) -> (String, bool) {
 
 #[test]
 fn the_key_of_a_lease_there_opens_no_view_of_all_accounts() {
-    let mut shared = Shared::new(&format!("uid = {}", own_uid()));
+    let shared = Shared::new(&format!("uid = {}", own_uid()));
     let key_of = |client: &mut Client| {
         let lease = acquire(client);
         client.call("gateway.key", json!({ "lease": lease["lease"] }))["key"].as_str().unwrap().to_owned()

@@ -89,6 +89,8 @@ impl World {
                 Effect::Unwatch(process) => self.unwatched.push(process),
                 Effect::RefreshToken(_) | Effect::Emit(_) => {}
                 Effect::ClaimSeats { .. }
+                | Effect::ClaimProbe { .. }
+                | Effect::GiveUpProbe(_)
                 | Effect::GiveBackSeats { .. }
                 | Effect::WithdrawWant { .. }
                 | Effect::ClaimFences { .. } => {

@@ -123,12 +123,12 @@ fn seats_that_no_lease_needed_for_a_while_go_back_and_no_others() {
 #[test]
 fn a_wanted_seat_goes_back_when_it_is_free_and_is_not_claimed_again_at_once() {
     let mut of = seats(2, 2);
-    of.want(Mono(0));
+    of.set_wanted(true, Mono(0));
     assert_eq!(of.take_unneeded(leases(2), Mono(1)), 0, "both are in use");
     assert_eq!((of.take_unneeded(leases(1), Mono(2)), of.counts().held), (1, 1));
     assert_eq!(of.obstacle(LeaseKind::Shared, leases(1)), Some(Ineligible::Busy));
     assert_eq!(of.take_unneeded(leases(0), Mono(3)), 0, "one want is served once");
-    of.want(Mono(0));
+    of.set_wanted(true, Mono(0));
     of.pass(leases(1), Mono(0).after(WANT_LASTS), LINGER);
     assert_eq!(of.take_unneeded(leases(0), Mono(20_000)), 0, "the other host waits no more");
 }
@@ -136,14 +136,14 @@ fn a_wanted_seat_goes_back_when_it_is_free_and_is_not_claimed_again_at_once() {
 #[test]
 fn a_seat_that_is_claimed_for_a_request_here_does_not_go_to_a_host_that_waited_before() {
     let mut of = seats(0, 2);
-    of.want(Mono(0));
+    of.set_wanted(true, Mono(0));
     of.count_waiting(LeaseKind::Shared, true);
     of.begin_claim(false, Mono(1));
     assert!(of.claimed(1, 0) && of.take_unneeded(leases(0), Mono(2)) == 0, "it was wanted before this host held one");
-    of.want(Mono(3));
+    of.set_wanted(true, Mono(3));
     of.begin_claim(false, Mono(4));
     assert!(of.claimed(1, 0) && of.take_unneeded(leases(1), Mono(5)) == 0, "the other host could have had this one");
-    of.want(Mono(6));
+    of.set_wanted(true, Mono(6));
     assert_eq!(of.take_unneeded(leases(1), Mono(7)), 1, "it says so again");
 }
 
