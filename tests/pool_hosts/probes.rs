@@ -21,10 +21,12 @@ fn recovering(shared: &[AccountId]) -> Fixture {
     host.run(Command::ExtendSeats { until: Mono(100_000_000) }).unwrap();
     for account in shared {
         let fence = host.lease(*account);
-        host.run(refused(fence, LONG)).unwrap();
-        for lease in host.pool.leases().map(|lease| lease.fence).collect::<Vec<_>>() {
-            host.run(Command::Release(lease)).unwrap();
-        }
+        host.run(Command::Release(fence)).unwrap();
+    }
+    for account in shared {
+        let until = Deadline::Mono(host.now.mono.after(LONG));
+        let limit = Limit::new(Scope::Pool, "k", Reason::RateLimitExceeded, until, LimitSource::Server);
+        host.run(Command::SetLimit(*account, limit)).unwrap();
     }
     host.pass(LONG_MS);
     assert_eq!(asked(&host), [], "nothing needs it");
@@ -219,6 +221,7 @@ fn a_request_takes_another_account_that_is_here_and_the_duty_is_asked_for_all_th
 #[test]
 fn an_account_of_this_host_alone_is_probed_without_asking() {
     let mut host = Fixture::new(&[], |_| ());
+    host.run(Command::ExtendSeats { until: Mono(100_000_000) }).unwrap();
     host.run(Command::AddAccount(Box::new(record(9)))).unwrap();
     let fence = host.lease(account(9));
     host.run(refused(fence, LONG)).unwrap();
@@ -232,7 +235,7 @@ fn an_account_of_this_host_alone_is_probed_without_asking() {
     host.claimed(account(9), 1);
     assert_eq!(asked(&host), [account(9)]);
     host.run(Command::UnshareAccount(account(9))).unwrap();
-    assert!(matches!(host.run(acquire()), Ok(Reply::Held(_))));
+    assert!(host.answer().unwrap().is_ok(), "no other host has to be asked any more");
 }
 
 #[test]
@@ -274,6 +277,8 @@ fn after_a_restart_a_limit_that_no_probe_has_tested_is_probed_by_one_host_only()
     let fences = host.block();
     host.run(Command::TakeFences(lessor::pool::FenceBlock { to: Fence(3_000_000), ..fences })).unwrap();
     host.run(acquire()).unwrap();
-    host.claimed(a(), 1);
-    assert_eq!(asked(&host), [a()]);
+    let from = Fence(4_000_000);
+    let fences = lessor::pool::FenceBlock { from, to: Fence(5_000_000) };
+    host.run(Command::SeatsClaimed { account: a(), seats: 1, elsewhere: 0, fences }).unwrap();
+    assert_eq!(asked(&host), [a()], "{:?}", host.effects);
 }
