@@ -147,7 +147,7 @@ impl AccountLimits {
                     was_probe = true;
                 }
                 Phase::Closed { first_back, .. } | Phase::Awaiting { first_back, .. } if *first_back == Some(fence) => {
-                    *first_back = None
+                    *first_back = None;
                 }
                 _ => {}
             }

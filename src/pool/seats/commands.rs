@@ -190,7 +190,7 @@ impl Pool {
         let Some(seats) = account.seats.as_ref().filter(|_| !account.limits.is_empty()) else { return };
         let (is_reachable, leases) = (seats.standing().can_ask(), &self.leases);
         self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
-            limits.set_reachable(is_reachable, has_term, |fence| leases.contains(fence))
+            limits.set_reachable(is_reachable, has_term, |fence| leases.contains(fence));
         });
     }
 

@@ -133,7 +133,7 @@ fn request(process: Process) -> Command {
 #[tokio::test]
 async fn a_holder_that_is_stated_again_stays_the_process_that_it_was() {
     let test = TestDaemon::new(&[]);
-    let daemon = test.daemon.clone();
+    let daemon = &test.daemon;
     let id = daemon.state().guests.link_begins(ConnectionId(1), &greeting(LINK), at(1)).unwrap();
     let known = || daemon.state().guests.holder(id, Some(7)).unwrap();
     daemon.guest_holders(id, &[holder(7)], (&[], false)).unwrap();
@@ -154,7 +154,7 @@ async fn a_holder_that_is_stated_again_stays_the_process_that_it_was() {
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_leases_of_a_share_end_whose_holders_it_does_not_name() {
     let test = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
-    let daemon = test.daemon.clone();
+    let daemon = &test.daemon;
     let share = share_id("box");
     {
         let state = &mut *daemon.state();
@@ -175,7 +175,7 @@ async fn after_a_restart_leases_of_a_share_end_whose_holders_it_does_not_name() 
 #[tokio::test]
 async fn what_a_guest_may_use_follows_the_names_of_accounts() {
     let test = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
-    let daemon = test.daemon.clone();
+    let daemon = &test.daemon;
     let state = &mut *daemon.state();
     let now = clock::now();
     let ids: Vec<_> = state.pool.accounts().iter().map(|account| account.record.id).collect();
