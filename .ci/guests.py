@@ -235,6 +235,15 @@ def main():
         child.wait()
         return held and freed is True, lease, (time.monotonic() - killed) * 1000
 
+    # lessor itself in the container, where the socket belongs to a user that does not exist there
+    command = {"LESSOR_SOCKET": path, "LESSOR_HOME": "/nonexistent", "PATH": "/usr/bin:/bin"}
+    inside = lambda *words: subprocess.run(["unshare", "--user", f"{WORK}/bin/lessor", *words], capture_output=True, text=True, timeout=60,
+                                           extra_groups=[], **(namespace | {"env": command}))
+    token = inside("token", "anthropic")
+    check("container: lessor token prints a key", token.returncode == 0 and token.stdout.strip() != "", token.stderr.strip())
+    refused = inside("account", "disable", BOXED[0])
+    check("container: lessor changes no account there, and says why", refused.returncode != 0 and "another user" in refused.stderr,
+          refused.stderr.strip())
     holds, lease, took = is_bound({"provider": "anthropic", "bind": {"pid": host.daemon_pid()}})
     check("container: a lease is bound to the peer's process, not to the pid that it names", holds, f"freed within {took:.0f} ms")
     holds, lease, _ = is_bound({"provider": "anthropic", "bind": "ttl", "ttl_ms": 600000})

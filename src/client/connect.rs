@@ -35,17 +35,20 @@ impl Client {
     }
 
     fn find(paths: &AppPaths, ahead: Option<&Call>) -> Result<Self, ClientError> {
-        let first = match Self::greet_at(&paths.socket, ahead) {
+        let named = paths.socket_is_named;
+        let first = match Self::greet_at(&paths.socket, named, ahead) {
             // where a service manager holds the socket, connecting starts the next daemon
-            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::greet_at(&paths.socket, ahead) {
-                Err(ClientError::NoDaemon(again)) => again,
-                found => return found,
-            },
+            Err(ClientError::NoDaemon(first)) if first.why == ENDING => {
+                match Self::greet_at(&paths.socket, named, ahead) {
+                    Err(ClientError::NoDaemon(again)) => again,
+                    found => return found,
+                }
+            }
             Err(ClientError::NoDaemon(first)) => first,
             found => return found,
         };
         match locked_socket(&paths.lock).filter(|socket| *socket != paths.socket) {
-            Some(socket) => Self::greet_at(&socket, ahead),
+            Some(socket) => Self::greet_at(&socket, false, ahead),
             None => Err(ClientError::NoDaemon(first)),
         }
     }
@@ -75,10 +78,11 @@ impl Client {
     /// # Errors
     /// When there is no daemon, or it does not speak this protocol.
     pub fn connect_at(socket: &Path) -> Result<Self, ClientError> {
-        Self::greet_at(socket, None)
+        Self::greet_at(socket, true, None)
     }
 
-    fn greet_at(socket: &Path, ahead: Option<&Call>) -> Result<Self, ClientError> {
+    /// `is_named`: the user has named this socket, or was connected to it before.
+    fn greet_at(socket: &Path, is_named: bool, ahead: Option<&Call>) -> Result<Self, ClientError> {
         let no_daemon =
             |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
         let mut backoff = RetryTimer::until(Instant::now() + GREETING);
@@ -100,8 +104,8 @@ impl Client {
                 }
             }
         };
-        stream.check_owner().map_err(no_daemon)?;
-        match Self::greet(stream, socket, ahead) {
+        let is_of_another_user = stream.is_of_another_user(is_named).map_err(no_daemon)?;
+        match Self::greet(stream, (socket, is_of_another_user), ahead) {
             // it closed before it answered: a daemon that is shutting down
             Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(no_daemon(ENDING.to_owned())),
             greeted => greeted,
@@ -127,7 +131,7 @@ pub fn end_other_version(paths: &AppPaths, call: EndingCall, within: Duration) -
     let socket = locked_socket(&paths.lock).unwrap_or_else(|| paths.socket.clone());
     let no_daemon = |why: String| ClientError::from(NoDaemon { socket: socket.clone(), why, ..NoDaemon::default() });
     let mut stream = Transport::connect(&socket, GREETING).map_err(|error| no_daemon(error.to_string()))?;
-    stream.check_owner().map_err(no_daemon)?;
+    stream.is_of_another_user(false).map_err(no_daemon)?;
     stream.set_recv_timeout(Some(within)).map_err(ClientError::Lost)?;
     let call: &[u8] = match call {
         EndingCall::Restart => b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.restart\",\"params\":{}}\n",

@@ -12,8 +12,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::{ClientError, is_timeout};
 use super::transport::Transport;
+use crate::guest::{GuestAccess, guest_access};
 use crate::protocol::{
-    Answer, Call, ErrorKind, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
+    Answer, Call, ErrorInfo, ErrorKind, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames,
+    encode_call,
 };
 
 const CHUNK: usize = 16 * 1024;
@@ -45,6 +47,8 @@ pub struct Client {
     /// The socket's current timeout, so that it is set only when it changes.
     timeout: Option<Duration>,
     socket: PathBuf,
+    /// The daemon belongs to another user, who shares some accounts: it gets the calls of guests only, and no secret.
+    is_of_another_user: bool,
     hello: HelloInfo,
     greeted_in: Duration,
 }
@@ -52,7 +56,11 @@ pub struct Client {
 impl Client {
     /// Greets the daemon. `ahead` is sent with the greeting: a daemon of another version closes the connection before it
     /// looks at that.
-    pub(super) fn greet(mut stream: Transport, socket: &Path, ahead: Option<&Call>) -> Result<Self, ClientError> {
+    pub(super) fn greet(
+        mut stream: Transport,
+        (socket, is_of_another_user): (&Path, bool),
+        ahead: Option<&Call>,
+    ) -> Result<Self, ClientError> {
         stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
         let mut client = Self {
             stream,
@@ -64,6 +72,7 @@ impl Client {
             events: VecDeque::new(),
             timeout: None,
             socket: socket.to_owned(),
+            is_of_another_user,
             hello: HelloInfo::default(),
             greeted_in: Duration::ZERO,
         };
@@ -71,6 +80,7 @@ impl Client {
         let id = client.next;
         encode_call(id, Call::Hello(greeting()), &mut client.out)?;
         if let Some(call) = ahead {
+            client.check_call(call)?;
             let mut encoded = Zeroizing::new(Vec::with_capacity(USUAL_CALL));
             encode_call(id + 1, call.clone(), &mut encoded)?;
             client.out.reserve(encoded.len());
@@ -119,8 +129,20 @@ impl Client {
         self.exchange(id, (from, 0), timeout)
     }
 
+    /// Secrets and changes are for this user's own daemon.
+    fn check_call(&self, call: &Call) -> Result<(), ClientError> {
+        if !self.is_of_another_user || guest_access(call) == GuestAccess::Host {
+            return Ok(());
+        }
+        let message =
+            format!("{} is of another user, who shares accounts there: only leases can be used", self.socket.display());
+        let hint = "unset LESSOR_SOCKET to use this user's own daemon";
+        Err(ErrorInfo::new(ErrorKind::NotAllowed, message).hint(hint).into())
+    }
+
     /// Encodes a call; returns its id, and from which byte on it is still to be sent.
     fn encode(&mut self, call: Call) -> Result<(u64, usize), ClientError> {
+        self.check_call(&call)?;
         self.next += 1;
         if let Some(sent) = self.ahead.take() {
             encode_call(self.next, call.clone(), &mut self.out)?;

@@ -16,6 +16,8 @@ pub struct AppPaths {
     pub state: PathBuf,
     /// The lease socket, or the pipe on Windows.
     pub socket: PathBuf,
+    /// Whether the user has named the socket (`--socket`, `LESSOR_SOCKET`). That of a container may belong to another user.
+    pub socket_is_named: bool,
     /// Directory of files that last no longer than a program that `run` starts.
     pub run: PathBuf,
     /// The database file.
@@ -121,6 +123,7 @@ impl AppPaths {
         let config =
             given("--config", &environment.flags.config, "LESSOR_CONFIG", &environment.config)?.unwrap_or(config);
         let socket = given("--socket", &environment.flags.socket, "LESSOR_SOCKET", &environment.socket)?;
+        let socket_is_named = socket.is_some();
         let socket = socket.unwrap_or_else(|| default_socket(&run, &environment.user, home.as_deref()));
         Ok(Self {
             database: data.join("lessor.db"),
@@ -132,6 +135,7 @@ impl AppPaths {
             data,
             state,
             socket,
+            socket_is_named,
             run,
         })
     }

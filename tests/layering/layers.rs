@@ -22,8 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["limits", "pool", "credential"]),
     ("history", &["pool", "protocol"]),
     ("config", &["limits", "pool", "ownership", "visible"]),
-    ("client", &["pool", "protocol", "config", "ownership"]),
     ("guest", &["pool", "protocol"]),
+    ("client", &["pool", "protocol", "config", "ownership", "guest"]),
     ("measure", &["client", "pool", "protocol"]),
     (
         "daemon",

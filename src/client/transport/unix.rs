@@ -16,15 +16,16 @@ impl Transport {
         ConnectOptions::new().name(name).wait_mode(ConnectWaitMode::Timeout(wait)).connect_sync().map(Self)
     }
 
-    /// Checks that the other end belongs to this user: a socket in a directory that others can write to could belong to
-    /// another user, and secrets are only sent to this user's daemon.
-    pub(super) fn check_owner(&self) -> Result<(), String> {
+    /// Whether the other end belongs to another user: a socket in a directory that others can write to could. An error
+    /// says why there is no connection. A socket that the user has named may be another user's: that of a container.
+    pub(super) fn is_of_another_user(&self, is_named: bool) -> Result<bool, String> {
         let owner = self.0.peer_creds().ok().and_then(|peer| peer.euid());
         match owner {
-            Some(owner) if owner != rustix::process::geteuid().as_raw() => {
-                Err(format!("it belongs to another user (uid {owner}), so lessor does not connect to it"))
-            }
-            _ => Ok(()),
+            Some(owner) if owner != rustix::process::geteuid().as_raw() => match is_named {
+                true => Ok(true),
+                false => Err(format!("it belongs to another user (uid {owner}), so lessor does not connect to it")),
+            },
+            _ => Ok(false),
         }
     }
 

@@ -28,13 +28,13 @@ impl Transport {
         Ok(Self { pipe, runtime, send: None, recv: None })
     }
 
-    /// Checks that the other end belongs to this user: any user can create a pipe with an unused name, and secrets are
-    /// only sent to this user's daemon.
-    pub(super) fn check_owner(&self) -> Result<(), String> {
+    /// An error if the other end belongs to another user: any user can create a pipe with an unused name. There are no pipes
+    /// for containers, so a name that the user has given changes nothing.
+    pub(super) fn is_of_another_user(&self, _is_named: bool) -> Result<bool, String> {
         let pid =
             self.pipe.server_process_id().map_err(|error| format!("the listening process is not known: {error}"))?;
         match identity::is_ours(pid) {
-            Ok(true) => Ok(()),
+            Ok(true) => Ok(false),
             Ok(false) => Err(format!("it belongs to another user (process {pid}), so lessor does not connect to it")),
             Err(error) => Err(format!("its user is not known (process {pid}: {error})")),
         }
