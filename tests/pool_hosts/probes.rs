@@ -107,6 +107,18 @@ fn a_host_without_the_duty_waits_for_the_outcome_and_asks_again() {
 }
 
 #[test]
+fn news_that_come_before_the_answer_end_the_wait_for_it() {
+    let mut host = recovering(&[a()]);
+    host.run(waits()).unwrap();
+    host.run(acquire()).unwrap();
+    assert_eq!(asked(&host), [], "one claim for both");
+    host.run(cleared_elsewhere()).unwrap();
+    let refused = |effect: &&Effect| matches!(effect, Effect::Answer { result: Err(_), .. });
+    assert_eq!(host.effects.iter().filter(refused).count(), 1, "it waits for nothing else: {:?}", host.effects);
+    assert!(host.run(Command::ProbeClaimed(a())).is_err(), "the answer is of no use any more");
+}
+
+#[test]
 fn a_refusal_of_the_other_host_s_probe_closes_the_limit_here() {
     let mut host = recovering(&[a()]);
     host.run(waits()).unwrap();

@@ -301,7 +301,13 @@ impl Accounts {
         timers: &mut Timers,
         change: impl FnOnce(&mut AccountLimits) -> R,
     ) -> R {
-        let result = change(&mut self.list[slot].limits);
+        let account = &mut self.list[slot];
+        let asked = account.seats.is_some() && account.limits.is_claiming_duty();
+        let result = change(&mut account.limits);
+        if let Some(seats) = account.seats.as_mut().filter(|_| asked && !account.limits.is_claiming_duty()) {
+            // news came before the answer: requests that wait for it are considered again
+            seats.probe_answered(false);
+        }
         self.note_limits_of_shared(slot);
         self.digest(slot);
         self.set_timers(slot, now, timers);

@@ -123,7 +123,8 @@ impl Limit {
     /// holder's report, replaces every guess; of two guesses the longer one wins.
     pub fn yields_to(&self, newer: &Self, now: Now) -> bool {
         let strength = |limit: &Self| (limit.source.is_stated(), limit.until.mono(now));
-        self.until.passed(now) || strength(newer) > strength(self)
+        // one that recovers was over before, also if the clock was set back since
+        self.is_recovering() || self.until.passed(now) || strength(newer) > strength(self)
     }
 
     /// Whether it blocks requests now.

@@ -150,7 +150,9 @@ begin
   insert into lessor.duty as d (account, kind, host, term, until)
     values (p_account, 'probe', me, p_term, now_ms + least(greatest(p_lasts, 0), 86400000))
     on conflict (account, kind) do update
-      set host = excluded.host, term = excluded.term, until = greatest(excluded.until, d.until + 1)
+      set host = excluded.host, term = excluded.term,
+        -- another one than that of the earlier claim
+        until = case when d.term = p_term then greatest(excluded.until, d.until + 1) else excluded.until end
       where d.until <= now_ms or d.term = p_term
         or not exists (select from lessor.term t where t.id = d.term and t.ended_at is null)
     returning d.until into ends;
