@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lessor::limits::Scope;
 use lessor::pool::{AccountId, Fence, FenceBlock, SeatLimits};
+
+use super::limits::{LimitChange, LimitTable, ProbeAnswer};
 
 /// Fences are drawn in blocks of this size: small, so that hosts run out of them.
 const BLOCK: u64 = 24;
@@ -74,8 +77,22 @@ pub enum Request {
     Fences {
         above: Fence,
     },
+    /// What has changed since; limits after this revision.
     News {
         term: Option<usize>,
+        after: u64,
+    },
+    Limit(LimitChange),
+    ClaimProbe {
+        term: usize,
+        account: AccountId,
+        limits: Vec<(Scope, String)>,
+        lasts: u64,
+    },
+    EndProbe {
+        term: usize,
+        account: AccountId,
+        until: u64,
     },
 }
 
@@ -105,14 +122,21 @@ pub enum Answer {
         elsewhere: Vec<(AccountId, u32)>,
         beats: Vec<(usize, u64)>,
         wanted: Vec<AccountId>,
+        revision: u64,
+        limits: Vec<LimitChange>,
     },
+    Probe(ProbeAnswer),
     /// Not an answer: another host waits for a seat.
     Wanted,
+    /// Not an answer: there is news of limits.
+    Notice,
 }
 
 #[derive(Default)]
 pub struct Database {
     pub limits: BTreeMap<AccountId, SeatLimits>,
+    /// What hosts have learnt of the accounts' limits.
+    pub limits_learnt: LimitTable,
     pub seats: BTreeMap<AccountId, Vec<SeatRow>>,
     pub terms: Vec<TermRow>,
     next_fence: u64,
@@ -139,6 +163,16 @@ pub enum Fault {
     LateTerms,
     /// More seats are given out than there are.
     TooManySeats,
+    /// News are read only as far as notices name them.
+    LostNews,
+    /// Hosts read news of limits, and do not heed them.
+    DeafHosts,
+    /// What one host clears is not sent to the others.
+    ClearsStayHere,
+    /// A weaker limit replaces a stronger one.
+    WeakerLimits,
+    /// Each host may probe.
+    ManyProbers,
 }
 
 impl Database {
@@ -187,8 +221,8 @@ impl Database {
         holders.filter(|host| *host != but).collect()
     }
 
-    /// Carries out a request; the second part is which other hosts are notified.
-    pub fn carry_out(&mut self, time: u64, host: usize, request: Request) -> (Answer, Vec<usize>) {
+    /// Carries out a request; the second part is what other hosts are told.
+    pub fn carry_out(&mut self, time: u64, host: usize, request: Request) -> (Answer, Vec<(usize, Answer)>) {
         let mut told = Vec::new();
         let answer = match request {
             Request::Begin { life } => {
@@ -236,7 +270,7 @@ impl Database {
                 let elsewhere = self.elsewhere(account, Some(term));
                 if got == 0 || whole && (got < seats || elsewhere > 0) {
                     self.wants.insert((account, term), time);
-                    told = self.holders(account, host).into_iter().collect();
+                    told = self.holders(account, host).into_iter().map(|other| (other, Answer::Wanted)).collect();
                     Answer::Full { account, elsewhere }
                 } else {
                     let fences = self.draw(0);
@@ -263,7 +297,28 @@ impl Database {
                 Answer::Done
             }
             Request::Fences { above } => Answer::Fences(self.draw(above.0)),
-            Request::News { term } => {
+            Request::Limit(change) => {
+                if self.limits_learnt.change(time, change, self.fault) {
+                    let hosts: BTreeSet<usize> = self.terms.iter().map(|term| term.host).collect();
+                    told =
+                        hosts.into_iter().filter(|other| *other != host).map(|other| (other, Answer::Notice)).collect();
+                }
+                Answer::Done
+            }
+            Request::ClaimProbe { term, account, limits, lasts } => {
+                if self.terms.get(term).is_none_or(|term| term.is_over) {
+                    Answer::Over
+                } else {
+                    let is_open = |term: usize| !self.terms[term].is_over;
+                    let wanted = (account, &limits[..]);
+                    Answer::Probe(self.limits_learnt.claim_probe(time, term, wanted, (lasts, is_open), self.fault))
+                }
+            }
+            Request::EndProbe { term, account, until } => {
+                self.limits_learnt.end_probe(term, account, until);
+                Answer::Done
+            }
+            Request::News { term, after } => {
                 let elsewhere = self.seats.keys().map(|account| (*account, self.elsewhere(*account, term)));
                 let others = self.terms.iter().enumerate().filter(|(at, of)| !of.is_over && Some(*at) != term);
                 let is_for_us = |of: usize, account: AccountId, since: u64| {
@@ -277,7 +332,10 @@ impl Database {
                     .filter(|((account, of), since)| is_for_us(*of, *account, **since))
                     .map(|((account, _), _)| *account)
                     .collect();
+                let (revision, limits) = self.limits_learnt.news(time, after, self.fault);
                 Answer::News {
+                    revision,
+                    limits,
                     elsewhere: elsewhere.collect(),
                     beats: others.map(|(at, of)| (at, of.beat)).collect(),
                     wanted: wanted.into_iter().collect(),

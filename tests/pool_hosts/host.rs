@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lessor::pool::{AccountId, AccountRecord, Fence, Lease, Mono, Now, Pool, PoolSettings, PoolStart, Snapshot, Wall};
+use lessor::pool::{
+    AccountId, AccountRecord, Fence, Lease, LimitRecord, Mono, Now, Pool, PoolSettings, PoolStart, Snapshot, Wall,
+};
 
 use super::database::Request;
+use super::learning::{BEGIN, Learning};
+use super::limits::LimitKey;
 use super::link::Link;
 
 /// How long a term is valid after a heartbeat was sent, and by how much that is shortened against clocks that differ.
@@ -38,6 +42,7 @@ pub struct Host {
     /// The beats of other terms, and since when each has not changed by this host's clock.
     pub seen: BTreeMap<usize, (u64, u64)>,
     pub store: HostStore,
+    pub learning: Learning,
     /// The first fence of the newest claim of each account.
     pub claimed_from: BTreeMap<AccountId, Fence>,
     pub last_fence: Fence,
@@ -49,6 +54,7 @@ pub struct HostStore {
     pub accounts: Vec<AccountRecord>,
     pub shared: Vec<AccountId>,
     pub leases: BTreeMap<Fence, Lease>,
+    pub limits: BTreeMap<LimitKey, LimitRecord>,
     pub mark: Fence,
     pub term: Option<(usize, u64)>,
 }
@@ -73,6 +79,7 @@ impl Host {
             next_poll: 0,
             seen: BTreeMap::new(),
             store: HostStore::default(),
+            learning: Learning::default(),
             claimed_from: BTreeMap::new(),
             last_fence: Fence(0),
         }
@@ -83,8 +90,13 @@ impl Host {
     }
 
     pub fn now(&self, time: u64) -> Now {
-        let wall = Wall((1_800_000_000_000 + time).saturating_add_signed(self.skew));
+        let wall = Wall((BEGIN + time).saturating_add_signed(self.clock_offset(time)));
         Now { mono: Mono(self.mono(time)), wall }
+    }
+
+    /// What must be added to the database's time of day to get this host's: both of its clocks drift alike.
+    pub fn clock_offset(&self, time: u64) -> i64 {
+        self.mono(time) as i64 - (self.base + time) as i64 + self.skew
     }
 
     /// The first true time at which this host's clock shows `mono`.
@@ -95,6 +107,11 @@ impl Host {
             time += 1;
         }
         time
+    }
+
+    /// The news are read at once.
+    pub fn poll_now(&mut self, time: u64) {
+        self.next_poll = self.next_poll.min(self.mono(time));
     }
 
     /// Whether the leases on shared accounts may be used: by its own clock, which is looked at before each request.
@@ -108,6 +125,7 @@ impl Host {
         let snapshot = Snapshot {
             accounts: self.store.accounts.clone(),
             leases: self.store.leases.values().cloned().collect(),
+            limits: self.store.limits.values().cloned().collect(),
             shared: self.store.shared.clone(),
             ..Snapshot::default()
         };
@@ -118,10 +136,14 @@ impl Host {
             match effect {
                 lessor::pool::Effect::ReserveFences(mark) => self.store.mark = mark,
                 lessor::pool::Effect::Ended(lease, _) => drop(self.store.leases.remove(&lease.fence)),
+                lessor::pool::Effect::DropLimit(account, Some((scope, key))) => {
+                    self.store.limits.remove(&(account, scope, key));
+                }
                 _ => {}
             }
         }
         self.pool = Some(pool);
+        self.learning = Learning::restored(&self.store.limits);
         (self.term, self.may_resume) = (None, true);
         self.offered.clear();
         self.seen.clear();

@@ -8,6 +8,8 @@ mod database;
 mod fairness;
 mod fixture;
 mod host;
+mod learning;
+mod limits;
 mod link;
 mod probes;
 mod table;
@@ -52,9 +54,11 @@ fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
         all.add(&world.tally);
     }
     println!("{all:?}");
-    let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved, .. } = all;
+    let Tally { granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, .. } = all;
+    let Tally { exclusive, moved, limited, probes, .. } = all;
     let least = [granted, claims, denied, given_back, cut_off, warned, takeovers, restarts, exclusive, moved];
-    assert!(runs < 12 || least.iter().all(|count| *count >= runs), "hardly anything happened: {all:?}");
+    let least = least.into_iter().chain([limited, probes]);
+    assert!(runs < 12 || least.clone().all(|count| count >= runs), "hardly anything happened: {all:?}");
 }
 
 /// Each of these faults of the environment breaks a rule that the design relies on.
@@ -67,6 +71,11 @@ fn the_simulation_can_fail() {
         Fault::LateRequests,
         Fault::LateTerms,
         Fault::TooManySeats,
+        Fault::LostNews,
+        Fault::DeafHosts,
+        Fault::ClearsStayHere,
+        Fault::WeakerLimits,
+        Fault::ManyProbers,
     ];
     for fault in faults {
         let fails = |seed: u64| {

@@ -28,6 +28,8 @@ impl Tally {
         self.exclusive += other.exclusive;
         self.moved += other.moved;
         self.late += other.late;
+        self.limited += other.limited;
+        self.probes += other.probes;
     }
 }
 
@@ -56,7 +58,12 @@ impl World {
         match self.chance.below(6) {
             0 if self.hosts[n].pool.is_some() => self.crash(n, span),
             1 if self.is_up(n) => self.hosts[n].frozen_until = self.time + span,
-            2 => self.hosts[n].skew += self.chance.below(200_000) as i64 - 100_000,
+            // of a clock that is set while no daemon runs, the next one cannot know
+            2 if self.hosts[n].pool.is_some() => {
+                self.hosts[n].skew += self.chance.below(200_000) as i64 - 100_000;
+                let learning = &mut self.hosts[n].learning;
+                (learning.clock_was_set, learning.connected_since) = (true, None);
+            }
             3 if self.is_up(n) => {
                 let mut settings = settings(&mut self.chance);
                 settings.leases.linger = self.hosts[n].settings.leases.linger;
@@ -113,6 +120,13 @@ impl World {
     }
 
     fn use_pool(&mut self, n: usize) {
+        if self.chance.one_in(60) {
+            let learnt = match self.chance.below(4) {
+                0 => Command::ClearLimits(self.shared[self.chance.below(self.shared.len() as u64) as usize]),
+                _ => self.learn_limit(n),
+            };
+            return drop(self.run(n, learnt));
+        }
         let lease = self.any_lease(n);
         let need = || RequestNeeds { target: target(), exclude: vec![], attested: Attestation::default() };
         let command = match (self.chance.below(16), lease) {

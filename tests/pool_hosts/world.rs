@@ -11,6 +11,7 @@ use lessor::pool::{
 
 use super::database::{Answer, Database, Fault, Request};
 use super::host::{Host, MARGIN, TTL};
+use super::learning::POLL;
 use super::link::{Sent, TIMEOUT};
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
@@ -49,6 +50,9 @@ pub struct Tally {
     pub moved: u64,
     /// Claims that were answered too late.
     pub late: u64,
+    /// Limits that were set, and duties to probe that were claimed.
+    pub limited: u64,
+    pub probes: u64,
 }
 
 pub struct World {
@@ -63,6 +67,8 @@ pub struct World {
     pub tally: Tally,
     /// The answers of queued requests that were watched.
     pub watched: BTreeMap<(usize, WaiterId), Option<Result<Fence, Refusal>>>,
+    /// What is done comes from the database: it is not sent back.
+    pub is_from_database: bool,
     /// Whether everything that happens is printed: with `LESSOR_SIM_TRACE`.
     is_traced: bool,
 }
@@ -138,6 +144,7 @@ impl World {
             newest: BTreeMap::new(),
             tally: Tally::default(),
             watched: BTreeMap::new(),
+            is_from_database: false,
             is_traced: std::env::var_os("LESSOR_SIM_TRACE").is_some(),
         };
         for n in 0..hosts {
@@ -176,6 +183,7 @@ impl World {
             }
             self.happen(n, what);
             self.check();
+            self.compare_limits();
         }
         self.time = self.time.max(to);
         self.check();
@@ -235,9 +243,13 @@ impl World {
                     assert!(fences.from > before, "{fences:?} on {account} after {before:?}");
                 }
                 self.hosts[n].link.answer(time, epoch, answer, &mut self.chance);
-                for host in told {
+                for (host, notice) in told {
+                    // a notice of limits may be lost
+                    if matches!(notice, Answer::Notice) && self.chance.one_in(4) {
+                        continue;
+                    }
                     let epoch = self.hosts[host].link.epoch;
-                    self.hosts[host].link.answer(time, epoch, Answer::Wanted, &mut self.chance);
+                    self.hosts[host].link.answer(time, epoch, notice, &mut self.chance);
                 }
             }
             Due::Restart => {
@@ -262,15 +274,17 @@ impl World {
             Due::Beat => {
                 let host = &mut self.hosts[n];
                 host.next_beat = host.mono(time) + TTL / 3;
+                host.learning.compare_clocks();
                 if let Some((term, life)) = host.term {
                     self.send(n, Request::Beat { term, life });
                 }
             }
             Due::Poll => {
                 let host = &mut self.hosts[n];
-                host.next_poll = host.mono(time) + 300 + self.chance.below(1_500);
-                let term = host.term.map(|(term, _)| term);
-                self.send(n, Request::News { term });
+                // by a clock that may be slow
+                host.next_poll = host.mono(time) + 300 + self.chance.below(POLL * 9 / 10 - 300);
+                let (term, after) = (host.term.map(|(term, _)| term), host.learning.position());
+                self.send(n, Request::News { term, after });
             }
             Due::AtHost(place) => {
                 let (_, _, answer) = self.hosts[n].link.back.remove(place);
@@ -279,7 +293,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, n: usize, request: Request) {
+    pub fn send(&mut self, n: usize, request: Request) {
         let host = &mut self.hosts[n];
         let mono = host.mono(self.time);
         host.link.send(self.time, mono, request, &mut self.chance);
@@ -287,7 +301,10 @@ impl World {
 
     /// Breaks the connection of a host.
     pub fn cut(&mut self, n: usize, away: u64) {
-        self.hosts[n].link.cut(self.time, away, &mut self.chance);
+        let host = &mut self.hosts[n];
+        let unanswered = host.link.sent.iter().map(|sent| sent.request.clone()).collect();
+        host.learning.take_back(unanswered);
+        host.link.cut(self.time, away, &mut self.chance);
         self.hosts[n].term = None;
         if self.hosts[n].pool.is_some() {
             self.run(n, Command::LoseConnection).unwrap();
@@ -310,6 +327,11 @@ impl World {
                 let elsewhere = self.hosts[n].pool.as_ref().unwrap().seats(account).unwrap().elsewhere;
                 self.run(n, Command::SeatsDenied { account, elsewhere, why: SeatDenial::Unavailable }).unwrap();
             }
+            Some(Sent { request: Request::ClaimProbe { account, .. }, is_given_up, .. }) => {
+                *is_given_up = true;
+                let account = *account;
+                drop(self.run(n, Command::ProbeDenied(account)));
+            }
             _ => self.cut(n, 100),
         }
     }
@@ -324,13 +346,14 @@ impl World {
     }
 
     fn deliver(&mut self, n: usize, answer: Answer) {
-        if matches!(answer, Answer::Wanted) {
+        if matches!(answer, Answer::Wanted | Answer::Notice) {
             // the news say of which accounts
-            let host = &mut self.hosts[n];
-            host.next_poll = host.next_poll.min(host.mono(self.time));
-            return;
+            return self.hosts[n].poll_now(self.time);
         }
         let Sent { mono: sent, request, is_given_up } = self.hosts[n].link.sent.remove(0);
+        if let (Answer::Probe(answer), Request::ClaimProbe { account, .. }) = (&answer, &request) {
+            return self.probe_answered(n, *account, answer.clone(), is_given_up);
+        }
         if is_given_up {
             if let (Answer::Claimed { account, seats, .. }, Request::Claim { term, life, .. }) = (answer, request) {
                 self.tally.late += 1;
@@ -381,7 +404,8 @@ impl World {
                 self.run(n, Command::SeatsDenied { account, elsewhere, why: SeatDenial::Full }).unwrap();
             }
             (Answer::Fences(fences), _) => drop(self.run(n, Command::TakeFences(fences))),
-            (Answer::News { elsewhere, beats, wanted }, Request::News { term }) => {
+            (Answer::News { elsewhere, beats, wanted, revision, limits }, Request::News { term, .. }) => {
+                self.read_limits(n, revision, limits);
                 if self.hosts[n].term.map(|(term, _)| term) == term {
                     self.run(n, Command::SeatsElsewhere(elsewhere)).unwrap();
                     self.run(n, Command::SeatsWanted(wanted)).unwrap();
@@ -441,6 +465,7 @@ impl World {
             }
             first.get_or_insert(reply);
         }
+        self.send_learnt(n);
         self.check();
         first.unwrap()
     }
@@ -471,6 +496,11 @@ impl World {
             }
             Effect::ClaimFences { above } if term.is_some() => self.send(n, Request::Fences { above }),
             Effect::ClaimFences { .. } => {}
+            Effect::ClaimProbe { account, limits } => return self.claim_probe(n, account, limits),
+            Effect::GiveUpProbe(account) => self.probe_given_up(n, account),
+            Effect::SaveLimit(record) => self.limit_saved(n, &record),
+            Effect::DropLimit(account, which) => self.limit_dropped(n, account, which),
+            Effect::Emit(Event::Limited(_)) => self.tally.limited += 1,
             Effect::ReserveFences(mark) => host.store.mark = mark,
             Effect::SaveLease(fence) => {
                 if let Some(lease) = host.pool.as_ref().unwrap().lease(fence) {
@@ -505,6 +535,8 @@ impl World {
         if !self.shared.contains(&account) {
             return;
         }
+        self.check_grant(n, account);
+        let host = &self.hosts[n];
         assert!(host.is_valid(self.time), "{fence:?} was granted on {account} beyond the term of host {n}");
         assert!(fence <= host.store.mark, "{fence:?} is not reserved");
         let from = host.claimed_from.get(&account).copied().unwrap_or_default();
@@ -517,6 +549,7 @@ impl World {
 
     /// The invariants over all hosts together, by true time.
     pub fn check(&self) {
+        self.check_probes();
         for account in &self.shared {
             let limits = self.database.limits[account];
             let (mut live, mut all, mut exclusive) = (0, 0, false);
