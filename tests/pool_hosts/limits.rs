@@ -101,7 +101,7 @@ impl LimitTable {
                 }
                 if which.is_none() {
                     let all = self.all_cleared.entry(account).or_insert((at, revision));
-                    *all = ((*all).0.max(at), revision);
+                    *all = (all.0.max(at), revision);
                 }
             }
         }
