@@ -202,7 +202,7 @@ pub static KEYS: &[KeySpec] = &[
     named("share.*.socket", Text, "path of a further socket, for a container: see lessor share", |c, n, v| share(c, n).socket.assign(v)),
     named("share.*.uid", Integer(0, 4_294_967_294), "user that is served there", |c, n, v| share(c, n).uid.assign(v)),
     named("share.*.gid", Integer(0, 4_294_967_294), "group that is served there", |c, n, v| share(c, n).gid.assign(v)),
-    named("share.*.only", Texts(1, 64), "accounts that may be used there, and no others: labels, email addresses or ids; leases that a change does not allow end", |c, n, v| share(c, n).only.assign(v)),
+    named("share.*.only", Texts(1, 64), "the only accounts for it, by label, email address or id; leases on others end", |c, n, v| share(c, n).only.assign(v)),
     named("share.*.max_leases", Integer(1, 10_000), "how many leases there may be there; a lower number ends the newest", |c, n, v| share(c, n).max_leases.assign(v)),
     named("agents.*.programs", Texts(1, 64), "further programs that are this agent: absolute paths of executables or scripts; links are followed", |c, n, v| agent(c, n).programs.assign(v)),
 ];

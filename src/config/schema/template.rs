@@ -20,9 +20,32 @@ pub fn template() -> String {
             current = section;
         }
         let value = key.default.map_or_else(|| example(&key.kind), |plain| key.literal(plain));
-        text.push_str(&format!("# {}\n#     {}\n#{name} = {value}\n", key.doc, key.kind.allowed()));
+        comment(&mut text, "# ", key.doc);
+        comment(&mut text, "#     ", &key.kind.allowed());
+        text.push_str(&format!("#{name} = {value}\n"));
     }
     text
+}
+
+/// The longest line of a comment, in characters.
+const COLUMNS: usize = 100;
+
+/// Adds a comment, in as many lines as it needs.
+fn comment(text: &mut String, begin: &str, words: &str) {
+    let mut column = 0;
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length <= COLUMNS {
+            text.push(' ');
+            column += 1 + length;
+        } else {
+            text.push_str(if column > 0 { "\n" } else { "" });
+            text.push_str(begin);
+            text.push_str(word);
+            column = begin.len() + length;
+        }
+    }
+    text.push('\n');
 }
 
 /// An example value for a key without a default; of several words the first, which then is what applies without it.

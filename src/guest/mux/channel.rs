@@ -247,7 +247,8 @@ pub(super) async fn serve_channel(channels: Arc<Channels>, out: mpsc::Sender<Lin
     let (mut sending, mut receiving) = (std::pin::pin!(sending), std::pin::pin!(receiving));
     let both = async {
         tokio::select! {
-            in_order = &mut sending => in_order && receiving.await,
+            // what had arrived before the other side closed the channel still reaches the user
+            in_order = &mut sending => receiving.await && in_order,
             in_order = &mut receiving => in_order && sending.await,
         }
     };
