@@ -96,8 +96,8 @@ fn nothing_under_the_state_lock_calls_the_system() {
 
 /// Encoding an answer, or handing bytes to a connection: (what, the files of `src/daemon` that may do it).
 const ANSWERS: &[(&str, &[&str])] = &[
-    ("codec.answer(", &["daemon/api/reply.rs"]),
-    // a relay passes on what the host has answered
+    // a relay passes on what the host has answered, and answers `status` while the host cannot
+    ("codec.answer(", &["daemon/api/reply.rs", "daemon/host_link/relay.rs"]),
     ("codec.refusal(", &["daemon/api/reply.rs", "daemon/host_link/relay.rs"]),
     (
         "outbox.push(",

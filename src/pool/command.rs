@@ -4,12 +4,11 @@ use crate::limits::{Reason, Scope};
 use crate::pool::account::Renewing;
 use crate::pool::account::record::{AccountChange, AccountRecord};
 use crate::pool::account::usage::Usage;
-use crate::pool::lease::guests::GuestLimits;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, Attestation, ConnectionId, Decision, Fence, GuestId, Holder, Ineligible, LeaseRequest, Mono,
-    PoolSettings, Process, Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
+    AccountId, Attestation, ConnectionId, Decision, Fence, GuestId, GuestLimits, Holder, Ineligible, LeaseRequest,
+    Mono, PoolSettings, Process, Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
 };
 use crate::pool::seats::{FenceBlock, SeatDenial, SeatLimits};
 use crate::pool::session::SessionRecord;

@@ -36,7 +36,6 @@ pub use account::{Account, Renewing};
 pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, MoveTime, NewLimit, RefusalOrigin, Reply};
 pub use in_flight::{InFlight, TurnTicket};
 pub use lease::comparison::{Comparison, Criterion, PassedAccount};
-pub use lease::guests::GuestLimits;
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
@@ -44,11 +43,11 @@ pub(crate) use model::glob::matches as model_matches;
 pub use model::{
     AccountId, AccountIdentity, AccountOwner, AccountSet, AccountSettings, Action, ApartFromParent, AttestPolicy,
     Attestation, BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, DirectorySettings, Fallback,
-    Fence, GuestId, HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings,
-    LimitSettings, LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy,
-    Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind,
-    RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy, Subagent, SubagentPlacement, Target,
-    TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
+    Fence, GuestId, GuestLimits, HealthSettings, Holder, IdentityMatch, Ineligible, IneligibleAccount, LeaseRequest,
+    LeaseSettings, LimitSettings, LimitSource, LoginCandidate, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota,
+    OveragePolicy, Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings, Refusal, RefusalDetails,
+    RefusalKind, RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy, Subagent, SubagentPlacement,
+    Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;

@@ -193,12 +193,23 @@ pub struct ErrorAccount {
     pub name: Option<String>,
 }
 
+/// When a call that was refused for lack of room may be sent again, in milliseconds.
+const OVERLOADED_FOR_MS: u64 = 500;
+
 impl ErrorInfo {
     /// An error of a stable kind.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let data = ErrorData { kind, retry_after_ms: None, accounts: Vec::new(), hint: None };
         Self { code: REFUSED, message: message.into(), data }
+    }
+
+    /// The error for a call that cannot be served for lack of room, and may be sent again.
+    #[must_use]
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::Overloaded, message).hint("try again in a moment");
+        error.data.retry_after_ms = Some(OVERLOADED_FOR_MS);
+        error
     }
 
     /// Adds a hint how to fix the error.

@@ -43,7 +43,10 @@ const AGY: &str = r#"#!/bin/sh
 files=$HOME/.gemini/antigravity-cli
 START
 [ "$1" = models ] && exit 0
-case "$(cat "$files/antigravity-oauth-token")" in *"$(date -u +%Y-%m-%dT)"*) ;; *) exit 0;; esac
+# an hour ago, which may have been yesterday
+ago=$(( $(date +%s) - 3600 ))
+ago=$(date -u -d "@$ago" +%Y-%m-%dT 2>/dev/null || date -u -r "$ago" +%Y-%m-%dT)
+case "$(cat "$files/antigravity-oauth-token")" in *"$(date -u +%Y-%m-%dT)"*|*"$ago"*) ;; *) exit 0;; esac
 end=$(date -u -d "@$end" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$end" +%Y-%m-%dT%H:%M:%SZ)
 echo "{\"auth_method\":\"consumer\",\"token\":{\"access_token\":\"ya29.agy-$count\",\"refresh_token\":\"agy\",\"expiry\":\"$end\"}}" \
     > "$files/antigravity-oauth-token"

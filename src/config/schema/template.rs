@@ -41,9 +41,9 @@ fn comment(text: &mut String, begin: &str, words: &str) {
         } else {
             text.push_str(if column > 0 { "\n" } else { "" });
             text.push_str(begin);
-            text.push_str(word);
             column = begin.len() + length;
         }
+        text.push_str(word);
     }
     text.push('\n');
 }

@@ -11,9 +11,6 @@ use crate::pool::{AccountId, AccountRecord, ConnectionId, Fence, Holder, Now, Re
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, LeaseRef, LeaseToken, SecretText};
 use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
-/// When a call that was refused for lack of room may be sent again.
-const RETRY_AFTER_MS: u64 = 500;
-
 /// One connection, as its calls see it.
 #[derive(Debug)]
 pub struct Session {
@@ -142,9 +139,7 @@ pub fn shutting_down<E>(_: E) -> ErrorInfo {
 
 /// The error for a call that cannot be served for lack of room, and may be sent again.
 pub fn overloaded(message: impl Into<String>) -> ErrorInfo {
-    let mut error = ErrorInfo::new(ErrorKind::Overloaded, message).hint("try again in a moment");
-    error.data.retry_after_ms = Some(RETRY_AFTER_MS);
-    error
+    ErrorInfo::overloaded(message)
 }
 
 pub fn bad(message: impl Into<String>) -> ErrorInfo {

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::session::overloaded;
 use crate::daemon::os::clock;
 use crate::daemon::state::guests::GuestRefusal;
 use crate::daemon::state::{Daemon, State};
@@ -33,7 +32,7 @@ impl SessionGuest {
     /// The guest of a connection that begins with this greeting.
     pub fn greeted(daemon: &Daemon, connection: ConnectionId, greeting: GuestGreeting) -> Result<Self, ErrorInfo> {
         let place = daemon.guest_room.clone().try_acquire_owned();
-        let place = place.map_err(|_| overloaded("the guests of this daemon have too many connections"))?;
+        let place = place.map_err(|_| ErrorInfo::overloaded("the guests of this daemon have too many connections"))?;
         let state = &mut *daemon.state();
         let is_link = greeting.role == GuestRole::Link;
         let id = match greeting.role {

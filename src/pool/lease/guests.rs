@@ -5,25 +5,12 @@
 use crate::pool::command::{Effect, Effects, Handled, Reply};
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::model::{
-    AccountId, AccountSet, Bind, Fence, GuestId, Holder, LeaseRequest, Now, Process, Refusal, RefusalKind, WaiterId,
+    AccountId, AccountSet, Bind, Fence, GuestId, GuestLimits, Holder, LeaseRequest, Now, Process, Refusal, RefusalKind,
+    WaiterId,
 };
 use crate::pool::state::Pool;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-use std::sync::Arc;
-
-/// What a guest may have.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct GuestLimits {
-    /// The accounts that it may use, sorted; `None` for all.
-    pub only: Option<Arc<[AccountId]>>,
-    /// How many leases it may have or wait for.
-    pub most_leases: Option<u32>,
-    /// Guests of one group count together: they have this number of leases between them.
-    pub group: Option<Arc<str>>,
-    /// What it is called in messages.
-    pub name: Arc<str>,
-}
 
 /// The limits of all guests.
 #[derive(Debug, Default)]
@@ -38,29 +25,6 @@ impl LimitedGuests {
     fn count_together(&self, one: GuestId, other: GuestId) -> bool {
         let group = |guest| self.get(guest).and_then(|limits| limits.group.as_deref());
         one == other || group(one).is_some_and(|name| group(other) == Some(name))
-    }
-}
-
-impl GuestLimits {
-    fn allows(&self, account: AccountId) -> bool {
-        self.only.as_ref().is_none_or(|only| only.binary_search(&account).is_ok())
-    }
-
-    /// The part of a set that the guest may use.
-    fn within(&self, set: AccountSet) -> AccountSet {
-        let Some(allowed) = &self.only else { return set };
-        let only = match set.only {
-            Some(only) => only.iter().copied().filter(|id| self.allows(*id)).collect(),
-            None => allowed.clone(),
-        };
-        AccountSet { only: Some(only), ..set }
-    }
-
-    /// The set of what was acquired under the limits `before`: what those restricted only is restricted by these alone.
-    #[must_use]
-    pub fn replace(&self, set: AccountSet, before: Option<&Self>) -> AccountSet {
-        let is_by_limits = set.only.is_some() && set.only == before.and_then(|before| before.only.clone());
-        self.within(if is_by_limits { AccountSet { only: None, ..set } } else { set })
     }
 }
 
@@ -101,7 +65,7 @@ impl LeaseRequest {
     }
 }
 
-/// A request id as it is known: nobody gets the lease of another guest, or of this machine, by stating its request id.
+/// A request id as it is known: stating a request id of another guest, or of this machine, gets no lease of theirs.
 fn request_key(guest: Option<GuestId>, id: &str) -> Cow<'_, str> {
     match guest {
         None => id.into(),
@@ -276,6 +240,8 @@ fn no_room(limits: &GuestLimits, most: u32) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn ids(bits: &[u64]) -> Option<Arc<[AccountId]>> {

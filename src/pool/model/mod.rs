@@ -18,6 +18,7 @@ pub(crate) use stable_names;
 
 mod credential;
 pub(crate) mod glob;
+mod guest;
 mod id;
 mod identity;
 mod outcome;
@@ -28,6 +29,7 @@ mod target;
 mod time;
 
 pub use credential::{CredentialKind, LoginProblem, LoginState, Tier, Verification};
+pub use guest::GuestLimits;
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, GuestId, Process, WaiterId};
 pub use identity::{AccountIdentity, AccountOwner, IdentityMatch, LoginCandidate};
 pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};

@@ -12,7 +12,7 @@ use std::time::Duration;
 const CLAIM_LASTS: Duration = Duration::from_secs(10);
 
 impl ProbeDuty {
-    /// That of a limit whose time is over, if the other hosts can be asked: a holder who waits for it needs it now.
+    /// That of a limit whose time is over, if the other hosts can be asked: a holder that waits for it needs it now.
     pub fn new(is_reachable: bool, first_back: Option<Fence>) -> Self {
         match (is_reachable, first_back) {
             (false, _) => Self::Unreachable,
