@@ -1,10 +1,9 @@
 //! The whole state of the pool.
 
 use crate::pool::account::table::Accounts;
-use crate::pool::lease::guests::LimitedGuests;
 use crate::pool::lease::recent::{Refusals, Released, Requests};
 use crate::pool::lease::table::Leases;
-use crate::pool::model::PoolSettings;
+use crate::pool::model::{LimitedGuests, PoolSettings};
 use crate::pool::queue::{Queue, QueueDirty};
 use crate::pool::report::request_fault::RequestFaults;
 use crate::pool::seats::term::Term;

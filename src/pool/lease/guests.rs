@@ -9,24 +9,7 @@ use crate::pool::model::{
     WaiterId,
 };
 use crate::pool::state::Pool;
-use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-
-/// The limits of all guests.
-#[derive(Debug, Default)]
-pub(crate) struct LimitedGuests(FxHashMap<GuestId, GuestLimits>);
-
-impl LimitedGuests {
-    fn get(&self, guest: GuestId) -> Option<&GuestLimits> {
-        self.0.get(&guest)
-    }
-
-    /// Whether the leases of both count together.
-    fn count_together(&self, one: GuestId, other: GuestId) -> bool {
-        let group = |guest| self.get(guest).and_then(|limits| limits.group.as_deref());
-        one == other || group(one).is_some_and(|name| group(other) == Some(name))
-    }
-}
 
 /// The guest that something with this binding and holder belongs to.
 fn guest_of(bind: Bind, holder: &Holder) -> Option<GuestId> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{AccountId, AccountSet};
+use rustc_hash::FxHashMap;
+
+use super::{AccountId, AccountSet, GuestId};
 
 /// What a guest may have.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,5 +40,21 @@ impl GuestLimits {
     pub fn replace(&self, set: AccountSet, before: Option<&Self>) -> AccountSet {
         let is_by_limits = set.only.is_some() && set.only == before.and_then(|before| before.only.clone());
         self.within(if is_by_limits { AccountSet { only: None, ..set } } else { set })
+    }
+}
+
+/// The limits of all guests.
+#[derive(Debug, Default)]
+pub(crate) struct LimitedGuests(pub(crate) FxHashMap<GuestId, GuestLimits>);
+
+impl LimitedGuests {
+    pub(crate) fn get(&self, guest: GuestId) -> Option<&GuestLimits> {
+        self.0.get(&guest)
+    }
+
+    /// Whether the leases of both count together.
+    pub(crate) fn count_together(&self, one: GuestId, other: GuestId) -> bool {
+        let group = |guest| self.get(guest).and_then(|limits| limits.group.as_deref());
+        one == other || group(one).is_some_and(|name| group(other) == Some(name))
     }
 }

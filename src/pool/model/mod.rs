@@ -30,6 +30,7 @@ mod time;
 
 pub use credential::{CredentialKind, LoginProblem, LoginState, Tier, Verification};
 pub use guest::GuestLimits;
+pub(crate) use guest::LimitedGuests;
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, GuestId, Process, WaiterId};
 pub use identity::{AccountIdentity, AccountOwner, IdentityMatch, LoginCandidate};
 pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};
