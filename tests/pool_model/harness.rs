@@ -37,6 +37,8 @@ pub struct World {
     pub answered: BTreeSet<WaiterId>,
     /// Let go of by the last command.
     pub unwatched: Vec<Process>,
+    /// The clock was set back at some time: a limit whose end lies ahead may have been over before, and yields then.
+    pub went_back: bool,
     pub trace: String,
 }
 
@@ -74,6 +76,7 @@ impl World {
             refused_by: BTreeMap::new(),
             answered: BTreeSet::new(),
             unwatched: vec![],
+            went_back: false,
             trace: String::new(),
         }
     }
@@ -167,7 +170,10 @@ impl World {
             }
             Op::Drain => self.just(Command::Drain),
             Op::Time { ms } => self.pass(u64::from(*ms), 0),
-            Op::Jump { secs } => self.pass(0, i64::from(*secs) * 1000),
+            Op::Jump { secs } => {
+                self.went_back |= *secs < 0;
+                self.pass(0, i64::from(*secs) * 1000);
+            }
             Op::Wakeup => {
                 if let Some(at) = self.pool.next_wakeup(self.model.now) {
                     let now = self.model.now.mono;
