@@ -63,6 +63,24 @@ fn a_call_is_sent_again_when_the_daemon_had_no_room_for_it() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_daemon_of_another_user_gets_the_calls_of_guests_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| serve(&listener, vec![Ok(Answer::Done(crate::protocol::Empty {}))]));
+        let mut client = Client::connect_at(&socket).unwrap();
+        client.is_of_another_user = true;
+        let refused = client.call(Call::Stop(crate::protocol::NoParams {}), None).unwrap_err();
+        assert_eq!(refused.kind(), Some(&ErrorKind::NotAllowed));
+        client.release(crate::protocol::LeaseRef { lease: "x".to_owned(), fence: None }).unwrap();
+        drop(client);
+        assert_eq!(server.join().unwrap(), 2, "the greeting and the release");
+    });
+}
+
+#[cfg(unix)]
 fn listen_in(directory: &Path) -> (crate::config::AppPaths, std::os::unix::net::UnixListener) {
     let environment = crate::config::Environment { home: Some(directory.into()), ..Default::default() };
     let paths = crate::config::AppPaths::resolve(&environment).unwrap();
