@@ -295,6 +295,8 @@ fn a_key_serves_no_more_requests_at_a_time_than_it_allows() {
     let gateway = TestGateway::new("abc", silent_streams());
     let (key, id) = gateway.new_key(json!({ "label": "small", "max_leases": 1 }));
     let first = gateway.stream_with(&key);
+    let mut watcher = gateway.home.client();
+    watcher.call("events.subscribe", json!({ "kinds": ["request.waiting"] }));
     // this client gives up after three seconds
     let headers = format!("x-api-key: {key}\r\nx-stainless-timeout: 3\r\n");
     let began = Instant::now();
@@ -302,6 +304,8 @@ fn a_key_serves_no_more_requests_at_a_time_than_it_allows() {
     assert_eq!(refused.status(), 429);
     assert!(refused.text().contains("rate_limit_error") && refused.text().contains("small"), "{}", refused.text());
     assert!(began.elapsed() < Duration::from_secs(20));
+    let event = watcher.receive().unwrap()["params"].clone();
+    assert_eq!((&event["kind"], &event["label"]), (&json!("request.waiting"), &json!("small")), "{event}");
     // another request waits until there is room
     let mut second = gateway.http_client();
     second.write(&messages(&key, r#"{"stream":true}"#));

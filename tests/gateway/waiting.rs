@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{HttpClient, TestGateway, request};
-use crate::support::wait_until;
+use crate::support::{Client, wait_until};
 use crate::upstream::{Message, Upstream, respond};
 
 const OK: (u16, &str, &str) = (200, "", "{}");
@@ -48,6 +48,90 @@ fn a_request_that_waits_is_named_to_those_that_ask_for_it() {
     assert_eq!((&event["kind"], &event["holder"]["pid"]), (&json!("request.waiting"), &json!(std::process::id())));
     let until = event["until"].as_u64().unwrap();
     assert!((sent + 3000..sent + 6000).contains(&until), "{event} after {sent}");
+}
+
+#[test]
+fn a_request_that_waits_for_the_account_of_its_own_lease_is_named_too() {
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_, stream| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => respond(stream, 429, "retry-after: 2\r\n", LIMITED),
+        _ => respond(stream, 200, "", "{}"),
+    });
+    let mut gateway = TestGateway::new("a", upstream);
+    let (mut holder, mut watcher) = (gateway.home.client(), gateway.home.client());
+    gateway.key = gateway.lease(&mut holder).1;
+    watcher.call("events.subscribe", json!({ "kinds": ["request.waiting", "request.ended"] }));
+    let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert_eq!(ask(&gateway, "s", 600, "claude-cli/2").status(), 200);
+    let mut next = || watcher.receive().expect("an event")["params"].clone();
+    let event = next();
+    assert_eq!((&event["kind"], &event["session"]), (&json!("request.waiting"), &json!("s")));
+    let until = event["until"].as_u64().unwrap();
+    assert!((sent + 1000..sent + 4000).contains(&until), "{event} after {sent}");
+    assert_eq!(next()["kind"], "request.ended", "one wait is one event");
+}
+
+/// A gateway with `overflow = "wait"` and the accounts `a` and `b`: the one that a key's lease is on is limited for hours by
+/// its first request, and the other one is leased by another client.
+struct LimitedRun {
+    gateway: TestGateway,
+    other: Client,
+    /// The lease of the other account.
+    leased: Value,
+    _holder: Client,
+}
+
+fn limited_run(limit: &str) -> LimitedRun {
+    let first: Mutex<Option<String>> = Mutex::new(None);
+    let upstream = Upstream::start(move |request, stream| {
+        let is_first = *first.lock().unwrap().get_or_insert(request.key()) == request.key();
+        let (status, headers) = if is_first { (429, "retry-after: 7200\r\n") } else { (200, "") };
+        respond(stream, status, headers, LIMITED)
+    });
+    let config = format!("[leases]\noverflow = \"wait\"\n[limits]\nmax_rate_limit_wait = \"{limit}\"");
+    let mut gateway = TestGateway::with(&config, "ab", upstream);
+    let (mut holder, mut other) = (gateway.home.client(), gateway.home.client());
+    gateway.key = gateway.lease(&mut holder).1;
+    let leased = other.acquire();
+    LimitedRun { gateway, other, leased, _holder: holder }
+}
+
+#[test]
+fn a_request_whose_account_is_limited_for_hours_is_served_when_the_one_in_use_is_free() {
+    let LimitedRun { gateway, mut other, leased, _holder } = limited_run("5m");
+    let mut watcher = gateway.home.client();
+    watcher.call("events.subscribe", json!({ "kinds": ["request.waiting"] }));
+    // the lease is limited by the first of them, and before the second one comes
+    for _ in 0..2 {
+        let mut waiting = gateway.http_client();
+        waiting.write(&asked(&gateway, "s", 600, "claude-cli/2"));
+        let event = watcher.receive().expect("an event")["params"].clone();
+        assert_eq!(event["kind"], "request.waiting", "it is answered: {event}");
+        waiting.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(waiting.stream.peek(&mut [0]).is_err(), "it has an answer");
+        // its client has given up
+    }
+    let mut waiting = gateway.http_client();
+    waiting.write(&asked(&gateway, "s", 600, "claude-cli/2"));
+    watcher.receive().expect("an event");
+    other.call("lease.release", json!({ "lease": leased["lease"] }));
+    let response = waiting.receive();
+    let free = leased["account"]["label"].as_str();
+    assert_eq!((response.status(), response.header("x-lessor-account")), (200, free), "{response:?}");
+}
+
+#[test]
+fn a_request_waits_for_an_account_in_use_no_longer_than_its_session_may() {
+    let run = limited_run("2s");
+    let start = Instant::now();
+    let response = ask(&run.gateway, "s", 600, "claude-cli/2");
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(1900) && waited < Duration::from_secs(6), "{waited:?}");
+    assert!(!comes_back(&response));
+    // the account in use may be free at any moment: no time would be true
+    assert_eq!((response.header("retry-after"), response.header("x-lessor-retry-after")), (None, None));
+    let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(": limited") && message.contains(": in use"), "{message}");
 }
 
 #[test]
@@ -98,7 +182,7 @@ fn a_wait_known_to_be_too_long_ends_at_once_and_the_message_has_one_form() {
 }
 
 /// A gateway whose only account is in use, without a time when it is free.
-fn in_use(limit: &str) -> (TestGateway, crate::support::Client, String) {
+fn in_use(limit: &str) -> (TestGateway, Client, String) {
     let config = format!("[leases]\noverflow = \"wait\"\n[limits]\nmax_rate_limit_wait = \"{limit}\"");
     let gateway = TestGateway::with(&config, "a", Upstream::by_key(|_| OK));
     let mut client = gateway.home.client();

@@ -1,6 +1,9 @@
 //! The queue: order, bounds, and what its members are told.
 
-use lessor::pool::{Bind, Command, ConnectionId, Effect, LeaseRequest, Mono, Overflow, RefusalKind, Reply, WaiterId};
+use lessor::limits::Reason;
+use lessor::pool::{
+    Action, Bind, Command, ConnectionId, Effect, LeaseRequest, Mono, Overflow, RefusalKind, Reply, WaiterId,
+};
 
 use crate::fixture::{Fixture, ask, id, process, secs};
 
@@ -134,7 +137,7 @@ fn a_process_is_watched_while_a_lease_or_request_is_bound_to_it() {
     assert_eq!(served, second);
     let moved = {
         fixture.add(crate::fixture::record('b'));
-        fixture.report(fence, lessor::limits::Reason::RateLimitExceeded, None).lease.unwrap()
+        fixture.report(fence, Reason::RateLimitExceeded, None).lease.unwrap()
     };
     assert!(!unwatched(&fixture), "a lease that moves is still the process's");
     fixture.release(moved);
@@ -187,4 +190,20 @@ fn an_account_is_waited_for_by_requests_that_could_use_it() {
     fixture.run(Command::Cancel(pinned)).unwrap();
     let letters: String = waited_for(&fixture);
     assert_eq!(letters, "", "room is of no use on an account that is limited");
+}
+
+#[test]
+fn a_holder_s_wait_may_end_sooner_unless_every_account_is_limited_until_a_known_time() {
+    for (overflow, other_is_limited, expected) in
+        [(Overflow::Wait, false, true), (Overflow::Wait, true, false), (Overflow::Fail, false, false)]
+    {
+        let mut fixture = Fixture::new("ab", |settings| settings.leases.overflow = overflow);
+        let (one, two) = (fixture.hold(ask(0)), fixture.hold(ask(1)));
+        if other_is_limited {
+            fixture.block(fixture.on(two), secs(7200));
+        }
+        let decision = fixture.report(one, Reason::QuotaExhausted, Some(secs(3600)));
+        assert_eq!((decision.action, decision.after), (Action::Wait, secs(3600)));
+        assert_eq!(decision.may_end_sooner, expected, "{overflow:?} {other_is_limited}");
+    }
 }

@@ -125,11 +125,15 @@ impl GatewayHandle {
         (fence, wait): (Fence, Duration),
     ) -> Option<LeaseAttempt> {
         // the lease has ended, or no other account is left
-        let Ok(Reply::Decision(Decision { action, after, lease, .. })) = *reply.peek() else { return None };
+        let Ok(Reply::Decision(Decision { action, after, lease, may_end_sooner, .. })) = *reply.peek() else {
+            return None;
+        };
         let fence = match (action, lease) {
             (Action::Continue, _) => fence,
             (Action::Switch, Some(moved_to)) => moved_to,
             (Action::Wait | Action::Retry, _) if after <= wait => return Some(LeaseAttempt::Wait(after)),
+            // the pool tells when an account is free
+            (Action::Wait, _) if may_end_sooner && !wait.is_zero() => return Some(LeaseAttempt::Wait(wait)),
             _ => return None,
         };
         Some(LeaseAttempt::Granted(Box::new(self.grant(state, query, reply.map(|_| fence)))))

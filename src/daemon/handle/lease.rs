@@ -25,6 +25,8 @@ pub enum LeaseStep {
     Leased(RequestLease, Box<LeasedAccount>),
     /// It tries again after this time, or when the pool has changed; with the lease that it has.
     Wait(Duration, Option<RequestLease>),
+    /// The same where only tokens are late: the attempt itself has changed the pool.
+    TokenIsLate(Duration, Option<RequestLease>),
     /// It tries again when it is called: as many requests are under way as there may be.
     InTurn(Option<RequestLease>),
 }
@@ -122,7 +124,7 @@ impl GatewayHandle {
             };
             if awaits_token && !left.is_zero() && matches!(attempt, Err(NoLeaseReason::Refused(_))) {
                 // no account is left but those whose token is late: they are tried again
-                return Ok(LeaseStep::Wait(TOKEN_RETRY, held));
+                return Ok(LeaseStep::TokenIsLate(TOKEN_RETRY, held));
             }
             let grant = match attempt? {
                 LeaseAttempt::Granted(grant) => *grant,

@@ -1,5 +1,7 @@
 //! A request that waits for a lease: its place in the queue, and the event that says so.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::GatewayHandle;
@@ -47,16 +49,19 @@ impl Drop for QueuePlace {
 }
 
 impl GatewayHandle {
-    /// Says that a request waits for an account, and which is free first, to those that asked for it.
-    pub fn request_waits(&self, client: &GatewayClient, request: &RouteRequest<'_>) {
+    /// Says that a request waits, and when the first account is free, to those that asked for it. Where no account says
+    /// when, it is the time after which the request is sent again.
+    pub fn request_waits(&self, client: &GatewayClient, request: &RouteRequest<'_>, after: Option<Duration>) {
         if !self.state().events.tells_of_waiting() {
             return;
         }
         let Ok(found) = self.no_account(client, request) else { return };
         let facts = self.key_holder_facts(client);
+        let now = clock::now().wall;
         let until = found.accounts.iter().filter_map(|account| account.until).min();
+        let until = until.or(after.map(|after| now.after(after)));
         let event = EventInfo {
-            at: clock::now().wall.0,
+            at: now.0,
             provider: Some(request.provider.to_owned()),
             model: request.model.map(str::to_owned),
             session: request.session.map(str::to_owned),

@@ -14,11 +14,13 @@ use crate::gateway::refusal::NextRequest;
 use crate::gateway::response::{self, ClientBody, ResponseObserver};
 use crate::gateway::waiting::now;
 use crate::limits::{Reason, Scope};
-use crate::pool::{AccountId, Action};
+use crate::pool::{AccountId, Action, Decision};
 use crate::provider;
 
 /// The first pause after a failure of the service; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// After this, it is looked for an account that was in use: a change in the moment before the pause is not noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Before a longer pause that the service states, the other accounts are tried.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,7 @@ impl Forward<'_> {
         match (decision.action, decision.scope) {
             (Action::Switch, _) if self.can_send_again() => NextStep::Retry(lease),
             (Action::Retry, _) if decision.once_more && decision.after <= self.time_left() && self.can_send_again() => {
+                self.announce_wait(decision.after);
                 sleep(decision.after).await;
                 NextStep::Retry(lease)
             }
@@ -126,7 +129,7 @@ impl Forward<'_> {
         report: &ReportOutcome,
     ) -> NextStep<R> {
         self.request.in_flight = None;
-        let (action, after) = (report.decision.action, report.decision.after);
+        let Decision { action, after, may_end_sooner, .. } = report.decision;
         let Ok(found) = self.find_no_account() else { return NextStep::Relay(lease, refused) };
         if found.is_denied() {
             if refused.is_for_all(&account.secret) {
@@ -138,11 +141,15 @@ impl Forward<'_> {
                 return NextStep::Relay(lease, refused);
             }
         }
-        if action == Action::Stop || after > self.patience.limit_left() {
+        let limit_left = self.patience.limit_left();
+        let is_too_long = after > limit_left && (!may_end_sooner || limit_left.is_zero());
+        if action == Action::Stop || is_too_long {
             return NextStep::Respond(self.no_account(&found, NextRequest::Stops));
         }
+        self.announce_wait(after);
         if action == Action::Wait {
             // the lease is looked at again, and at the end of the client's patience there is an answer
+            let after = if may_end_sooner { after.min(LONGEST_PAUSE) } else { after };
             self.pause(after.min(self.time_left())).await;
             return NextStep::Retry(lease);
         }
@@ -174,6 +181,7 @@ impl Forward<'_> {
             if pause > self.time_left() {
                 return Err(lease);
             }
+            self.announce_wait(pause);
             sleep(pause).await;
             return Ok(NextStep::Retry(lease));
         }

@@ -22,6 +22,9 @@ const DENIED_CHECK: Duration = Duration::from_secs(5);
 /// A request whose lease takes longer waits for an account: a restart does not wait for it.
 const ARRIVAL: Duration = Duration::from_millis(500);
 
+/// A lease that can serve in no time is looked at again after this.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// How often a request that waits for room looks for another account.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -48,15 +51,19 @@ impl Forward<'_> {
                 // a restart does not wait for it
                 self.request.in_flight = None;
                 self.request.record.waits();
-                tokio::select! {
-                    begun = &mut beginning => {
-                        self.request.record.waits_no_more();
-                        begun
-                    }
-                    () = sleep_until(self.answer_due()) => {
-                        let is_over = self.patience.limit_left().is_zero();
-                        let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
-                        return Err(Box::new(self.no_account(&self.client.no_room(), next)));
+                let due = self.answer_due();
+                loop {
+                    tokio::select! {
+                        begun = &mut beginning => {
+                            self.request.record.waits_no_more();
+                            break begun;
+                        }
+                        () = sleep(ARRIVAL), if !self.is_announced => self.announce(),
+                        () = sleep_until(due) => {
+                            let is_over = self.patience.limit_left().is_zero();
+                            let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
+                            return Err(Box::new(self.no_account(&self.client.no_room(), next)));
+                        }
                     }
                 }
             }
@@ -91,21 +98,38 @@ impl Forward<'_> {
         mut held: Option<RequestLease>,
     ) -> Result<(RequestLease, Box<LeasedAccount>), Box<Response<ClientBody>>> {
         let mut in_flight = self.request.in_flight.take();
-        let mut is_announced = false;
+        let mut changed = None;
         self.request.record.waits();
         loop {
-            let step = self.lease_step(held.take(), &mut in_flight, &mut is_announced);
+            let step = self.lease_step(held.take(), &mut in_flight);
             let response = match step.await.map_err(Box::new)? {
                 Ok(LeaseStep::Leased(lease, account)) => {
                     self.request.record.leased(&account);
-                    self.is_bound = account.is_only;
+                    (self.is_bound, self.is_announced) = (account.is_only, false);
                     return Ok((lease, account));
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
                     (held, in_flight) = (before, None);
-                    if after >= ARRIVAL && !std::mem::replace(&mut is_announced, true) {
-                        self.backend.handle.request_waits(self.client, &self.route_request(&[]));
-                    }
+                    // from here on no change is missed: it is looked at once more, and then waits for one
+                    let Some(change) = changed.take() else {
+                        changed = Some(Box::pin(self.backend.handle.pool_changed()));
+                        continue;
+                    };
+                    self.announce_wait(after);
+                    let over = tokio::select! {
+                        () = change => None,
+                        () = sleep(after.max(SHORTEST_PAUSE)) => None,
+                        over = self.wait_is_over() => Some(over),
+                    };
+                    let Some(over) = over else {
+                        changed = Some(Box::pin(self.backend.handle.pool_changed()));
+                        continue;
+                    };
+                    self.answer_to_wait(over)
+                }
+                Ok(LeaseStep::TokenIsLate(after, before)) => {
+                    (held, in_flight) = (before, None);
+                    self.announce_wait(after);
                     let over = tokio::select! {
                         () = self.pause(after) => continue,
                         over = self.wait_is_over() => over,
@@ -114,9 +138,7 @@ impl Forward<'_> {
                 }
                 Ok(LeaseStep::InTurn(before)) => {
                     (held, in_flight) = (before, None);
-                    if !std::mem::replace(&mut is_announced, true) {
-                        self.backend.handle.request_waits(self.client, &self.route_request(&[]));
-                    }
+                    self.announce();
                     let over = tokio::select! {
                         () = self.called() => continue,
                         // an account may have come free that was limited when it began to wait
@@ -136,15 +158,14 @@ impl Forward<'_> {
         }
     }
 
-    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait,
-    /// which is announced once.
+    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait.
     async fn lease_step(
         &mut self,
         held: Option<RequestLease>,
         in_flight: &mut Option<InFlightGuard>,
-        is_announced: &mut bool,
     ) -> Result<Result<LeaseStep, NoLeaseReason>, Response<ClientBody>> {
-        let over = {
+        let mut is_announced = self.is_announced;
+        let ended = {
             let request = self.route_request(&[]);
             let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
             let mut leasing = pin!(leasing);
@@ -161,16 +182,31 @@ impl Forward<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    step = &mut leasing => return Ok(step),
-                    over = &mut over => break over,
-                    () = sleep(ARRIVAL), if !*is_announced => {
-                        (*in_flight, *is_announced) = (None, true);
-                        self.backend.handle.request_waits(self.client, &request);
+                    step = &mut leasing => break Ok(step),
+                    over = &mut over => break Err(over),
+                    () = sleep(ARRIVAL), if !is_announced => {
+                        (*in_flight, is_announced) = (None, true);
+                        self.backend.handle.request_waits(self.client, &request, None);
                     }
                 }
             }
         };
-        Err(self.answer_to_wait(over))
+        self.is_announced = is_announced;
+        ended.map_err(|over| self.answer_to_wait(over))
+    }
+
+    /// Tells subscribers that the request waits, for this time at most; a wait that is over in a moment is no news.
+    pub(super) fn announce_wait(&mut self, after: Duration) {
+        if after >= ARRIVAL && !std::mem::replace(&mut self.is_announced, true) {
+            self.backend.handle.request_waits(self.client, &self.route_request(&[]), Some(after));
+        }
+    }
+
+    /// The same for a wait whose end is not known.
+    fn announce(&mut self) {
+        if !std::mem::replace(&mut self.is_announced, true) {
+            self.backend.handle.request_waits(self.client, &self.route_request(&[]), None);
+        }
     }
 
     /// Leases an account that has not failed, if one is free; otherwise the request starts over. A request that only one
@@ -185,7 +221,9 @@ impl Forward<'_> {
                 self.request.record.leased(&account);
                 NextStep::Send(lease, account)
             }
-            Ok(LeaseStep::Wait(_, held) | LeaseStep::InTurn(held)) => NextStep::Retry(held),
+            Ok(LeaseStep::Wait(_, held) | LeaseStep::TokenIsLate(_, held) | LeaseStep::InTurn(held)) => {
+                NextStep::Retry(held)
+            }
             Err(_) => NextStep::Retry(None),
         }
     }
@@ -240,7 +278,7 @@ impl Forward<'_> {
     /// Waits until the time is over or the pool has changed.
     pub(super) async fn pause(&self, after: Duration) {
         tokio::select! {
-            () = sleep(after.max(Duration::from_millis(1))) => {}
+            () = sleep(after.max(SHORTEST_PAUSE)) => {}
             () = self.backend.handle.pool_changed() => {}
         }
     }

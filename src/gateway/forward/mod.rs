@@ -69,6 +69,8 @@ pub(super) struct Forward<'a> {
     pub(super) is_bound: bool,
     /// Its place among the requests that wait for room; without one it needs none.
     pub(super) turn: Option<RequestTurn>,
+    /// Subscribers know that it waits. Its next wait, after another attempt, is announced again.
+    pub(super) is_announced: bool,
     /// The last answer of the gateway's own asks the client to send it again.
     pub(super) comes_back: bool,
 }
@@ -125,6 +127,7 @@ impl<'a> Forward<'a> {
             has_refreshed: false,
             is_bound: false,
             turn: Some(backend.handle.turn(client)),
+            is_announced: false,
             comes_back: false,
         }
     }

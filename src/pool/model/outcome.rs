@@ -75,6 +75,8 @@ pub struct Decision {
     pub lease: Option<Fence>,
     /// With `Retry`, the same account is tried once more before others are looked at.
     pub once_more: bool,
+    /// With `Wait`, an account may become free before the wait is over: one that is in use, for example.
+    pub may_end_sooner: bool,
 }
 
 /// What a holder should do next, in one word.
@@ -149,7 +151,7 @@ stable_names!(Action: Continue = "continue", Retry = "retry", Switch = "switch",
 
 impl Decision {
     pub(crate) fn new(action: Action, after: Duration) -> Self {
-        Self { action, after, reason: None, scope: None, lease: None, once_more: false }
+        Self { action, after, reason: None, scope: None, lease: None, once_more: false, may_end_sooner: false }
     }
 
     pub(crate) fn switched_to(lease: Fence) -> Self {

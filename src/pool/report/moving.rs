@@ -98,7 +98,7 @@ impl Pool {
             self.ask_for_seat(now, chosen.slot, &ask);
             return Decision::new(Action::Wait, SEAT_RETRY);
         }
-        let after = match (choice, own) {
+        let after = match (&choice, own) {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
             // the others are busy: no request is sent before its own account's limit has ended
             (_, Some((_, own))) if !self.draining => own,
@@ -109,7 +109,9 @@ impl Pool {
             Some((slot, own)) if own <= after => self.wait_out(now, slot, lease.fence),
             _ => Duration::ZERO,
         };
-        Decision::new(Action::Wait, after + later)
+        // only where all accounts are limited until known times is it known that none is free before
+        let may_end_sooner = !matches!(choice, Choice::Wait { earliest: Some(_), .. } | Choice::Refuse(_));
+        Decision { may_end_sooner, ..Decision::new(Action::Wait, after + later) }
     }
 
     /// Whether the lease's account is known to lack the model.

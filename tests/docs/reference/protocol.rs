@@ -61,7 +61,7 @@ const EVENTS: [(&str, &str); 16] = [
     ("request.ended", "A request of the gateway has ended: `request`. Only for subscriptions that name it."),
     (
         "request.waiting",
-        "A request of the gateway waits: `until` says when the first account is free. Only for subscriptions that name it.",
+        "A request of the gateway waits: `until` says when the first account is free, or else when the request is sent again. Each wait of half a second or more is one event. Only for subscriptions that name it.",
     ),
 ];
 

@@ -242,6 +242,7 @@ const CONTINUE: Decision = Decision {
     scope: None,
     lease: None,
     once_more: false,
+    may_end_sooner: false,
 };
 
 #[cfg(test)]
