@@ -23,6 +23,11 @@ impl Pool {
         &self.settings
     }
 
+    /// Whether it grants no lease any more, because the daemon shuts down.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// All accounts, in the order they were added.
     pub fn accounts(&self) -> &[Account] {
         self.accounts.as_slice()

@@ -116,6 +116,11 @@ impl Pool {
         pool
     }
 
+    /// Notes that leases from before this run have ended: they cannot be resumed.
+    pub fn note_ended(&mut self, leases: impl Iterator<Item = Fence>) {
+        leases.for_each(|fence| self.leases.retire(fence));
+    }
+
     fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Effects) {
         let Some(slot) = self.accounts.slot(record.account) else { return };
         let is_probed = record.is_probed();

@@ -80,7 +80,7 @@ kinds! {
     NotAllowed = "not_allowed",
     /// The lease has ended; acquire a new one.
     StaleLease = "stale_lease",
-    /// The id matches no lease, or several.
+    /// The id matches no lease, or several; or it is from before a reboot, or of another database. Acquire a new one.
     UnknownLease = "unknown_lease",
     /// No key of the gateway has this id or label, or several have it.
     UnknownKey = "unknown_key",

@@ -152,7 +152,8 @@ pub fn restore(
         database.execute(restored, params![wall_now().0.cast_signed()])?;
         shared_pool::forget_term(database)?;
         // their holders have not had them since
-        database.execute("DELETE FROM lease", []).map(drop)
+        database.execute("DELETE FROM lease", [])?;
+        database.execute("DELETE FROM moved_lease", []).map(drop)
     })?;
     // a crash from here on leaves a key that fits whichever database is there
     let is_new_key = candidates.len() > 1 && fits.slot == KeySlot::Next || present_place.is_none();

@@ -55,6 +55,9 @@ pub(super) fn load(
         leases: tables.intact("lease", leases, lease)?,
         shared: Vec::new(),
     };
+    let moved = if loaded.same_boot { "ORDER BY first" } else { "WHERE false" };
+    loaded.moved_leases =
+        tables.intact("moved_lease", moved, |row| Ok((Fence(number(row, "first")?), text(row, "lease")?)))?;
     let sealed = tables.rows("credential", "", |row, is_intact| {
         let account = id(row, "account")?;
         if !known.contains(&account) && !is_intact {

@@ -83,6 +83,8 @@ pub struct LoadedState {
     pub snapshot: Snapshot,
     /// The accounts' credentials.
     pub credentials: Vec<(AccountId, Credential)>,
+    /// The leases that holders of moved ones have now, by the fences that they were granted.
+    pub moved_leases: Vec<(Fence, String)>,
     /// Accounts whose refresh was started and when; its outcome is not known.
     pub refreshing: Vec<(AccountId, Wall)>,
     /// Every credential that was ever stored: its account, and since when it is known.
@@ -132,6 +134,7 @@ impl LoadedState {
         Self {
             snapshot: Snapshot::default(),
             credentials: Vec::new(),
+            moved_leases: Vec::new(),
             refreshing: Vec::new(),
             fingerprints: Vec::new(),
             fingerprint_key,

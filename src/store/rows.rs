@@ -48,6 +48,7 @@ pub(super) fn skipped(what: &str, error: &RowError, more: usize) -> String {
 fn row_name(table: &str) -> &str {
     match table {
         "limits" => "limit",
+        "moved_lease" => "move of a lease",
         "usage" => "list of windows",
         "former_credential" => "former credential",
         "gateway_key" => "gateway key",

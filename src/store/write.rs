@@ -62,6 +62,9 @@ pub enum Write {
     SaveLease(Arc<Lease>),
     /// Removes a lease.
     DropLease(Fence),
+    /// Saves the id of the lease that the holder of a connection-bound one has now, by the fence of the one that it was
+    /// granted; or removes it.
+    SaveMovedLease(Fence, Option<String>),
     /// Saves which account a session uses.
     SaveSession(SessionRecord),
     /// Saves a limit, replacing the one of the same account, scope and key.
@@ -150,6 +153,12 @@ impl Write {
             Self::MarkAccepted(id, print, at) => mark_accepted(database, key, *id, (*print, *at)),
             Self::SaveLease(lease) => save_lease(database, lease),
             Self::DropLease(fence) => run(database, "DELETE FROM lease WHERE fence = ?1", [integer(fence.0)]),
+            Self::SaveMovedLease(first, None) => {
+                run(database, "DELETE FROM moved_lease WHERE first = ?1", [integer(first.0)])
+            }
+            Self::SaveMovedLease(first, Some(lease)) => {
+                upsert(database, "moved_lease", &[("first", &integer(first.0)), ("lease", lease)])
+            }
             Self::SaveSession(session) => run(
                 database,
                 "INSERT OR REPLACE INTO session (provider, session, account, used_at) VALUES (?1, ?2, ?3, ?4)",

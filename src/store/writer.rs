@@ -393,6 +393,7 @@ impl RunStart {
             let highest: Option<i64> = database.query_row(&highest, [], |row| row.get(0))?;
             database.execute(RAISE_FENCE, [highest.unwrap_or(0).saturating_add(1)])?;
             database.execute("DELETE FROM lease", [])?;
+            database.execute("DELETE FROM moved_lease", [])?;
         }
         prune(database)
     }

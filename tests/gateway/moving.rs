@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use serde_json::json;
 
 use crate::harness::TestGateway;
-use crate::support::{PATIENCE, fence, label};
+use crate::support::{PATIENCE, fence, label, reference};
 use crate::upstream::{Upstream, begin_stream, chunk, end_stream, respond};
 
 const BODY: &str = r#"{"model":"claude-sonnet-4-5","messages":[]}"#;
@@ -151,4 +151,50 @@ fn a_conversation_moves_to_another_kind_of_credential_only_where_that_is_allowed
     let to = json!({ "lease": lease["lease"], "to": "login" });
     assert_eq!(client.refused("lease.move", to), "not_allowed");
     assert_eq!(client.refused("lease.move", json!({ "lease": lease["lease"] })), "no_account");
+}
+
+#[test]
+fn a_connection_s_lease_that_the_gateway_has_moved_is_resumed_on_its_new_account() {
+    let first: Mutex<Option<String>> = Mutex::new(None);
+    let upstream = Upstream::start(move |request, stream| {
+        let is_first = *first.lock().unwrap().get_or_insert(request.key()) == request.key();
+        let (status, headers) = if is_first { (429, "retry-after: 7200\r\n") } else { (200, "") };
+        respond(stream, status, headers, r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"}}"#)
+    });
+    let mut gateway = TestGateway::with("[leases]\noverflow = \"wait\"\n", "ab", upstream);
+    let mut holder = gateway.home.client();
+    let (lease, key) = gateway.lease(&mut holder);
+    let moved_to = other_of(&label(&lease));
+    let served_by = |gateway: &TestGateway| gateway.send_with(&key).header("x-lessor-account").map(str::to_owned);
+    assert_eq!(served_by(&gateway).as_deref(), Some(moved_to));
+    let mut current = gateway.home.client().call("lease.list", json!({}))[0].clone();
+    // its holder presents the lease that it was granted, or the one of an event; after a crash, and after a restart
+    for (presents_current, crashes) in [(false, true), (true, true), (false, false)] {
+        if crashes {
+            gateway.home.kill();
+            gateway.home.start();
+        } else {
+            gateway.home.client().restart(0);
+        }
+        gateway.connect();
+        holder = gateway.home.client();
+        let presented = reference(if presents_current { &current } else { &lease });
+        let resumed = holder.call("lease.resume", presented.clone());
+        assert_eq!((&resumed["lease"], &resumed["fence"]), (&current["lease"], &current["fence"]), "{crashes}");
+        assert_eq!((label(&resumed), resumed["provider"].as_str()), (moved_to.to_owned(), Some("anthropic")));
+        current = resumed;
+        // its answer was lost: it presents it again
+        assert_eq!(holder.call("lease.resume", presented.clone())["lease"], current["lease"]);
+        let leases = holder.call("lease.list", json!({}));
+        assert_eq!(leases.as_array().unwrap().len(), 1, "{leases}");
+        assert_eq!(served_by(&gateway).as_deref(), Some(moved_to), "the key is that of the lease");
+    }
+    holder.call("lease.release", json!({ "lease": current["lease"] }));
+    for ended in [&lease, &current] {
+        assert_eq!(holder.refused("lease.resume", reference(ended)), "stale_lease");
+    }
+    gateway.home.kill();
+    gateway.home.start();
+    gateway.connect();
+    assert_eq!(gateway.send_with(&key).status(), 401);
 }

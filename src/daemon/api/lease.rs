@@ -148,7 +148,7 @@ pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef<&str
 
 /// `lease.resume`
 pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
-    let token = open_lease(daemon, params)?;
+    let token = current_lease(daemon, open_lease(daemon, params)?);
     if let Some(guest) = session.guest.clone() {
         return resume_of_guest(&guest, session, daemon, (reply, token));
     }
@@ -159,9 +159,19 @@ pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>,
     let (ticket, connection) = (ticket(state, token)?, session.connection);
     let holder = Holder { attested, ..connected(session, state, &mut process) };
     match state.apply(now, Command::Resume { ticket: Box::new(ticket), connection, holder }).into_result() {
-        Ok(resumed) => held(state, reply, now, resumed, (LeaseReply::Held, true)),
+        Ok(resumed) => {
+            if let Reply::Held(fence) = *resumed.peek() {
+                state.note_resumed(fence);
+            }
+            held(state, reply, now, resumed, (LeaseReply::Held, true))
+        }
         Err(refusal) => refuse(state, reply, now, refusal),
     }
+}
+
+/// The lease that its holder has now: a holder does not learn that the gateway has moved its lease.
+fn current_lease(daemon: &Daemon, token: LeaseToken) -> LeaseToken {
+    daemon.state().moved_lease(token.fence).unwrap_or(token)
 }
 
 /// `lease.resume` by a guest: the lease belongs to the holder that it vouches for now.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::credential::SecretBytes;
 use crate::daemon::os::{opened_process::OpenedProcess, process};
 use crate::daemon::state::{
-    ActiveConfig, Daemon, Fingerprints, GatewayKeys, Restored, RunInfo, SharedAccounts, WatchedProcesses,
+    ActiveConfig, Daemon, Fingerprints, GatewayKeys, MovedLeases, Restored, RunInfo, SharedAccounts, WatchedProcesses,
 };
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
@@ -68,7 +68,10 @@ pub(in crate::daemon) fn restore(
     let start =
         PoolStart { fence: first_fence(saved.fence, now), grace: info.may_resume || (!saved.clean && saved.same_boot) };
     let mut effects = Vec::new();
-    let pool = Pool::restore(now, config.config.pool.clone(), saved.snapshot, start, &mut effects);
+    let lease_key = LeaseKey::new(saved.lease_key);
+    let moved_leases = MovedLeases::restored(saved.moved_leases, &lease_key, &store);
+    let mut pool = Pool::restore(now, config.config.pool.clone(), saved.snapshot, start, &mut effects);
+    pool.note_ended(moved_leases.ended());
     info.warnings = saved.warnings;
     for warning in info.warnings.iter().cloned().chain(config.notes()) {
         tracing::warn!("{warning}");
@@ -97,7 +100,8 @@ pub(in crate::daemon) fn restore(
         stored_clients: saved.clients,
         unanswered_refreshes: saved.refreshing,
         store,
-        lease_key: LeaseKey::new(saved.lease_key),
+        lease_key,
+        moved_leases,
         // without random bits from the system refreshes are spread all the same, only predictably
         seed: getrandom::u64().unwrap_or_default(),
     };

@@ -84,7 +84,10 @@ impl State {
             && from != *to
             && let Some(account) = self.pool.lease(*to).map(|lease| lease.account)
         {
-            self.key_holders.moved(from, *to, account);
+            let to = *to;
+            if let Some(first) = self.key_holders.moved(from, to, account) {
+                self.save_move(first, to, pending);
+            }
         }
         self.carry_out(now, &mut effects, pending);
         self.effects = effects;
@@ -152,7 +155,7 @@ impl State {
 
     /// Hands a write of this account to the store. The answer of this call waits for it, and those about the account's
     /// leases.
-    fn write(&mut self, account: AccountId, write: Write, pending: &mut Pending) {
+    pub(super) fn write(&mut self, account: AccountId, write: Write, pending: &mut Pending) {
         let demand = self.shared.write(write);
         if demand >= Pending::Lease {
             self.unsaved.note(account, &self.shared.counts);
@@ -184,6 +187,7 @@ impl State {
         let orphans = self.key_holders.ended(lease.fence, why);
         // those bound to the same process or connection end with it
         self.follow_ups.extend(orphans.into_iter().map(Command::Release));
+        self.drop_moves(&lease, why, pending);
         self.last_ended = Some(lease);
     }
 

@@ -145,6 +145,7 @@ fn demand_of(write: &Write) -> Pending {
         | Write::SaveSharedAccount(..) => Pending::Account,
         Write::SaveLease(_)
         | Write::DropLease(_)
+        | Write::SaveMovedLease(..)
         | Write::SaveLimit(_)
         | Write::DropLimit(..)
         | Write::MarkAccepted(..)

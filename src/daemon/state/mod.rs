@@ -67,6 +67,7 @@ pub(crate) use gateway_keys::conversations::{ConversationKey, ConversationOwner}
 pub(crate) use gateway_keys::key_holders::KeyHolders;
 pub(crate) use gateway_keys::lasting_key::LISTED_AFTER_END;
 pub use gateway_keys::lasting_key::{KeyUse, LastingKey};
+pub(crate) use gateway_keys::moved_leases::MovedLeases;
 pub(crate) use guard::{LogLater, StateGuard};
 use guests::{GuestHolderNames, Guests};
 use host_link::HostLink;
@@ -259,6 +260,7 @@ pub(crate) struct Restored {
     pub(crate) store: Store,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeys,
+    pub(crate) moved_leases: MovedLeases,
     /// This host's membership in a shared pool.
     pub(crate) membership: Option<Arc<Membership>>,
     /// The term in which it last held seats, and the life of the daemon in it.
@@ -347,7 +349,7 @@ impl Daemon {
                 shared_accounts: restored.shared_accounts,
                 connections: FxHashMap::default(),
                 processes,
-                key_holders: KeyHolders::default(),
+                key_holders: KeyHolders::restored(restored.moved_leases),
                 served_by,
                 session_accounts,
                 differences: Differences::default(),

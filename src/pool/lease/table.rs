@@ -292,10 +292,15 @@ impl Leases {
             self.pending_moves.remove(&fence);
         }
         self.unbind(fence, lease.bind);
-        if fence < self.first && self.retired_fences.len() < MOST_RETIRED {
+        self.retire(fence);
+        Some(lease)
+    }
+
+    /// Notes that a lease has ended. One from before this run cannot be resumed any more.
+    pub fn retire(&mut self, fence: Fence) {
+        if self.is_from_before(fence) && self.retired_fences.len() < MOST_RETIRED {
             self.retired_fences.insert(fence);
         }
-        Some(lease)
     }
 
     pub fn extend(&mut self, fence: Fence, now: Now, timers: &mut Timers) -> Option<&Lease> {

@@ -30,6 +30,7 @@ pub(in crate::store) const TABLES: &[(&str, OnDamage)] = &[
     ("former_credential", OnDamage::Keep),
     ("link", OnDamage::Keep),
     ("lease", OnDamage::Drop),
+    ("moved_lease", OnDamage::Drop),
     ("session", OnDamage::Drop),
     ("limits", OnDamage::Drop),
     ("usage", OnDamage::Drop),

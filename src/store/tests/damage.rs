@@ -26,6 +26,8 @@ pub(super) fn filled() -> Home {
     store.write(Write::MarkRefresh(id(3), Some(Wall(70))), None);
     store.write(Write::SaveLease(restricted_lease(7, 1).into()), None);
     store.write(Write::SaveLease(lease(8, 2).into()), None);
+    store.write(Write::SaveMovedLease(Fence(7), Some("ls_a".into())), None);
+    store.write(Write::SaveMovedLease(Fence(8), Some("ls_b".into())), None);
     store.write(Write::SaveLimit(limit(1, "claude", 1_800_000_000_000)), None);
     store.write(Write::SaveLimit(limit(2, "claude", 1_800_000_000_001)), None);
     store.write(Write::SaveSession(session("a", 1, 5)), None);
@@ -52,8 +54,9 @@ fn content(loaded: &LoadedState) -> String {
     let secrets: Vec<_> = loaded.credentials.iter().map(|(id, one)| (id, one.access.expose().to_owned())).collect();
     let key = loaded.fingerprint_key.of_credential(&credential("x"));
     format!(
-        "{:?}\n{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
+        "{:?}\n{:?}\n{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
         loaded.snapshot,
+        loaded.moved_leases,
         pool_of(loaded),
         (&loaded.gateway_keys, loaded.sealed_gateway_keys, clients(loaded)),
         loaded.refreshing,
@@ -170,7 +173,7 @@ fn a_changed_value_of_any_column_is_found() {
 #[test]
 fn rows_whose_tags_were_swapped_are_found() {
     let home = filled();
-    for table in ["limits", "session", "lease", "account", "credential"] {
+    for table in ["limits", "session", "lease", "moved_lease", "account", "credential"] {
         let whole = std::fs::read(&home.paths.database).unwrap();
         let swap = format!(
             "CREATE TEMP TABLE two AS SELECT tag FROM {table} LIMIT 2; \

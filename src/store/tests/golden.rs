@@ -14,6 +14,7 @@ const V7: &str = include_str!("golden/7.sql");
 const V8: &str = include_str!("golden/8.sql");
 const V9: &str = include_str!("golden/9.sql");
 const V10: &str = include_str!("golden/10.sql");
+const V11: &str = include_str!("golden/11.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -42,6 +43,7 @@ fn databases_of_all_schemas_open() {
         (V8, of_schema_5()),
         (V9, of_schema_9()),
         (V10, of_schema_9()),
+        (V11, of_schema_9()),
     ] {
         opens(golden, &sample);
     }
@@ -73,6 +75,15 @@ fn what_is_kept_of_a_shared_pool_of_schema_10_opens() {
     let home = self::home();
     home.raw().execute_batch(V9).unwrap();
     assert_eq!(pool_of(&home.open().loaded), (None, None, vec![], vec![]));
+}
+
+#[test]
+fn the_moved_leases_of_schema_11_open() {
+    for (golden, expected) in [(V10, vec![]), (V11, vec![(Fence(7), "ls_golden".to_owned())])] {
+        let home = home();
+        home.raw().execute_batch(golden).unwrap();
+        assert_eq!(home.open().loaded.moved_leases, expected);
+    }
 }
 
 /// Schema 6 lists the keys of the gateway; those of earlier versions are valid by their content.
@@ -270,6 +281,7 @@ fn print_golden() {
     store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);
     store.write(Write::SaveLease(pooled_lease().into()), None);
     store.write(Write::SaveLease(restricted_lease(9, 5).into()), None);
+    store.write(Write::SaveMovedLease(Fence(7), Some("ls_golden".into())), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.write(Write::SaveGatewayKey(gateway_key(1)), None);
     store.write(Write::SaveGatewayKey(key_of_a_directory()), None);

@@ -212,20 +212,27 @@ fn another_boot_ends_leases_and_keeps_fences() {
     let first = home.open();
     first.store.write(account(1, "a"), None);
     first.store.write(Write::SaveLease(lease(700, 1).into()), None);
+    for fence in [1, 2] {
+        first.store.write(Write::SaveMovedLease(Fence(fence), Some("ls_before".into())), None);
+        first.store.write(Write::SaveMovedLease(Fence(fence), Some(format!("ls_{fence}"))), None);
+    }
+    first.store.write(Write::SaveMovedLease(Fence(1), None), None);
     drop(first.store);
     let again = home.open();
     assert_eq!(again.loaded.lease_key, first.loaded.lease_key);
     assert!(again.loaded.same_boot && !again.loaded.clean);
     assert_eq!(again.loaded.snapshot.leases.len(), 1);
+    assert_eq!(again.loaded.moved_leases, [(Fence(2), "ls_2".to_owned())]);
     assert_eq!(again.loaded.fence, Fence(701));
     again.store.close(true);
     let rebooted = home.open_in("boot-2");
     assert_ne!(rebooted.loaded.lease_key, first.loaded.lease_key);
     assert!(!rebooted.loaded.same_boot && rebooted.loaded.clean);
-    assert_eq!(rebooted.loaded.snapshot.leases, []);
+    assert!(rebooted.loaded.snapshot.leases.is_empty() && rebooted.loaded.moved_leases.is_empty());
     rebooted.store.close(true);
     let last = home.open_in("boot-2");
     assert_eq!(last.loaded.lease_key, rebooted.loaded.lease_key);
+    assert_eq!(last.loaded.moved_leases, [], "they are removed");
     assert_eq!(last.loaded.fence, Fence(701));
 }
 

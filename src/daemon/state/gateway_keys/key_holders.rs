@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::conversations::Conversations;
+use super::moved_leases::MovedLeases;
 use crate::daemon::state::State;
 use crate::pool::{AccountId, AccountSet, Bind, Ending, Fence, GuestId, Lease, LeaseRequest, Pool, Process, reacquire};
 
@@ -21,6 +22,8 @@ pub(crate) struct KeyHolders {
     owners: FxHashMap<Fence, Fence>,
     /// Those of its sub-agents.
     pub(crate) conversations: Conversations,
+    /// What holders present to the next daemon.
+    pub(crate) moved_leases: MovedLeases,
 }
 
 /// One holder.
@@ -33,8 +36,13 @@ pub(crate) struct KeyHolder {
 }
 
 impl KeyHolders {
+    /// No holder has come back yet.
+    pub(crate) fn restored(moved_leases: MovedLeases) -> Self {
+        Self { moved_leases, ..Self::default() }
+    }
+
     /// Adds a holder; `first` is the fence in its key.
-    fn begin(&mut self, first: Fence, lease: &Lease) {
+    pub(super) fn begin(&mut self, first: Fence, lease: &Lease) {
         let account = lease.pinned.then(|| lease.account.to_string().into());
         let held = vec![(lease.target.provider.clone(), Some(lease.fence))];
         self.holders.insert(first, KeyHolder { request: reacquire(lease, account), held });
@@ -68,18 +76,24 @@ impl KeyHolders {
         true
     }
 
-    /// A lease has moved to another account.
-    pub(crate) fn moved(&mut self, from: Fence, to: Fence, account: AccountId) {
+    /// The lease that this holder has itself, wherever it has moved.
+    pub(super) fn own_lease(&self, first: Fence) -> Option<Fence> {
+        self.holders.get(&first)?.held.first().and_then(|(_, held)| *held)
+    }
+
+    /// A lease has moved to another account; answers the holder whose own it is.
+    pub(crate) fn moved(&mut self, from: Fence, to: Fence, account: AccountId) -> Option<Fence> {
         self.conversations.moved(from, to);
-        let Some(first) = self.owners.remove(&from) else { return };
-        let Some(holder) = self.holders.get_mut(&first) else { return };
-        let Some(at) = holder.held.iter().position(|(_, held)| *held == Some(from)) else { return };
+        let first = self.owners.remove(&from)?;
+        let holder = self.holders.get_mut(&first)?;
+        let at = holder.held.iter().position(|(_, held)| *held == Some(from))?;
         holder.held[at].1 = Some(to);
         self.owners.insert(to, first);
         // the account that the user has moved it to takes the place of the one that the holder requested
         if at == 0 && holder.request.account.is_some() {
             holder.request.account = Some(account.to_string().into());
         }
+        (at == 0).then_some(first)
     }
 
     /// A guest may use other accounts from now on: its holders' further leases follow.
@@ -101,6 +115,7 @@ impl KeyHolders {
         let Some(holder) = self.holders.get_mut(&first) else { return Vec::new() };
         let is_own = holder.held.first().is_some_and(|(_, held)| *held == Some(fence));
         if is_own && !why.is_revoked() {
+            self.moved_leases.holder_ended(first);
             let rest = self.holders.remove(&first).map(|holder| holder.held).unwrap_or_default();
             let mut rest: Vec<Fence> =
                 rest.into_iter().filter_map(|(_, held)| held.filter(|held| *held != fence)).collect();
@@ -217,7 +232,7 @@ mod tests {
         let mut holders = KeyHolders::default();
         holders.begin(Fence(1), &lease(1));
         assert!(holders.ended(Fence(1), Ending::Switched).is_empty());
-        holders.moved(Fence(1), Fence(2), AccountId::from_bits(2));
+        assert_eq!(holders.moved(Fence(1), Fence(2), AccountId::from_bits(2)), Some(Fence(1)));
         assert_eq!(holders.get(Fence(1)).unwrap().lease_of("p"), Some(Fence(2)));
         assert!(holders.add(Fence(1), "q".into(), Fence(3)));
         assert!(holders.ended(Fence(3), Ending::Expired).is_empty(), "the lease of another provider is not its own");

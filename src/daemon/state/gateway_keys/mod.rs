@@ -4,6 +4,7 @@
 pub(super) mod conversations;
 pub(super) mod key_holders;
 pub(super) mod lasting_key;
+pub(super) mod moved_leases;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
