@@ -1,5 +1,5 @@
 // Leases an account, sends a request with it, and follows what the daemon says: at a limit, the lease becomes another
-// account's. Try it on simulated accounts: lessor demo --serve -- bun lease.ts
+// account's. Try it on simulated accounts: lessor demo --serve -- node lease.ts
 import { acquire } from "lessor"
 import { setTimeout as sleep } from "node:timers/promises"
 

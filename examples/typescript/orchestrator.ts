@@ -1,8 +1,8 @@
 // Starts as many agents as the accounts allow now, and keeps them busy through limits until all tasks are done.
-// Try it on simulated accounts: lessor demo --serve --quota 5 -- bun orchestrator.ts
+// Try it on simulated accounts: lessor demo --serve --quota 5 -- node orchestrator.ts
 import { acquire, forecast, type Lease } from "lessor"
 import { setTimeout as sleep } from "node:timers/promises"
-import { ask, model, tasks } from "./tasks.js"
+import { ask, model, tasks } from "./tasks.ts"
 
 const [todo, done] = [tasks(60), new Map<string, number>()]
 
