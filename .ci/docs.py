@@ -8,9 +8,10 @@ own, with a provider on this machine and agents that only send one request. A `p
     <!-- setup: COMMANDS -->     before a block: run first, and not shown to readers
     <!-- setup each: COMMANDS -->    the same before each command of the block, for commands that are alternatives
 
-Each command must end with status 0; one that follows something (`-f`, `--follow`) is interrupted after two seconds. The
-output of a `console` block must be what the command prints on a terminal of 80 columns: times, spans, numbers of four digits and blanks may differ,
-and `…` stands for anything, on a line of its own for any lines.
+Each command must end with status 0; one that follows something (`-f`, `--follow`), or serves until Ctrl-C (`--serve` without
+a command), is interrupted after two seconds. The output of a `console` block must be what the command prints on a terminal
+of 80 columns: times, spans, numbers of four digits and blanks may differ, and `…` stands for anything, on a line of its own
+for any lines.
 """
 
 import argparse
@@ -44,6 +45,7 @@ FILES = {
     "other.toml": "[leases]\nper_account = 2\n",
     "job.py": "print('done')\n",
     "orchestrator": "#!/bin/sh\nexec claude -p hi\n",
+    "my-orchestrator": "#!/bin/sh\nlessor forecast anthropic >/dev/null\n",
     "fleet.sh": "#!/bin/sh\nclaude -p one & claude -p two & wait\n",
 }
 SETUP = r"""
@@ -273,7 +275,9 @@ def environment(home, lessor, provider):
     wrapper = bin_dir / "lessor"
     wrapper.write_text(
         "#!/bin/sh\n"
-        f'for word in "$@"; do case $word in -f|--follow) exec timeout -s INT {FOLLOWED} "{lessor}" "$@" ;; --) break ;; esac; done\n'
+        'endless=\n'
+        'for word in "$@"; do case $word in -f | --follow) endless=1; break ;; --serve) endless=1 ;; --) endless=; break ;; esac; done\n'
+        f'[ -z "$endless" ] || exec timeout -s INT {FOLLOWED} "{lessor}" "$@"\n'
         f'exec "{lessor}" "$@"\n'
     )
     scripts = [wrapper]
@@ -306,6 +310,7 @@ def environment(home, lessor, provider):
         "NO_COLOR": "1",
         "SHELL": "/bin/bash",
         "PROVIDER": provider,
+        "REPOSITORY": str(ROOT),
         "SAMPLES": str(ROOT / "tests/samples/import"),
         # no request leaves this machine
         "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -346,7 +351,7 @@ def run_page(page, commands, lessor, provider, verbose):
             status = int(status_file.read_text())
             if verbose:
                 print(f"--- {where}\n{out}", end="")
-            if status not in ((0, TIMED_OUT) if re.search(r" (-f|--follow)\b", command.text) else (0,)):
+            if status not in ((0, TIMED_OUT) if re.search(r" (-f|--follow|--serve)\b", command.text) else (0,)):
                 wrong.append(f"{where}\n  ended with status {status}:\n{out}")
             elif command.expected is not None and not fits(command.expected, out):
                 wrong.append(f"{where}\n  prints something else than the page shows:\n{out}")
