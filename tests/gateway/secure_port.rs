@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -208,13 +208,10 @@ fn stand_in(gateway: &TestGateway) -> PathBuf {
     agy
 }
 
-#[test]
-fn agy_is_given_an_address_a_key_and_a_certificate_that_serve_it() {
-    let gateway = gateway(ON);
-    gateway.add("google", "api_key", "g");
-    let agy = stand_in(&gateway);
+/// What `lessor run` gives to agy, and the run, which waits for a line.
+fn run_agy(gateway: &TestGateway) -> (std::collections::BTreeMap<String, String>, Child) {
     let mut run = Command::new(env!("CARGO_BIN_EXE_lessor"));
-    run.args(["run", "--"]).arg(&agy).env("LESSOR_HOME", gateway.home.path()).stdin(Stdio::piped());
+    run.args(["run", "--"]).arg(stand_in(gateway)).env("LESSOR_HOME", gateway.home.path()).stdin(Stdio::piped());
     let mut run = run.stdout(Stdio::piped()).spawn().unwrap();
     let mut given = std::collections::BTreeMap::new();
     for line in BufReader::new(run.stdout.take().unwrap()).lines() {
@@ -222,6 +219,14 @@ fn agy_is_given_an_address_a_key_and_a_certificate_that_serve_it() {
         let Some((name, value)) = line.split_once('=') else { break };
         given.insert(name.to_owned(), value.to_owned());
     }
+    (given, run)
+}
+
+#[test]
+fn agy_is_given_an_address_a_key_and_a_certificate_that_serve_it() {
+    let gateway = gateway(ON);
+    gateway.add("google", "api_key", "g");
+    let (given, mut run) = run_agy(&gateway);
     assert_eq!(given["AGY_LLM_GATEWAY_WIRE_PROTOCOL"], "genai");
     let rest = given["AGY_LLM_GATEWAY_URL"].strip_prefix("https://127.0.0.1:").unwrap();
     let (port, path) = rest.split_once('/').unwrap();
@@ -231,6 +236,20 @@ fn agy_is_given_an_address_a_key_and_a_certificate_that_serve_it() {
     let line = format!("POST /{path}/v1beta/models/gemini-2.5-pro:generateContent");
     assert_eq!(client.send(&request(&line, &key, "{}")).status(), 200);
     assert_eq!(gateway.upstream.keys(), ["k-g"]);
+    run.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(run.wait().unwrap().success());
+}
+
+/// The daemon reads a changed file only 50 ms after it was written, so `run` asks before the port is open.
+#[test]
+fn run_waits_for_an_https_port_that_opens_in_a_moment() {
+    let gateway = gateway("");
+    gateway.add("google", "api_key", "g");
+    let config = gateway.home.path().join("config.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{ON}{before}\n")).unwrap();
+    let (given, mut run) = run_agy(&gateway);
+    assert!(given["AGY_LLM_GATEWAY_URL"].starts_with("https://127.0.0.1:"), "{given:?}");
     run.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(run.wait().unwrap().success());
 }

@@ -1,25 +1,19 @@
 //! `gateway url`, `key`, `keys`, `revoke`: for clients that `run` does not start.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use crate::cli::launch::parse_duration;
+use crate::cli::launch::{AwaitedPort, parse_duration, when_open};
 use crate::cli::ui::{Column, Output, Table, Tint, clean, format, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
-use crate::config::Config;
 use crate::pool::{millis, spoken};
 use crate::protocol::{
-    DaemonStatus, ErrorKind, GatewayKeyInfo, GatewayKeyParams, RevokeKeyParams, RevokedKeyInfo, SecretText,
-    looks_like_key,
+    ErrorKind, GatewayKeyInfo, GatewayKeyParams, RevokeKeyParams, RevokedKeyInfo, SecretText, looks_like_key,
 };
-
-/// How long the gateway may take to open a port that the configuration asks for.
-const OPENING: Duration = Duration::from_secs(3);
-const STEP: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GatewayCommand {
@@ -105,7 +99,8 @@ pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), 
 }
 
 fn url(tls: bool, context: &Context) -> Result<(), CliError> {
-    let status = gateway_status(tls, context)?;
+    let port = if tls { AwaitedPort::Https } else { AwaitedPort::Http };
+    let status = when_open(port, context, || context.ask(Client::status))?;
     let info = status.gateway.unwrap_or_default();
     let (url, what, off) = match tls {
         true => (&info.secure_url, "the gateway does not serve https", "gateway.tls is false"),
@@ -122,23 +117,6 @@ fn url(tls: bool, context: &Context) -> Result<(), CliError> {
         });
     };
     context.output.result(&info, || url.clone())
-}
-
-/// The status. A port that the configuration asks for, and that is not open yet, is waited for: `config set` returns before
-/// the gateway has made its certificates.
-fn gateway_status(tls: bool, context: &Context) -> Result<DaemonStatus, CliError> {
-    let end = Instant::now() + OPENING;
-    loop {
-        let status = context.ask(Client::status)?;
-        let opens = |config: Config| config.gateway.enabled && (config.gateway.tls || !tls);
-        let info = status.gateway.clone().unwrap_or_default();
-        let url = if tls { info.secure_url } else { info.url };
-        let is_settled = url.is_some() || status.gateway_trouble.is_some() || Instant::now() >= end;
-        if is_settled || !context.config().is_ok_and(opens) {
-            return Ok(status);
-        }
-        std::thread::sleep(STEP);
-    }
 }
 
 /// A directory without links, as far as it exists.

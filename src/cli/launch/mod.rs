@@ -6,6 +6,7 @@ mod certificates;
 mod claim;
 mod directory;
 mod foreground;
+mod gateway;
 mod inner_lease;
 pub(crate) mod outer_run;
 mod prepared;
@@ -26,13 +27,15 @@ use crate::client::Client;
 use crate::config::AppPaths;
 use crate::credential::LoginProgram;
 use crate::pool::{CredentialKind, Process, millis};
-use crate::protocol::{AcquireParams, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
+use crate::protocol::{AcquireParams, ErrorKind, LeaseInfo, ListAccountsParams};
 use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 
 use agent::LeasePurpose;
 use directory::PrivateDirectory;
 pub(crate) use directory::{create_private_directory, is_abandoned};
 pub(crate) use foreground::run_in_foreground;
+pub(crate) use gateway::{AwaitedPort, when_open};
+use gateway::{GatewayAddresses, check_https, gateway_access};
 use inner_lease::{LaunchLease, LeaseSeeker, allows};
 use outer_run::OuterRun;
 pub(crate) use prepared::{PreparedLaunch, without_settings_of_runs};
@@ -274,29 +277,6 @@ pub(crate) fn providers_with_accounts(client: &mut Client, context: &Context) ->
     Ok(providers)
 }
 
-/// Refuses an agent that needs the gateway's https port, before an account is leased for it, if there is none.
-fn check_https(
-    client: &mut Client,
-    purpose: &LeasePurpose,
-    hand_out: HandOut,
-    context: &Context,
-) -> Result<(), CliError> {
-    let Some(agent) = purpose.agent.as_deref().filter(|agent| agent::needs_https_and_a_key(agent)) else {
-        return Ok(());
-    };
-    if hand_out != HandOut::Gateway {
-        let message = format!("{agent} gets its account through the gateway only");
-        return Err(CliError::usage(message).hint("omit --direct and --profile"));
-    }
-    let status = context.repeat(client, Client::status)?;
-    if status.gateway.and_then(|gateway| gateway.secure_url).is_some() {
-        return Ok(());
-    }
-    let trouble = status.gateway_trouble.map(|trouble| format!(" ({trouble})")).unwrap_or_default();
-    Err(CliError::usage(format!("{agent} uses a gateway by https only, which lessor's is not set to serve{trouble}"))
-        .hint("lessor config set gateway.tls true"))
-}
-
 /// There is no account of a provider.
 pub(crate) fn no_account(provider: &str) -> CliError {
     with_account_hint(CliError::new(ErrorKind::NoAccount, format!("there is no {provider} account")), provider)
@@ -390,45 +370,6 @@ fn outfit(
     let mut key = key;
     zeroize::Zeroize::zeroize(&mut key);
     outfit.ok_or_else(|| CliError::usage(format!("{provider} has no profile for this program")))
-}
-
-/// Where the gateway serves a program, and what the program needs to trust it.
-#[derive(Debug, Default)]
-struct GatewayAddresses {
-    base: Option<String>,
-    secure_base: Option<String>,
-    socket: Option<String>,
-    ca_file: Option<String>,
-    ca_bundle: Option<String>,
-    websocket: bool,
-}
-
-/// A gateway key that ends with the lease, and the gateway's addresses for a provider.
-fn gateway_access(
-    client: &mut Client,
-    lease: &LeaseInfo<'_>,
-    provider: &str,
-    context: &Context,
-) -> Result<(String, GatewayAddresses), CliError> {
-    let directory = working_directory();
-    let key =
-        GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
-    let access = context.repeat(client, |client| client.gateway_key(key.clone()))?;
-    let trouble = access.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-    let url = access.url.ok_or_else(|| {
-        CliError::internal(format!("the gateway does not listen{trouble}"))
-            .hint("add --direct, or check gateway.listen and gateway.enabled: lessor config show")
-    })?;
-    let below = |url: String| format!("{url}/{provider}");
-    let addresses = GatewayAddresses {
-        base: Some(below(url)),
-        secure_base: access.secure_url.map(below),
-        socket: access.socket,
-        ca_file: access.ca_file,
-        ca_bundle: access.ca_bundle,
-        websocket: access.websocket.unwrap_or(false),
-    };
-    Ok((access.key.0.into_owned(), addresses))
 }
 
 /// The kind of the account's credential; some programs need other variables for a key than for a login.

@@ -270,3 +270,27 @@ fn pattern(model: &str) -> Option<&'static str> {
     ];
     families.iter().find(|(part, _)| model.contains(part)).map(|(_, pattern)| *pattern)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Users look for the keys of their tool.
+    #[test]
+    fn the_documentation_names_each_setting() {
+        const PAGE: &str = include_str!("../../../docs/coming-from.md");
+        let translated = ANTIGRAVITY_AUTH.iter().chain(ANTIGRAVITY_MANAGER).map(|(from, key, _)| (*from, Some(*key)));
+        let others = ANTIGRAVITY_AUTH_ONLY.iter().chain(ANTIGRAVITY_MANAGER_ONLY).map(|(from, _)| (*from, None));
+        for (from, key) in translated.chain(others) {
+            // a group of keys that is translated as one has one row
+            let group = |key: &str| {
+                key.rsplit_once('.').map_or_else(|| format!("`{key}`"), |(group, _)| format!("`{group}.…`"))
+            };
+            let has_row = PAGE.lines().any(|line| {
+                let names = |key: &str| line.contains(&format!("`{key}`")) || line.contains(&group(key));
+                line.starts_with("| `") && names(from) && key.is_none_or(names)
+            });
+            assert!(has_row, "docs/coming-from.md has no row for {from}");
+        }
+    }
+}
