@@ -9,7 +9,7 @@ use super::handle::ManyHosts;
 use super::times::credential_from_database;
 use crate::credential::Credential;
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State, save};
+use crate::daemon::state::{Daemon, OwnChangeCount, State, save};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginState, Now, SeatLimits};
 use crate::shared_pool::{Membership, PoolKeyError, SharedAccount};
 use crate::store::Write;
@@ -26,6 +26,8 @@ pub(super) struct Adopted {
     pub(super) left_out: Vec<(AccountId, String)>,
     /// Those that it uses.
     pub(super) used: Vec<AccountId>,
+    /// This host has moved, added or removed some since the reading began: they are left as they are.
+    pub(super) is_outdated: bool,
 }
 
 /// An account on its way into use.
@@ -48,8 +50,12 @@ impl Adopting {
     }
 }
 
-/// Adopts accounts of the pool.
-pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, accounts: Vec<SharedAccount>) -> Adopted {
+/// Adopts accounts of the pool. `begun` is from when their reading began.
+pub(super) async fn adopt(
+    daemon: &Arc<Daemon>,
+    membership: &Membership,
+    (accounts, begun): (Vec<SharedAccount>, OwnChangeCount),
+) -> Adopted {
     let mut adopted = Adopted::default();
     let own_accounts = daemon.state().config.config.shared_pool.own_accounts.clone();
     let mut accounts = accounts.into_iter().peekable();
@@ -58,6 +64,10 @@ pub(super) async fn adopt(daemon: &Arc<Daemon>, membership: &Membership, account
         let _account_writes = daemon.account_writes.lock().await;
         let mut some = Vec::new();
         for account in accounts.by_ref().take(AT_ONCE) {
+            if daemon.state().shared_accounts.is_changed_since(account.record.id, begun) {
+                adopted.is_outdated = true;
+                continue;
+            }
             let decision = decide(&daemon.state(), &own_accounts, &account);
             let opened = open((&daemon.many_hosts, membership), account, decision, &mut adopted);
             some.extend(opened.map(|adopting| adopting.with_own_refresh(&daemon.state())));

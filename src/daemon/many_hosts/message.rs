@@ -43,6 +43,8 @@ pub(crate) enum PoolMessage {
     Account(AccountId),
     /// This host has changed something in the database: the news are read now.
     ReadNews,
+    /// It is not known what the database has of an account: everything is read.
+    ReadAll,
 }
 
 /// Limits of an account that are over.

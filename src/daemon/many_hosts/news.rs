@@ -7,7 +7,7 @@ use super::adopt;
 use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State};
+use crate::daemon::state::{Daemon, OwnChangeCount, SharedAccounts, State};
 use crate::pool::{AccountId, Command, Now};
 use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, SharedUsage};
 
@@ -18,13 +18,23 @@ const AT_ONCE: usize = 256;
 pub(super) struct AppliedNews {
     pub(super) news: Box<PoolNews>,
     pub(super) adopted: adopt::Adopted,
+    /// This host has moved, added or removed some of the accounts since the reading began: it is read again.
+    pub(super) is_outdated: bool,
 }
 
-/// Adopts the accounts of the news, and applies the rest.
+/// The accounts that the pool does not have any more.
+#[derive(PartialEq, Eq, Debug)]
+struct GoneAccounts {
+    gone: Vec<AccountId>,
+    /// The reading does not know what this host has done with others since.
+    is_outdated: bool,
+}
+
+/// Adopts the accounts of the news, and applies the rest. `begun` is from when the reading began.
 pub(super) async fn adopt_and_apply(
     daemon: &Arc<Daemon>,
     client: &PoolClient,
-    mut news: Box<PoolNews>,
+    (mut news, begun): (Box<PoolNews>, OwnChangeCount),
 ) -> Result<AppliedNews, BeginError> {
     let has_old_keys =
         daemon.many_hosts.membership().is_some_and(|membership| membership.keys.generation() < news.keys);
@@ -36,11 +46,12 @@ pub(super) async fn adopt_and_apply(
     let kept: Vec<_> = accounts.iter().filter(|one| one.has_kept_seats).map(|one| one.record.id).collect();
     let mut adopted = adopt::Adopted::default();
     if let Some(membership) = daemon.many_hosts.membership().filter(|_| !accounts.is_empty()) {
-        adopted = adopt::adopt(daemon, &membership, accounts).await;
+        adopted = adopt::adopt(daemon, &membership, (accounts, begun)).await;
     }
-    apply(daemon, &news, &ids);
+    let is_outdated = remove_gone(daemon, &news, &ids, begun).await | adopted.is_outdated;
+    apply(daemon, &news);
     release_kept(daemon, client, &kept).await?;
-    Ok(AppliedNews { news, adopted })
+    Ok(AppliedNews { news, adopted, is_outdated })
 }
 
 /// Lets other hosts have the seats that were kept for this one when a ceiling was raised. An exclusive lease claims them.
@@ -55,17 +66,42 @@ async fn release_kept(daemon: &Daemon, client: &PoolClient, kept: &[AccountId]) 
     Ok(())
 }
 
-/// Applies what the news say of limits, usage and seats. `accounts` are those that they name.
-fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
-    let gone = gone_accounts(&daemon.state(), news, accounts);
-    if !gone.is_empty() {
-        let state = &mut *daemon.state();
-        // a move into the pool or out of it was interrupted: without the pool's part it is this host's own
-        let is_moving = |id: &AccountId| state.shared_accounts.get(*id).is_some_and(|note| note.generation.0 == 0);
-        let (moving, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_moving);
-        adopt::remove(state, clock::now(), &gone);
-        moving.into_iter().for_each(|id| adopt::keep_as_own(state, clock::now(), id));
+/// Removes the accounts that the pool does not have any more; `named` are those that the news name. Answers whether the news
+/// are outdated.
+async fn remove_gone(daemon: &Daemon, news: &PoolNews, named: &[AccountId], begun: OwnChangeCount) -> bool {
+    if !news.full && news.removed.is_empty() {
+        return false;
     }
+    // no account is on its way into the pool or out of it
+    let _account_writes = daemon.account_writes.lock().await;
+    let state = &mut *daemon.state();
+    let GoneAccounts { gone, is_outdated } = gone_accounts(&state.shared_accounts, news, named, begun);
+    // a move into the pool or out of it was interrupted: without the pool's part it is this host's own
+    let was_moving = |id: &AccountId| state.shared_accounts.get(*id).is_some_and(|note| note.generation.0 == 0);
+    let (moving, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(was_moving);
+    adopt::remove(state, clock::now(), &gone);
+    moving.into_iter().for_each(|id| adopt::keep_as_own(state, clock::now(), id));
+    is_outdated
+}
+
+/// Decides which accounts are gone. Only those count that this host has not changed since the reading began: what it has moved
+/// into the pool since is not in a reading of everything, and may be in its list of removed ones.
+fn gone_accounts(shared: &SharedAccounts, news: &PoolNews, named: &[AccountId], begun: OwnChangeCount) -> GoneAccounts {
+    let mut gone = news.removed.clone();
+    if news.full {
+        let named: BTreeSet<AccountId> = named.iter().copied().collect();
+        gone.extend(shared.ids().into_iter().filter(|id| !named.contains(id)));
+    }
+    gone.retain(|id| shared.get(*id).is_some());
+    gone.sort_unstable();
+    gone.dedup();
+    let all = gone.len();
+    gone.retain(|id| !shared.is_changed_since(*id, begun));
+    GoneAccounts { is_outdated: gone.len() < all, gone }
+}
+
+/// Applies what the news say of limits, usage and seats.
+fn apply(daemon: &Daemon, news: &PoolNews) {
     for limits in news.limits.chunks(AT_ONCE) {
         let state = &mut *daemon.state();
         let now = clock::now();
@@ -82,19 +118,6 @@ fn apply(daemon: &Daemon, news: &PoolNews, accounts: &[AccountId]) {
         state.apply_from_pool(now, Command::SeatsElsewhere(news.elsewhere.clone()));
     }
     state.apply_from_pool(now, Command::SeatsWanted(news.wanted.clone()));
-}
-
-/// The accounts that the pool does not have any more.
-fn gone_accounts(state: &State, news: &PoolNews, accounts: &[AccountId]) -> Vec<AccountId> {
-    let mut gone = news.removed.clone();
-    if news.full {
-        let known: BTreeSet<AccountId> = accounts.iter().copied().collect();
-        gone.extend(state.shared_accounts.ids().into_iter().filter(|id| !known.contains(id)));
-    }
-    gone.retain(|id| state.is_shared(*id));
-    gone.sort_unstable();
-    gone.dedup();
-    gone
 }
 
 fn apply_limit(state: &mut State, now: Now, change: &SharedLimit) {
@@ -130,4 +153,67 @@ fn apply_usage(state: &mut State, now: Now, reading: &SharedUsage) {
     state.apply_from_pool(now, Command::LearnUsage(reading.account, usage));
     // the poller looks again when the account is to be read next
     shared.mailboxes.usage.wake();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Wall;
+    use crate::shared_pool::{KeyGeneration, NewsPosition, TokenGeneration};
+
+    fn id(bits: u64) -> AccountId {
+        AccountId::from_bits(bits)
+    }
+
+    fn news(full: bool, removed: &[u64]) -> PoolNews {
+        PoolNews {
+            position: NewsPosition(1),
+            db_time: Wall(0),
+            incarnation: 1,
+            keys: KeyGeneration(1),
+            full,
+            settings_changed: false,
+            accounts: Vec::new(),
+            removed: removed.iter().copied().map(id).collect(),
+            limits: Vec::new(),
+            usage: Vec::new(),
+            elsewhere: Vec::new(),
+            hosts: Vec::new(),
+            beats: Vec::new(),
+            wanted: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_reading_that_was_begun_before_a_move_does_not_remove_the_account() {
+        let mut shared = SharedAccounts::default();
+        [1, 2, 3].into_iter().for_each(|bits| shared.insert(id(bits), TokenGeneration(1)));
+        shared.note_own_change(id(2));
+        let begun = shared.own_changes();
+        // it moves into the pool while everything is read
+        shared.note_own_change(id(4));
+        shared.insert(id(4), TokenGeneration(0));
+        let of = |shared: &SharedAccounts, begun| gone_accounts(shared, &news(true, &[]), &[id(1)], begun);
+        // 1 is named, and the pool has 2 and 3 no more
+        assert_eq!(of(&shared, begun), GoneAccounts { gone: vec![id(2), id(3)], is_outdated: true });
+        // a reading that was begun in the middle of the move, too, once it is over
+        let middle = shared.own_changes();
+        shared.note_own_change(id(4));
+        assert_eq!(of(&shared, middle), GoneAccounts { gone: vec![id(2), id(3)], is_outdated: true });
+        // one that was begun after it decides: the move was interrupted before the database's part
+        let after = shared.own_changes();
+        assert_eq!(of(&shared, after), GoneAccounts { gone: vec![id(2), id(3), id(4)], is_outdated: false });
+    }
+
+    #[test]
+    fn an_account_that_was_moved_out_and_in_again_is_not_removed_by_what_was_read_in_between() {
+        let mut shared = SharedAccounts::default();
+        [1, 2].into_iter().for_each(|bits| shared.insert(id(bits), TokenGeneration(1)));
+        let begun = shared.own_changes();
+        shared.note_own_change(id(2));
+        let of = |shared: &SharedAccounts, begun| gone_accounts(shared, &news(false, &[1, 2, 9]), &[], begun);
+        assert_eq!(of(&shared, begun), GoneAccounts { gone: vec![id(1)], is_outdated: true });
+        let after = shared.own_changes();
+        assert_eq!(of(&shared, after), GoneAccounts { gone: vec![id(1), id(2)], is_outdated: false });
+    }
 }

@@ -22,7 +22,7 @@ use super::target::PoolTarget;
 use super::term::{self, BeginError, BegunTerm};
 use super::{news, sending};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox};
+use crate::daemon::state::{Daemon, Mailbox, OwnChangeCount};
 use crate::pool::{AccountId, Mono, Now};
 use crate::shared_pool::{
     BeatAnswer, NewsPosition, PoolClient, PoolInfo, PoolNews, PoolNotice, PoolNoticeKind, PoolNotices, SeatValidity,
@@ -60,6 +60,8 @@ pub(super) struct SessionMemory {
     clock_offset: Option<i64>,
     /// Up to where the news were read, and of which database.
     position: Option<NewsPosition>,
+    /// Everything is to be read; a reading that is under way may have begun before the reason.
+    reads_all_next: bool,
     incarnation: Option<i64>,
     silent: Option<(SharedPoolSettings, SilentTerms)>,
 }
@@ -67,7 +69,21 @@ pub(super) struct SessionMemory {
 impl SessionMemory {
     pub(super) fn new() -> Self {
         let (outgoing, probes) = (Outgoing::default(), ProbeDuties::default());
-        Self { outgoing, probes, clock_offset: None, position: None, incarnation: None, silent: None }
+        let (position, reads_all_next) = (None, false);
+        Self { outgoing, probes, clock_offset: None, position, reads_all_next, incarnation: None, silent: None }
+    }
+
+    /// The next reading is one of everything.
+    pub(super) fn read_all(&mut self) {
+        self.reads_all_next = true;
+    }
+
+    /// Where the reading begins that begins now: at no position if it is one of everything.
+    fn begin_reading(&mut self) -> Option<NewsPosition> {
+        if std::mem::take(&mut self.reads_all_next) {
+            self.position = None;
+        }
+        self.position
     }
 
     /// This host belongs to another pool, or to none.
@@ -76,11 +92,18 @@ impl SessionMemory {
     }
 }
 
+/// A reading of the news that has begun.
+struct BegunReading {
+    at: Mono,
+    /// How many changes of its accounts this host had made by then.
+    own_changes: OwnChangeCount,
+}
+
 /// What a task has brought.
 enum TaskEnd {
     /// Without an answer in time: none.
     Beat(Now, Option<Result<Option<BeatAnswer>, SharedPoolError>>),
-    News(Now, Now, Result<Box<PoolNews>, SharedPoolError>),
+    News(BegunReading, Now, Result<Box<PoolNews>, SharedPoolError>),
     Applied(Result<AppliedNews, BeginError>),
     Claim(Result<ClaimEnd, SharedPoolError>),
     Probe(Result<ProbeOutcome, SharedPoolError>),
@@ -114,8 +137,8 @@ impl<'w> PoolSession<'w> {
         let seats = daemon.state().shared_accounts.seats().cloned()?;
         let current = CurrentTerm { daemon: daemon.clone(), client: client.clone(), term, seats };
         if memory.incarnation.replace(info.incarnation) != Some(info.incarnation) {
-            // another database than before, or the first one: everything is read
-            memory.position = None;
+            // another database than before, or the first one
+            memory.read_all();
         }
         memory.probes.disconnected();
         daemon.many_hosts.set_term(Some(term));
@@ -175,11 +198,12 @@ impl<'w> PoolSession<'w> {
         }
         if self.news.begin(now.mono) {
             self.count(1);
-            let (client, since, term) = (self.client.clone(), self.memory.position, self.term.id);
+            let (client, since, term) = (self.client.clone(), self.memory.begin_reading(), self.term.id);
+            let own_changes = self.daemon.state().shared_accounts.own_changes();
             self.tasks.spawn(async move {
-                let sent = clock::now();
+                let begun = BegunReading { at: clock::now().mono, own_changes };
                 let news = client.news(since, Some(term)).await;
-                TaskEnd::News(sent, clock::now(), news.map(Box::new))
+                TaskEnd::News(begun, clock::now(), news.map(Box::new))
             });
         }
         self.send_learnt(now.mono);
@@ -227,8 +251,7 @@ impl<'w> PoolSession<'w> {
                 Ok(target) if self.target.is_as(&target) => {
                     self.target = Arc::new(target);
                     // what [pool] own_accounts lists may have changed
-                    self.memory.position = None;
-                    self.news.ask(clock::now().mono);
+                    self.read_all();
                 }
                 _ => return Some(SessionEnd::Elsewhere),
             },
@@ -264,6 +287,7 @@ impl<'w> PoolSession<'w> {
             PoolMessage::Usage(account) => self.memory.outgoing.usage(account),
             PoolMessage::Account(account) => self.memory.outgoing.account(account),
             PoolMessage::ReadNews => self.news.ask(clock::now().mono),
+            PoolMessage::ReadAll => self.read_all(),
         }
         None
     }
@@ -298,12 +322,14 @@ impl<'w> PoolSession<'w> {
                     None => Some(SessionEnd::Lost(PoolLoss::passing("its database does not answer"))),
                 }
             }
-            TaskEnd::News(sent, received, news) => match news {
+            TaskEnd::News(begun, received, news) => match news {
                 Ok(news) => {
-                    self.look_for_silent_terms(&news, sent.mono, received.mono);
+                    self.look_for_silent_terms(&news, begun.at, received.mono);
                     let (daemon, client) = (self.daemon.clone(), self.client.clone());
-                    self.tasks
-                        .spawn(async move { TaskEnd::Applied(news::adopt_and_apply(&daemon, &client, news).await) });
+                    self.tasks.spawn(async move {
+                        let begun = begun.own_changes;
+                        TaskEnd::Applied(news::adopt_and_apply(&daemon, &client, (news, begun)).await)
+                    });
                     None
                 }
                 Err(error) => {
@@ -366,8 +392,7 @@ impl<'w> PoolSession<'w> {
                 Some(self.lost(error))
             }
             Kind::KeysReplaced => {
-                self.memory.position = None;
-                self.news.ask(clock::now().mono);
+                self.read_all();
                 None
             }
             _ => {
@@ -388,8 +413,7 @@ impl<'w> PoolSession<'w> {
             let before = self.memory.clock_offset.replace(offset);
             if before.is_some_and(|before| before.abs_diff(offset) >= CLOCK_STEP) {
                 // the clock was set: the ends of limits that were learnt before are wrong now
-                self.memory.position = None;
-                self.news.ask(received.mono);
+                self.read_all();
             }
         }
         if self.memory.incarnation.replace(answer.incarnation) != Some(answer.incarnation) {
@@ -409,10 +433,15 @@ impl<'w> PoolSession<'w> {
     }
 
     fn forget_database(&mut self) {
-        self.memory.position = None;
         if let Some((_, silent)) = &mut self.memory.silent {
             silent.forget();
         }
+        self.read_all();
+    }
+
+    /// Everything is read, also if a reading is under way.
+    fn read_all(&mut self) {
+        self.memory.read_all();
         self.news.ask(clock::now().mono);
     }
 

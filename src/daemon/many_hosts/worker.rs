@@ -291,6 +291,7 @@ impl PoolWorker {
             PoolMessage::Account(account) => self.memory.outgoing.account(account),
             // the seats of the term are compared when it goes on, and the pool asks for fences again
             PoolMessage::GiveBack { .. } | PoolMessage::ClaimFences { .. } | PoolMessage::ReadNews => {}
+            PoolMessage::ReadAll => self.memory.read_all(),
             // other hosts forget it after a minute
             PoolMessage::WithdrawWant(_) => {}
         }

@@ -78,6 +78,7 @@ pub use requests::report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use requests::served::{Served, ServedBy};
 pub(crate) use requests::session_accounts::{Asker, SessionAccounts};
 pub(crate) use shared_accounts::SharedAccounts;
+pub(crate) use shared_accounts::own_changes::OwnChangeCount;
 pub(crate) use waiters::{Waiter, Waiters};
 
 /// The first id of the gateway's connections; those of the socket never get this high.

@@ -1,8 +1,11 @@
 //! The accounts that this host shares with others, as far as the state's lock is needed: the seats of its term, and what
 //! goes to the other hosts. What comes from them is applied by `daemon/many_hosts`.
 
+pub(crate) mod own_changes;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use self::own_changes::OwnChanges;
 use super::State;
 use crate::daemon::many_hosts::message::{ClearedLimit, PoolMessage};
 use crate::daemon::many_hosts::seats::TermSeats;
@@ -16,6 +19,7 @@ pub(crate) struct SharedAccounts {
     accounts: FxHashMap<AccountId, SharedAccountNote>,
     /// Accounts that were moved out of the pool to this host: news that were read before that do not bring them back.
     moved_out: FxHashSet<AccountId>,
+    own_changes: OwnChanges,
     /// The seats of the term of this host, also after they have ended.
     seats: Option<TermSeats>,
     /// What the requests on this host's own accounts watch, to be cut when the account moves into the pool.

@@ -16,6 +16,7 @@ use super::{admin, client, read_news};
 use crate::daemon::api::reply::AnswerResult;
 use crate::daemon::api::session::{bad, find_account};
 use crate::daemon::many_hosts::handle::PoolTerm;
+use crate::daemon::many_hosts::message::PoolMessage;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, save};
 use crate::pool::{AccountId, Command};
@@ -67,6 +68,7 @@ pub(super) async fn migrate(daemon: Arc<Daemon>, params: MigrateParams) -> Answe
             true => to_local(&daemon, &membership, &connection, id, params.force).await,
             false => to_pool(&daemon, &membership, &connection, id, params.accounts.is_some(), params.force).await,
         };
+        note_end(&daemon, id);
         match moved {
             Ok(()) => info.moved.push(label),
             Err(NotMoved::Skip(why)) => info.skipped.push(SkippedAccountInfo { account: label, why }),
@@ -131,6 +133,7 @@ async fn mark(daemon: &Daemon, id: AccountId, generation: Option<TokenGeneration
     let write = Write::SaveSharedAccount(id, generation.map(|generation| generation.0));
     save(&daemon.store, write).await.map_err(not_saved)?;
     let shared = &mut daemon.state().shared_accounts;
+    shared.note_own_change(id);
     match generation {
         Some(generation) => {
             shared.let_in(id);
@@ -143,6 +146,15 @@ async fn mark(daemon: &Daemon, id: AccountId, generation: Option<TokenGeneration
 
 fn not_saved(error: crate::store::WriteError) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::Internal, format!("the move could not be saved: {error}"))
+}
+
+/// A move is over. If it is not known whether the database has taken part in it, all that the database has decides.
+fn note_end(daemon: &Daemon, id: AccountId) {
+    let shared = &mut daemon.state().shared_accounts;
+    shared.note_own_change(id);
+    if shared.get(id).is_some_and(|note| note.generation == MOVING) {
+        daemon.mailboxes.many_hosts.send(PoolMessage::ReadAll);
+    }
 }
 
 /// The account is this host's own from now on.

@@ -185,6 +185,8 @@ pub(in crate::daemon) async fn change(daemon: Arc<Daemon>, id: AccountId, action
         AccountAction::Remove => {
             admin.client.remove_account(id).await.map_err(|error| pool_error(&error))?;
             let state = &mut *daemon.state();
+            // a reading of the pool's accounts that is under way does not bring it back
+            state.shared_accounts.note_own_change(id);
             answer(changed_account(state, id, AccountAction::Remove)?)
         }
         AccountAction::ClearLimits => {
@@ -220,6 +222,7 @@ impl State {
     pub(in crate::daemon) fn add_shared(&mut self, now: Now, record: AccountRecord, pooled: PooledAccount) {
         let id = record.id;
         debug_assert!(pooled.generation != MOVING);
+        self.shared_accounts.note_own_change(id);
         self.shared_accounts.let_in(id);
         self.shared_accounts.insert(id, pooled.generation);
         self.shared_accounts.set_record(id, record.clone(), None);

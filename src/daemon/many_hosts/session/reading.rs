@@ -9,8 +9,8 @@ use crate::daemon::os::clock;
 use crate::pool::Mono;
 use crate::shared_pool::{PoolNews, TermId};
 
-/// Accounts whose keys this host does not have yet are read again after this time.
-const KEYS_PAUSE: Duration = Duration::from_millis(500);
+/// Accounts whose keys this host does not have yet, or which it has moved meanwhile, are read again after this time.
+const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 
 impl PoolSession<'_> {
     /// Ends the terms of hosts whose heartbeat stands still for longer than their seats can be valid.
@@ -62,7 +62,7 @@ impl PoolSession<'_> {
     }
 
     pub(super) fn news_applied(&mut self, applied: AppliedNews) {
-        let AppliedNews { news, adopted } = applied;
+        let AppliedNews { news, adopted, is_outdated } = applied;
         self.daemon.many_hosts.change_status(|status| {
             if news.full {
                 status.left_out.clear();
@@ -73,13 +73,16 @@ impl PoolSession<'_> {
         });
         if adopted.needs_keys {
             // the keys are read before the accounts: they were replaced between the two
-            self.memory.position = None;
-            self.news.ask(clock::now().mono.after(KEYS_PAUSE));
-        } else if self.memory.incarnation == Some(news.incarnation) {
-            self.memory.position = Some(news.position);
-        } else {
+            self.memory.read_all();
+            self.news.ask(clock::now().mono.after(AGAIN_PAUSE));
+        } else if self.memory.incarnation != Some(news.incarnation) {
             self.memory.incarnation = Some(news.incarnation);
             self.forget_database();
+        } else if is_outdated {
+            // from the same position
+            self.news.ask(clock::now().mono.after(AGAIN_PAUSE));
+        } else {
+            self.memory.position = Some(news.position);
         }
         if news.settings_changed {
             self.count(1);

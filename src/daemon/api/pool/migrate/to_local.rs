@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{MOVING, NotMoved, TermConnection, give_back, make_own, not_saved};
 use crate::daemon::api::pool::hosts::name_of;
 use crate::daemon::api::pool::rekey::current_keys;
-use crate::daemon::api::pool::{key_error, pool_error, read_news};
+use crate::daemon::api::pool::{key_error, pool_error};
 use crate::daemon::many_hosts::handle::PoolTerm;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, save};
@@ -149,10 +149,13 @@ async fn take_over(
         Write::SaveSharedAccount(id, Some(MOVING.0)),
     ];
     save(&daemon.store, Write::Together(writes)).await.map_err(not_saved)?;
-    daemon.state().shared_accounts.insert(id, MOVING);
+    {
+        let shared = &mut daemon.state().shared_accounts;
+        shared.note_own_change(id);
+        shared.insert(id, MOVING);
+    }
     // from here on the database decides whose it is
     if let Err(error) = client.remove_account(id).await {
-        read_news(daemon);
         return Err(NotMoved::Stop(pool_error(&error).hint("to go on: lessor pool migrate --to-local")));
     }
     make_own(daemon, id).await?;

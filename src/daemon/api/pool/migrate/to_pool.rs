@@ -2,8 +2,8 @@
 
 use super::{MOVING, NotMoved, TermConnection, give_back, make_own, mark};
 use crate::credential::{Credential, LinkMode};
+use crate::daemon::api::pool::pool_error;
 use crate::daemon::api::pool::rekey::{current_keys, sealed};
-use crate::daemon::api::pool::{pool_error, read_news};
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
 use crate::pool::{AccountId, AccountRecord, Command, LimitRecord, SeatLimits, Usage, Wall, Window};
@@ -105,9 +105,8 @@ pub(super) async fn to_pool(
         Ok(generation) => generation,
         // the pool has this id: an earlier move was interrupted
         Err(error) if error.kind() == SharedPoolErrorKind::Conflict && has_account(client, id).await? => MOVING,
+        // it may have taken effect: the news decide
         Err(error) if error.is_temporary() => {
-            // it may have taken effect: the news decide
-            read_news(daemon);
             return Err(NotMoved::Stop(pool_error(&error).hint("to go on: lessor pool migrate")));
         }
         Err(error) => {
