@@ -37,7 +37,7 @@ pub use handle::peer::{GatewayPeer, RequestSender};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, UnreportedRefusal};
 pub use handle::sender::{KeyHolderFacts, SenderLookup};
 pub use handle::{GatewayConfig, GatewayHandle, GatewayPort, PoolStats, RunningGateway, StartGateway};
-pub use many_hosts::seats::TermSeats;
+pub use many_hosts::seats::RequestSeats;
 pub(crate) use os::handover::GatewayListeners;
 #[cfg(target_os = "linux")]
 pub(crate) use os::process::read_file as read_process_file;

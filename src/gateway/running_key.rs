@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tokio::sync::watch;
 
-use crate::daemon::{GatewayClient, KeyUse, TermSeats};
+use crate::daemon::{GatewayClient, KeyUse, RequestSeats};
 
 /// Turns true when a key is revoked.
 type Revocation = Option<watch::Receiver<bool>>;
@@ -23,7 +23,7 @@ pub(super) struct KeyCut(RunningKey);
 struct KeyInUse {
     revocation: Revocation,
     /// None for an account that no other host uses.
-    seats: Option<TermSeats>,
+    seats: Option<RequestSeats>,
     /// How often it has changed.
     changes: u64,
     /// The request is being served.
@@ -37,7 +37,7 @@ pub(super) struct KeyedRequest {
     /// Counts it among the requests of the key.
     pub(super) key_use: Option<KeyUse>,
     /// The seats that it uses.
-    seats: Option<TermSeats>,
+    seats: Option<RequestSeats>,
 }
 
 impl RunningKey {
@@ -80,7 +80,7 @@ impl RunningKey {
 
 impl KeyedRequest {
     /// The request is sent to an account with these seats; without them, to one that no other host uses.
-    pub(super) fn uses(&mut self, seats: Option<&TermSeats>) {
+    pub(super) fn uses(&mut self, seats: Option<&RequestSeats>) {
         if self.seats.as_ref() == seats {
             return;
         }
@@ -127,9 +127,9 @@ impl KeyCut {
     }
 }
 
-async fn have_ended(seats: Option<TermSeats>) {
+async fn have_ended(seats: Option<RequestSeats>) {
     match seats {
-        Some(seats) => drop(seats.cut_signal().wait_for(|is_cut| *is_cut).await),
+        Some(seats) => seats.ended().await,
         None => std::future::pending().await,
     }
 }

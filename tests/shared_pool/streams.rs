@@ -1,11 +1,11 @@
-//! Streams of the gateway whose account moves into the pool: another host may have its seats from then on.
+//! Streams of the gateway whose account moves into the pool or leaves it: another host may use it from then on.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::daemons::{Hosts, acquire};
+use crate::daemons::{Hosts, accounts, acquire};
 use crate::support::{Home, PATIENCE, wait_until};
 use crate::upstream::{Upstream, begin_stream, chunk};
 
@@ -36,6 +36,20 @@ impl Streamed {
         begun
     }
 
+    /// Whether the gateway has not ended it. The upstream sends nothing more.
+    fn is_open(&mut self) -> bool {
+        self.0.get_ref().set_nonblocking(true).unwrap();
+        let end = loop {
+            match self.0.read(&mut [0; 64]) {
+                Ok(0) => break None,
+                Ok(_) => {}
+                Err(error) => break Some(error.kind()),
+            }
+        };
+        self.0.get_ref().set_nonblocking(false).unwrap();
+        end == Some(std::io::ErrorKind::WouldBlock)
+    }
+
     /// What comes until the gateway ends it; the upstream does not.
     fn rest(mut self) -> String {
         let mut rest = Vec::new();
@@ -47,13 +61,20 @@ impl Streamed {
     }
 }
 
+/// An upstream whose streams begin and do not end.
+fn streaming() -> Upstream {
+    Upstream::start(|_, stream| begin_stream(stream) && chunk(stream, "event: ping\ndata: {\"type\":\"ping\"}\n\n"))
+}
+
+fn hosts_with(upstream: &Upstream) -> Hosts {
+    let url = upstream.url();
+    Hosts::configured(0, &format!("[quota]\npoll = \"off\"\n[providers.anthropic]\nbase_url = \"{url}\""))
+}
+
 #[test]
 fn the_streams_of_an_account_are_cut_when_it_moves_into_the_pool() {
-    let upstream = Upstream::start(|_, stream| {
-        begin_stream(stream) && chunk(stream, "event: ping\ndata: {\"type\":\"ping\"}\n\n")
-    });
-    let url = upstream.url();
-    let hosts = Hosts::configured(0, &format!("[quota]\npoll = \"off\"\n[providers.anthropic]\nbase_url = \"{url}\""));
+    let upstream = streaming();
+    let hosts = hosts_with(&upstream);
     let [mut first, mut second] = hosts.clients();
     for label in ["moves", "stays"] {
         first.call(
@@ -78,4 +99,36 @@ fn the_streams_of_an_account_are_cut_when_it_moves_into_the_pool() {
     let leases = first.call("lease.list", json!({}));
     assert_eq!(leases.as_array().unwrap().len(), 1, "{leases}");
     drop(stayed);
+}
+
+#[test]
+fn the_streams_of_other_hosts_are_cut_when_their_account_leaves_the_pool() {
+    let upstream = streaming();
+    let hosts = hosts_with(&upstream);
+    let [mut first, mut second] = hosts.clients();
+    for label in ["moves", "stays"] {
+        first.call(
+            "account.add",
+            json!({ "provider": "anthropic", "kind": "api_key", "secret": format!("k-{label}"), "label": label }),
+        );
+    }
+    wait_until("the second host has both", || accounts(&mut second).len() == 2);
+    let (one, other) = (Streamed::begin(&hosts.homes[1]), Streamed::begin(&hosts.homes[1]));
+    let keys = upstream.keys();
+    let is_of_moved = keys[0] == "k-moves";
+    assert_ne!(keys[0], keys[1], "each has an account");
+    let (mut moved, mut stayed) = if is_of_moved { (one, other) } else { (other, one) };
+    // the second host uses its seat
+    let refused = first.call("pool.migrate", json!({ "to": "local", "accounts": ["moves"] }));
+    assert_eq!(refused["moved"], json!([]), "{refused}");
+    assert!(moved.is_open() && stayed.is_open());
+    let forced = json!({ "to": "local", "accounts": ["moves"], "force": true });
+    assert_eq!(first.call("pool.migrate", forced)["moved"].as_array().unwrap().len(), 1);
+    assert!(!moved.rest().ends_with("0\r\n\r\n"), "a stream that was cut does not look like one that is complete");
+    wait_until("its lease there has ended", || second.call("lease.list", json!({})).as_array().unwrap().len() == 1);
+    // the requests on the other account go on, until it is removed
+    assert!(stayed.is_open());
+    first.call("account.remove", json!({ "account": "stays" }));
+    assert!(!stayed.rest().ends_with("0\r\n\r\n"), "it was cut");
+    wait_until("the second host has neither", || accounts(&mut second).is_empty());
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
-use crate::daemon::many_hosts::seats::TermSeats;
+use crate::daemon::many_hosts::seats::RequestSeats;
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountInFlight, CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
 use crate::limits::{Headers, Verdict};
@@ -64,7 +64,7 @@ pub struct LeasedAccount {
     /// The request, as one of those that are under way on it.
     pub in_flight: Option<Arc<AccountInFlight>>,
     /// The seats of this host, if other hosts use the account, too. They are looked at before each attempt.
-    pub seats: Option<TermSeats>,
+    pub seats: Option<RequestSeats>,
     /// The lease that the request uses.
     pub lease: Box<ServingLease>,
 }

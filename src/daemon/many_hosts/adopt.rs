@@ -228,7 +228,7 @@ fn turn_off(state: &mut State, now: Now, own: AccountId, pooled: AccountId) {
 
 /// An account whose move was interrupted is this host's own, because the pool does not have it.
 pub(super) fn keep_as_own(state: &mut State, now: Now, id: AccountId) {
-    state.shared_accounts.remove(id);
+    state.shared_accounts.make_own(id);
     let _saved_later = state.shared().write(Write::SaveSharedAccount(id, None));
     state.apply_from_pool(now, Command::UnshareAccount(id));
     let name = state.account_name(id);

@@ -1,4 +1,5 @@
-//! The validity of this host's seats as the gateway sees it: read without a lock before each attempt.
+//! The validity of this host's seats as the gateway sees it: read without a lock before each attempt. They end with the
+//! term, or for one account when it moves into the pool or leaves it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +9,9 @@ use tokio::sync::watch;
 use crate::daemon::os::clock;
 use crate::pool::Mono;
 
-/// The seats of one term. It is kept by each request that uses an account of the shared pool: a later term has another one.
+/// The seats of one term: a later term has another one.
 #[derive(Clone, Debug)]
-pub struct TermSeats(Arc<Validity>);
+pub(crate) struct TermSeats(Arc<Validity>);
 
 #[derive(Debug)]
 struct Validity {
@@ -33,8 +34,7 @@ impl TermSeats {
     }
 
     /// Whether a request may still be sent: the boot clock is compared, so that a host that was frozen finds out.
-    #[must_use]
-    pub fn are_valid(&self) -> bool {
+    pub(crate) fn are_valid(&self) -> bool {
         clock::now().mono < self.until()
     }
 
@@ -62,8 +62,7 @@ impl TermSeats {
     }
 
     /// Turns true when they are cut.
-    #[must_use]
-    pub fn cut_signal(&self) -> watch::Receiver<bool> {
+    fn cut_signal(&self) -> watch::Receiver<bool> {
         self.0.is_cut.subscribe()
     }
 }
@@ -74,10 +73,85 @@ impl PartialEq for TermSeats {
     }
 }
 
+/// The requests on one account, which are cut together: another host may use the account next.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountRequests(watch::Sender<bool>);
+
+impl AccountRequests {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Cuts those that are under way.
+    pub(crate) fn cut(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// What a request uses, and keeps while it is under way.
+#[derive(Clone, Debug)]
+pub struct RequestSeats {
+    /// None on this host's own account, which may move into the pool.
+    term: Option<TermSeats>,
+    account: AccountRequests,
+}
+
+impl RequestSeats {
+    pub(crate) fn new(term: Option<TermSeats>, account: AccountRequests) -> Self {
+        Self { term, account }
+    }
+
+    /// Whether a request may still be sent.
+    #[must_use]
+    pub fn are_valid(&self) -> bool {
+        !*self.account.0.borrow() && self.term.as_ref().is_none_or(TermSeats::are_valid)
+    }
+
+    /// Waits until they are cut.
+    pub async fn ended(&self) {
+        let mut account = self.account.0.subscribe();
+        let mut term = self.term.as_ref().map(TermSeats::cut_signal);
+        let term = async {
+            match &mut term {
+                Some(term) => drop(term.wait_for(|is_cut| *is_cut).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = term => {}
+            _ = account.wait_for(|is_cut| *is_cut) => {}
+        }
+    }
+}
+
+impl PartialEq for RequestSeats {
+    fn eq(&self, other: &Self) -> bool {
+        self.term == other.term && self.account.0.same_channel(&other.account.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn the_seats_of_a_request_end_with_the_term_or_with_its_account() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let term = TermSeats::new(clock::now().mono.after(Duration::from_secs(60)));
+        let (one, other) = (AccountRequests::new(), AccountRequests::new());
+        let (shared, same) = (RequestSeats::new(Some(term.clone()), one.clone()), RequestSeats::new(None, one.clone()));
+        let stays = RequestSeats::new(Some(term.clone()), other.clone());
+        let own = RequestSeats::new(None, other);
+        assert!(shared.are_valid() && same.are_valid() && shared != same && shared != stays);
+        one.cut();
+        assert!(!shared.are_valid() && !same.are_valid(), "whatever they were of");
+        runtime.block_on(async { tokio::join!(shared.ended(), same.ended()) });
+        assert!(stays.are_valid() && own.are_valid());
+        term.cut();
+        runtime.block_on(stays.ended());
+        assert!(!stays.are_valid() && own.are_valid());
+    }
 
     #[test]
     fn seats_that_were_cut_are_never_valid_again() {

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use self::own_changes::OwnChanges;
 use super::State;
 use crate::daemon::many_hosts::message::{ClearedLimit, PoolMessage};
-use crate::daemon::many_hosts::seats::TermSeats;
+use crate::daemon::many_hosts::seats::{AccountRequests, RequestSeats, TermSeats};
 use crate::limits::Scope;
 use crate::pool::{AccountId, AccountRecord, Command, Ending, Fence, LimitRecord, LoginState, Mono, Now, Wall};
 use crate::shared_pool::TokenGeneration;
@@ -22,8 +22,8 @@ pub(crate) struct SharedAccounts {
     own_changes: OwnChanges,
     /// The seats of the term of this host, also after they have ended.
     seats: Option<TermSeats>,
-    /// What the requests on this host's own accounts watch, to be cut when the account moves into the pool.
-    own: FxHashMap<AccountId, TermSeats>,
+    /// What the requests on each account watch.
+    requests: FxHashMap<AccountId, AccountRequests>,
     /// The command that is being applied comes from the pool: what it changes is not sent back.
     is_from_pool: bool,
 }
@@ -79,10 +79,18 @@ impl SharedAccounts {
         self.accounts.entry(id).or_insert_with(new).generation = generation;
     }
 
-    /// The account was removed, or is this host's own from now on.
-    pub(crate) fn remove(&mut self, id: AccountId) {
+    /// The account is this host's own from now on.
+    pub(crate) fn make_own(&mut self, id: AccountId) {
         self.accounts.remove(&id);
-        self.own.remove(&id);
+    }
+
+    /// The account was removed. If it was shared, another host may use it next: its requests are cut.
+    pub(crate) fn remove(&mut self, id: AccountId) {
+        if self.accounts.remove(&id).is_some() {
+            self.cut_requests(id);
+        } else {
+            self.requests.remove(&id);
+        }
     }
 
     /// The account was moved out of the pool: it is this host's own, whatever older news say.
@@ -144,10 +152,10 @@ impl SharedAccounts {
         ids
     }
 
-    /// An account of this host moves into the pool: its requests are cut.
-    pub(crate) fn cut_own(&mut self, id: AccountId) {
-        if let Some(own) = self.own.remove(&id) {
-            own.cut();
+    /// Another host may use the account next: the requests that are under way on it here are cut.
+    pub(crate) fn cut_requests(&mut self, id: AccountId) {
+        if let Some(requests) = self.requests.remove(&id) {
+            requests.cut();
         }
     }
 
@@ -196,14 +204,16 @@ impl State {
     }
 
     /// The seats that a request on this account uses; `None` if no other host can use it.
-    pub(crate) fn seats_of(&mut self, id: AccountId) -> Option<TermSeats> {
-        if !self.is_shared(id) {
-            // it may move into the pool while the request runs
-            let is_in_pool = self.shared.many_hosts.is_on();
-            let unlimited = || TermSeats::new(Mono(u64::MAX));
-            return is_in_pool.then(|| self.shared_accounts.own.entry(id).or_insert_with(unlimited).clone());
+    pub(crate) fn seats_of(&mut self, id: AccountId) -> Option<RequestSeats> {
+        let is_shared = self.is_shared(id);
+        // an own account may move into the pool while the request runs
+        if !is_shared && !self.shared.many_hosts.is_on() {
+            return None;
         }
-        Some(self.shared_accounts.seats.clone().unwrap_or_else(TermSeats::ended))
+        let shared = &mut self.shared_accounts;
+        let term = is_shared.then(|| shared.seats.clone().unwrap_or_else(TermSeats::ended));
+        let requests = shared.requests.entry(id).or_insert_with(AccountRequests::new).clone();
+        Some(RequestSeats::new(term, requests))
     }
 
     /// A new term begins, without seats.

@@ -83,7 +83,7 @@ pub(super) async fn to_pool(
         let state = &mut *daemon.state();
         state.apply_from_pool(clock::now(), share);
         // its leases have ended, and so do their requests: another host may use it next
-        state.shared_accounts.cut_own(id);
+        state.shared_accounts.cut_requests(id);
     }
     let hosts = &daemon.many_hosts;
     let limits: Vec<LimitRecord> = local
