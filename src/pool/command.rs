@@ -98,6 +98,8 @@ pub enum Command {
     NoteRenewal(AccountId),
     /// Set a limit.
     SetLimit(AccountId, Limit),
+    /// Set a limit in place of the one of its scope and key, which may be stronger: the other hosts know that that one is over.
+    ReplaceLimit(AccountId, Limit),
     /// Clear an account's limits, because the user asks for it.
     ClearLimits(AccountId),
     /// Clear one limit of an account, because another host has. If its time was over here, requests return on a ramp.

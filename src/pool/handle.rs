@@ -61,6 +61,7 @@ impl Pool {
             Command::Deny(id, details) => self.deny(now, id, &details, effects),
             Command::NoteRenewal(id) => self.note_renewal(now, id),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, RefusalOrigin::default(), effects),
+            Command::ReplaceLimit(id, limit) => self.replace_limit(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::ClearLimit(id, scope, key) => self.clear_limit(now, id, (scope, &key), effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),

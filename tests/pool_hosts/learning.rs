@@ -32,8 +32,6 @@ pub struct Learning {
     /// Duties to probe, and the end that the database has named.
     duties: BTreeMap<AccountId, u64>,
     given_up: BTreeSet<AccountId>,
-    /// Guesses that came while a stated limit still held by this host's clock, and when they end: the pool has dropped them.
-    outweighed: BTreeMap<LimitKey, u64>,
     /// Since when it has been connected, and its clock was not set.
     pub connected_since: Option<u64>,
     /// The clock was set: the next heartbeat finds out.
@@ -196,14 +194,13 @@ impl World {
     }
 
     /// The news that a host has read.
-    pub fn read_limits(&mut self, n: usize, position: u64, news: Vec<LimitChange>) {
+    pub fn read_limits(&mut self, n: usize, (after, position): (u64, u64), news: Vec<LimitChange>) {
         for change in news {
             if self.database.fault == Fault::DeafHosts {
                 continue;
             }
             match change {
                 LimitChange::Set { key: (account, scope, key), until, source, since } => {
-                    let (name, end) = ((account, scope, key.clone()), until);
                     let (until, since) = (self.local_time(n, until), self.local_time(n, since));
                     let now = self.hosts[n].now(self.time);
                     let span = until.0.saturating_sub(now.wall.0);
@@ -213,15 +210,16 @@ impl World {
                     };
                     let mut limit = Limit::new(scope, key, reason_of(scope), until, source);
                     limit.since = since;
-                    self.run_from_database(n, Command::SetLimit(account, limit));
-                    let limits =
-                        self.hosts[n].pool.as_ref().and_then(|pool| pool.account(account)).map(|it| it.limits());
-                    let is_stated = |limit: &Limit| {
-                        (limit.scope, &limit.key) == (scope, &name.2) && limit.source != LimitSource::Table
+                    let limits = self.hosts[n].pool.as_ref().unwrap().account(account).unwrap().limits();
+                    let known = limits.iter().find(|known| (known.scope, &known.key) == (limit.scope, &limit.key));
+                    // what is set later in the database holds there, whatever is stronger
+                    let same = Duration::from_secs(u64::from(after == 0));
+                    let is_older = |known: &Limit| !known.is_recovering() && known.since < limit.since.after(same);
+                    let command = match known.is_some_and(is_older) && self.database.fault != Fault::StubbornHosts {
+                        true => Command::ReplaceLimit(account, limit),
+                        false => Command::SetLimit(account, limit),
                     };
-                    if source == LimitSource::Table && limits.is_some_and(|limits| limits.iter().any(is_stated)) {
-                        self.hosts[n].learning.outweighed.insert(name, end);
-                    }
+                    self.run_from_database(n, command);
                 }
                 LimitChange::Cleared { account, which, at } => {
                     let at = self.local_time(n, at);
@@ -307,14 +305,13 @@ impl World {
         }
         // spans are measured by the host's own clock, which drifts
         let slack = 20 + row.until.saturating_sub(row.changed_at) / 15;
-        let name = (*account, *scope, key.clone());
-        if row.until <= self.time + slack || host.learning.outweighed.get(&name) == Some(&row.until) {
+        if row.until <= self.time + slack {
             return;
         }
-        let until = self.local_time(n, row.until - slack);
+        let ends = self.local_time(n, row.until - slack)..=self.local_time(n, row.until + slack);
         let is_known = known.is_some_and(|limit| {
-            let is_stronger = limit.source != LimitSource::Table && row.source == LimitSource::Table;
-            limit.until.passed(now) || is_stronger || limit.until.wall(now) >= until
+            (limit.source == LimitSource::Table) == (row.source == LimitSource::Table)
+                && ends.contains(&limit.until.wall(now))
         });
         assert!(is_known, "host {n} knows {known:?} of {account} at {}, and not {row:?}", self.time);
     }

@@ -404,8 +404,8 @@ impl World {
                 self.run(n, Command::SeatsDenied { account, elsewhere, why: SeatDenial::Full }).unwrap();
             }
             (Answer::Fences(fences), _) => drop(self.run(n, Command::TakeFences(fences))),
-            (Answer::News { elsewhere, beats, wanted, revision, limits }, Request::News { term, .. }) => {
-                self.read_limits(n, revision, limits);
+            (Answer::News { elsewhere, beats, wanted, revision, limits }, Request::News { term, after }) => {
+                self.read_limits(n, (after, revision), limits);
                 if self.hosts[n].term.map(|(term, _)| term) == term {
                     self.run(n, Command::SeatsElsewhere(elsewhere)).unwrap();
                     self.run(n, Command::SeatsWanted(wanted)).unwrap();

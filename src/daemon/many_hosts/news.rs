@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::adopt;
 use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, OwnChangeCount, SharedAccounts, State};
-use crate::pool::{AccountId, Command, Now};
+use crate::pool::{AccountId, Command, Limit, Now};
 use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, SharedUsage};
 
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
+/// Limits that were set within this time are the same, after a clock was set.
+const SAME_TIME: Duration = Duration::from_secs(1);
 
 /// News whose accounts are adopted, and the rest is applied.
 pub(super) struct AppliedNews {
@@ -105,7 +108,7 @@ fn apply(daemon: &Daemon, news: &PoolNews) {
     for limits in news.limits.chunks(AT_ONCE) {
         let state = &mut *daemon.state();
         let now = clock::now();
-        limits.iter().for_each(|change| apply_limit(state, now, change));
+        limits.iter().for_each(|change| apply_limit(state, now, change, news.full));
     }
     for readings in news.usage.chunks(AT_ONCE) {
         let state = &mut *daemon.state();
@@ -120,13 +123,14 @@ fn apply(daemon: &Daemon, news: &PoolNews) {
     state.apply_from_pool(now, Command::SeatsWanted(news.wanted.clone()));
 }
 
-fn apply_limit(state: &mut State, now: Now, change: &SharedLimit) {
+fn apply_limit(state: &mut State, now: Now, change: &SharedLimit, is_full: bool) {
     let shared = state.shared().clone();
     match change {
         SharedLimit::Set(limit) if state.is_shared(limit.account) => {
             let account = limit.account;
             let limit = limit_from_database(&shared.many_hosts, limit.clone(), now);
-            state.apply_from_pool(now, Command::SetLimit(account, limit));
+            let known = state.pool.account(account).map(|account| account.limits()).unwrap_or_default();
+            state.apply_from_pool(now, limit_command(account, known, limit, is_full));
         }
         SharedLimit::Cleared { account, which, at } if state.is_shared(*account) => {
             let cleared_at = shared.many_hosts.to_local(*at);
@@ -140,6 +144,22 @@ fn apply_limit(state: &mut State, now: Now, change: &SharedLimit) {
             }
         }
         SharedLimit::Set(_) | SharedLimit::Cleared { .. } => {}
+    }
+}
+
+/// The database has merged the limits of all hosts by the same rule as each of them (I8), in the order in which they came. So a
+/// stronger limit that was set here *before* is over: another host has cleared it, or its time has ended by the database's
+/// clock. If everything is read, the same limit is replaced, too: this host's clock may have been set since, and what it knows of
+/// its end may be wrong. A limit that is replaced and has not reached the database yet comes back as news.
+fn limit_command(account: AccountId, known: &[Limit], limit: Limit, is_full: bool) -> Command {
+    let is_same = |known: &&Limit| (known.scope, &known.key) == (limit.scope, &limit.key);
+    // a time is not the same to the millisecond after the way to the database's clock and back
+    let same = if is_full { SAME_TIME } else { Duration::ZERO };
+    let is_older = |known: &Limit| !known.is_recovering() && known.since < limit.since.after(same);
+    if known.iter().find(is_same).is_some_and(is_older) {
+        Command::ReplaceLimit(account, limit)
+    } else {
+        Command::SetLimit(account, limit)
     }
 }
 
@@ -215,5 +235,31 @@ mod tests {
         assert_eq!(of(&shared, begun), GoneAccounts { gone: vec![id(1)], is_outdated: true });
         let after = shared.own_changes();
         assert_eq!(of(&shared, after), GoneAccounts { gone: vec![id(1), id(2)], is_outdated: false });
+    }
+
+    #[test]
+    fn what_the_database_has_of_a_limit_since_replaces_a_stronger_one_and_not_a_newer_one() {
+        use crate::limits::{Reason, Scope};
+        use crate::pool::{Deadline, LimitSource, Mono};
+        let limit = |since: u64, until: u64, source| {
+            let until = Deadline::Mono(Mono(until));
+            let limit = Limit::new(Scope::Pool, "k", Reason::RateLimitExceeded, until, source);
+            Limit { since: Wall(since), ..limit }
+        };
+        let other = Limit { key: "other".to_owned(), ..limit(1, 90, LimitSource::Server) };
+        let known = [other, limit(5_010, 9_000, LimitSource::Server)];
+        let replaces = |guess: Limit, is_full: bool| {
+            matches!(limit_command(id(1), &known, guess, is_full), Command::ReplaceLimit(..))
+        };
+        // the server's word was cleared by another host, which has met a refusal without an end since
+        assert!(replaces(limit(5_011, 6_000, LimitSource::Table), false));
+        // it was learnt here later, and the database gets it next
+        assert!(!replaces(limit(5_009, 6_000, LimitSource::Table), false));
+        assert!(!replaces(limit(5_010, 6_000, LimitSource::Table), false));
+        // the clock was set: the same limit, and not one from before
+        assert!(replaces(limit(5_009, 8_000, LimitSource::Server), true));
+        assert!(!replaces(limit(4_000, 6_000, LimitSource::Table), true));
+        let unknown = Limit { key: "unknown".to_owned(), ..limit(5_011, 6_000, LimitSource::Table) };
+        assert!(!replaces(unknown, true));
     }
 }

@@ -6,7 +6,7 @@ use crate::pool::account::usage::Usage;
 use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, NewLimit, RefusalOrigin, Reply};
 use crate::pool::lease::Lease;
 use crate::pool::limit::Limit;
-use crate::pool::limit::limits::{LimitEnd, LimitPassing};
+use crate::pool::limit::limits::{AccountLimits, LimitEnd, LimitPassing};
 use crate::pool::limit::phase::RAMP;
 use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota};
 use crate::pool::state::Pool;
@@ -21,9 +21,26 @@ impl Pool {
         refusal: RefusalOrigin,
         effects: &mut Effects,
     ) -> Handled {
+        self.put_limit(now, id, (limit, refusal), |limits, limit, ends| limits.set(limit, now, ends), effects)
+    }
+
+    /// Sets a limit that the other hosts know, whatever this one has of its scope and key.
+    pub(crate) fn replace_limit(&mut self, now: Now, id: AccountId, limit: Limit, effects: &mut Effects) -> Handled {
+        let limit = (limit, RefusalOrigin::default());
+        self.put_limit(now, id, limit, |limits, limit, ends| limits.replace(limit, now, ends), effects)
+    }
+
+    fn put_limit(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        (limit, refusal): (Limit, RefusalOrigin),
+        put: impl FnOnce(&mut AccountLimits, Limit, &mut Vec<LimitEnd>) -> Option<Limit>,
+        effects: &mut Effects,
+    ) -> Handled {
         let (slot, mut ends) = (self.accounts.slot_of(id)?, Vec::new());
         let is_known = self.accounts[slot].limits.iter().any(|old| self.says_the_same(old, &limit, now));
-        let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.set(limit, now, &mut ends));
+        let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| put(limits, limit, &mut ends));
         emit_ends(id, ends, effects);
         if let Some(limit) = set {
             let record = limit.record(id, now);

@@ -74,7 +74,22 @@ impl AccountLimits {
     }
 
     /// Sets a limit, unless a stronger one of the same scope and key holds (I8). Returns it as it was set.
-    pub fn set(&mut self, mut limit: Limit, now: Now, ends: &mut Vec<LimitEnd>) -> Option<Limit> {
+    pub fn set(&mut self, limit: Limit, now: Now, ends: &mut Vec<LimitEnd>) -> Option<Limit> {
+        self.put(limit, now, Limit::yields_to, ends)
+    }
+
+    /// Sets a limit in place of that of the same scope and key, also of a stronger one: it is over, as other hosts know.
+    pub fn replace(&mut self, limit: Limit, now: Now, ends: &mut Vec<LimitEnd>) -> Option<Limit> {
+        self.put(limit, now, |_, _, _| true, ends)
+    }
+
+    fn put(
+        &mut self,
+        mut limit: Limit,
+        now: Now,
+        yields: impl FnOnce(&Limit, &Limit, Now) -> bool,
+        ends: &mut Vec<LimitEnd>,
+    ) -> Option<Limit> {
         let believed = now.mono.after(LONGEST_BELIEVED);
         if limit.until.passed(now) || limit.until.mono(now) > believed {
             return None;
@@ -86,7 +101,7 @@ impl AccountLimits {
         // by what all hosts know of it: one that learns it later must not take it for a short one
         limit.probed = is_probed(limit.scope, limit.reason, limit.since.min(now.wall), limit.until.wall(now));
         match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
-            Some(old) if !old.yields_to(&limit, now) => return None,
+            Some(old) if !yields(old, &limit, now) => return None,
             Some(old) => {
                 limit.phase = old.phase.of_replacement();
                 *old = limit.clone();
@@ -301,6 +316,21 @@ mod tests {
 
     fn limit(source: LimitSource, until: u64) -> Limit {
         Limit::new(Scope::Pool, "k", Reason::QuotaExhausted, Deadline::Mono(Mono(until)), source)
+    }
+
+    #[test]
+    fn a_limit_that_replaces_another_need_not_be_stronger_and_keeps_who_probes_first() {
+        let (mut limits, mut ends) = (AccountLimits::default(), Vec::new());
+        limits.set(limit(LimitSource::Server, 600_000), at(0), &mut ends);
+        limits.wait_out(QUOTA, Fence(1), at(0));
+        assert!(limits.set(limit(LimitSource::Table, 60_000), at(1), &mut ends).is_none());
+        assert!(limits.replace(limit(LimitSource::Table, 60_000), at(1), &mut ends).is_some());
+        let [replaced] = limits.as_slice() else { panic!("{limits:?}") };
+        assert_eq!((replaced.source, replaced.until), (LimitSource::Table, Deadline::Mono(Mono(60_000))));
+        assert_eq!(replaced.phase, Phase::Closed { first_back: Some(Fence(1)), told: 0 });
+        // one whose time is over replaces nothing
+        assert!(limits.replace(limit(LimitSource::Server, 1), at(1), &mut ends).is_none());
+        assert!(limits.as_slice().len() == 1 && ends.is_empty());
     }
 
     /// Which of two limits stands (I8): the earlier one, and its source and end.
