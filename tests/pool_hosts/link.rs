@@ -1,8 +1,8 @@
 //! The connection of a host to the database: messages are in order, late, and lost with the connection; what was sent
 //! before it broke may still arrive.
 
+use super::chance::Chance;
 use super::database::{Answer, Request};
-use super::world::Chance;
 
 /// A claim without an answer is given up after this time; another request breaks the connection.
 pub const TIMEOUT: u64 = 2_000;

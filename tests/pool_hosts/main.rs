@@ -4,22 +4,28 @@
 //! `LESSOR_SIM_SEED=n` replays one run, `LESSOR_SIM_STEPS=n` is the number of steps of all runs together (`.ci/hosts`). A
 //! failure prints its seed.
 
+mod answers;
+mod chance;
 mod database;
+mod events;
 mod fairness;
 mod fixture;
 mod host;
+mod invariants;
 mod learning;
 mod limits;
 mod link;
 mod probes;
 mod table;
+mod tally;
 mod users;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use database::Fault;
-use world::{Tally, World};
+use tally::Tally;
+use world::World;
 
 /// Steps of one run.
 const STEPS: u64 = 1_500;

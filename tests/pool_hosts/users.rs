@@ -10,28 +10,10 @@ use lessor::pool::{
 
 use super::database::Fault;
 use super::host::{Host, TTL};
-use super::world::{Tally, World, settings, target};
+use super::world::{World, settings, target};
 
 /// After the last fault, so long at most until every host has its term and every request is served.
 const CALM: u64 = 300_000;
-
-impl Tally {
-    pub fn add(&mut self, other: &Self) {
-        self.granted += other.granted;
-        self.claims += other.claims;
-        self.denied += other.denied;
-        self.given_back += other.given_back;
-        self.cut_off += other.cut_off;
-        self.warned += other.warned;
-        self.takeovers += other.takeovers;
-        self.restarts += other.restarts;
-        self.exclusive += other.exclusive;
-        self.moved += other.moved;
-        self.late += other.late;
-        self.limited += other.limited;
-        self.probes += other.probes;
-    }
-}
 
 impl World {
     pub fn step(&mut self) {
