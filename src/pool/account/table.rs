@@ -1,27 +1,30 @@
 //! The table of accounts. It owns their digests and indices, sets their timers, and notes what a change means for the
 //! queue, so that no caller has to. A *slot* is an account's index in the table.
 
+mod check;
+mod find;
+mod leases;
+mod providers;
+mod seats;
+
+pub use providers::ProviderAccounts;
+
 use crate::pool::account::changes::ChangeLog;
 use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::failures::Failures;
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
 use crate::pool::account::{Account, Overage, Renewing};
-use crate::pool::lease::{LeaseCounts, LeaseKind};
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
-    AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,
+    AccountId, HealthSettings, Mono, Now, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,
 };
 use crate::pool::queue::QueueDirty;
-use crate::pool::seats::account::AccountSeats;
 use crate::pool::timers::{AccountTimers, Timers};
 use rustc_hash::FxHashMap;
 use std::ops::Index;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Most families of one provider whose current account is kept; beyond it all start again from the first account.
-const MOST_FAMILIES: usize = 1024;
 
 /// All accounts, in the order they were added.
 #[derive(Debug, Default)]
@@ -52,39 +55,11 @@ struct Position {
     at: usize,
 }
 
-/// One provider's accounts in order, and where the strategies stand.
-#[derive(Debug, Default)]
-pub struct ProviderAccounts {
-    slots: Vec<usize>,
-    families: FxHashMap<Arc<str>, FamilyPointer>,
-}
-
-/// Where the strategies stand in one family of models.
-#[derive(Clone, Copy, Debug, Default)]
-struct FamilyPointer {
-    current: Option<AccountId>,
-    last: Option<AccountId>,
-}
-
 impl Index<usize> for Accounts {
     type Output = Account;
 
     fn index(&self, slot: usize) -> &Account {
         &self.list[slot]
-    }
-}
-
-impl ProviderAccounts {
-    pub fn slots(&self) -> &[usize] {
-        &self.slots
-    }
-
-    pub fn current(&self, family: &str) -> Option<AccountId> {
-        self.families.get(family)?.current
-    }
-
-    pub fn last(&self, family: &str) -> Option<AccountId> {
-        self.families.get(family)?.last
     }
 }
 
@@ -140,66 +115,6 @@ impl Accounts {
     #[inline]
     pub fn position(&self, slot: usize) -> usize {
         self.positions[slot].at
-    }
-
-    /// Finds an account, of `provider` where one is given: by id, label, email, or a unique prefix of an id.
-    pub fn find(&self, reference: &str, provider: Option<&str>) -> Result<usize, Refusal> {
-        let of_provider = |slot: usize| provider.is_none_or(|provider| self.list[slot].record.provider == provider);
-        let by_id = reference.parse::<AccountId>().ok().and_then(|id| self.slot(id));
-        if let Some(slot) = by_id.filter(|slot| of_provider(*slot)) {
-            return Ok(slot);
-        }
-        // for label, email and prefix: the first match, and the number of matches
-        let mut found = [(None, 0_u32); 3];
-        for (slot, account) in self.list.iter().enumerate().filter(|(slot, _)| of_provider(*slot)) {
-            let record = &account.record;
-            let matches = [
-                record.label.as_deref() == Some(reference),
-                record.email.as_deref() == Some(reference),
-                !reference.is_empty() && record.id.starts_with(reference),
-            ];
-            for ((first, count), matches) in found.iter_mut().zip(matches) {
-                *first = first.or(matches.then_some(slot));
-                *count += u32::from(matches);
-            }
-        }
-        match found.into_iter().find_map(|(slot, count)| Some((slot?, count))) {
-            Some((slot, 1)) => Ok(slot),
-            Some(_) => {
-                let message = format!("{reference:?} matches several accounts");
-                Err(Refusal::new(RefusalKind::UnknownAccount, message).hint("use the full id of the account"))
-            }
-            None => {
-                let of = provider.map(|provider| format!(" of {provider}")).unwrap_or_default();
-                Err(Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {reference:?}{of}"))
-                    .hint("run `lessor account list` to see all accounts"))
-            }
-        }
-    }
-
-    /// Whether every digest and index fits its account; the first that does not, in words.
-    pub fn check(&self, now: Now, timers: &Timers) -> Result<(), String> {
-        if self.keys.len() != self.list.len() || self.inputs.len() != self.list.len() {
-            return Err("there is not exactly one digest per account".into());
-        }
-        for (slot, account) in self.list.iter().enumerate() {
-            let id = account.record.id;
-            if self.slot(id) != Some(slot) {
-                return Err(format!("{id} is not indexed by its slot"));
-            }
-            if self.keys[slot] != SelectionKey::of(account) || self.inputs[slot] != StrategyInputs::of(account) {
-                return Err(format!("the digest of {id} is stale"));
-            }
-            let (limit, wall_limit) = account.limits.next_change(now.mono);
-            let set = timers.account(id);
-            if limit.is_some() != set.limit.is_some() || wall_limit != set.wall_limit {
-                return Err(format!("the timers of {id} are stale"));
-            }
-            if set.seats != account.seats.as_ref().and_then(|seats| seats.next_change(self.linger)) {
-                return Err(format!("the timer of the seats of {id} is stale"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -357,144 +272,6 @@ impl Accounts {
         result
     }
 
-    pub fn take_lease(&mut self, slot: usize, fence: Fence, kind: LeaseKind, tokens: &TokenSettings, now: Now) {
-        let account = &mut self.list[slot];
-        account.resumable = false;
-        account.newest_fence = Some(fence);
-        account.bucket.take(tokens, now.mono);
-        self.count_lease(slot, kind, now);
-    }
-
-    /// Counts a lease from the store. It may exceed the account's ceiling, which then tolerates it.
-    pub fn restore_lease(&mut self, slot: usize, exclusive: bool) {
-        let account = &mut self.list[slot];
-        account.leases += 1;
-        account.exclusive |= exclusive;
-        account.tolerated = account.leases;
-        self.digest(slot);
-    }
-
-    pub fn end_lease(&mut self, slot: usize, fence: Fence, kind: LeaseKind, now: Now, timers: &mut Timers) {
-        let account = &mut self.list[slot];
-        match kind {
-            LeaseKind::OfSubagent => account.subagents -= 1,
-            LeaseKind::Shared | LeaseKind::Exclusive => {
-                account.leases -= 1;
-                account.exclusive = false;
-                account.tolerated = account.tolerated.min(account.leases);
-            }
-        }
-        if let Some(seats) = &mut account.seats
-            && kind == LeaseKind::Exclusive
-        {
-            seats.note_surplus();
-        }
-        // the strategies read nothing that has changed
-        self.digest_key(slot);
-        self.note_seat_use(slot, now, timers);
-        let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
-        if was_probe {
-            // without a probe under way it is known how long other limits last
-            self.dirty.mark_all();
-        }
-        if self.list[slot].seats.is_some() {
-            // a request may want a seat of other hosts now, which it does not find among the freed accounts
-            self.dirty.mark_all();
-        } else {
-            self.dirty.mark_freed(slot);
-        }
-    }
-
-    /// Leaves out a lease of an account for a trial selection; returns the true numbers, to be set again.
-    pub fn leave_out(&mut self, slot: usize, kind: LeaseKind) -> LeaseCounts {
-        let before = self.list[slot].lease_counts();
-        let without = match kind {
-            LeaseKind::OfSubagent => LeaseCounts { subagents: before.subagents - 1, ..before },
-            LeaseKind::Shared | LeaseKind::Exclusive => {
-                LeaseCounts { leases: before.leases - 1, exclusive: false, ..before }
-            }
-        };
-        self.set_lease_counts(slot, without);
-        before
-    }
-
-    /// Sets how many leases an account has.
-    pub fn set_lease_counts(&mut self, slot: usize, counts: LeaseCounts) {
-        let account = &mut self.list[slot];
-        (account.leases, account.subagents, account.exclusive) = (counts.leases, counts.subagents, counts.exclusive);
-        self.digest(slot);
-    }
-
-    /// Shares an account, or not any more.
-    pub fn set_seats(
-        &mut self,
-        slot: usize,
-        seats: Option<AccountSeats>,
-        settings: &PoolSettings,
-        now: Now,
-        timers: &mut Timers,
-    ) {
-        self.list[slot].seats = seats.map(Box::new);
-        self.apply_policy(slot, settings);
-        self.set_timers(slot, now, timers);
-        self.dirty.mark_all();
-    }
-
-    /// The limits of a shared account have changed.
-    pub fn follow_limits(&mut self, slot: usize, settings: &PoolSettings) {
-        self.apply_policy(slot, settings);
-        self.dirty.mark_all();
-    }
-
-    /// Changes the seats of a shared account; `None` for another one.
-    pub fn change_seats<R>(
-        &mut self,
-        slot: usize,
-        now: Now,
-        timers: &mut Timers,
-        change: impl FnOnce(&mut AccountSeats, LeaseCounts) -> R,
-    ) -> Option<R> {
-        let account = &mut self.list[slot];
-        let counts = account.lease_counts();
-        let seats = account.seats.as_mut()?;
-        let result = change(seats, counts);
-        seats.note_use(counts, now.mono);
-        timers.set_seats(account.record.id, seats.next_change(self.linger));
-        self.seats_changed.push(account.record.id);
-        self.digest_key(slot);
-        Some(result)
-    }
-
-    /// The leases of an account have changed: if it is shared, it may need more seats, or fewer.
-    #[inline]
-    pub fn note_seat_use(&mut self, slot: usize, now: Now, timers: &mut Timers) {
-        if self.list[slot].seats.is_some() {
-            self.change_seats(slot, now, timers, |_, _| ());
-        }
-    }
-
-    /// For a trial selection: one request less, or more, waits for a seat.
-    pub fn count_waiting(&mut self, slot: usize, kind: LeaseKind, comes: bool) {
-        if let Some(seats) = &mut self.list[slot].seats {
-            seats.count_waiting(kind, comes);
-            self.seats_changed.push(self.list[slot].record.id);
-            self.digest_key(slot);
-        }
-    }
-
-    /// Shared accounts whose leases or seats have changed since [`Self::take_seats_changed`].
-    pub fn seats_changed(&self) -> &[AccountId] {
-        &self.seats_changed
-    }
-
-    pub fn take_seats_changed(&mut self) -> Vec<AccountId> {
-        std::mem::take(&mut self.seats_changed)
-    }
-
-    pub fn linger(&self) -> Duration {
-        self.linger
-    }
-
     pub fn add_health(&mut self, slot: usize, points: f64, settings: &HealthSettings, now: Mono) {
         self.list[slot].health.add(points, settings, now);
         self.digest(slot);
@@ -527,43 +304,10 @@ impl Accounts {
         self.list[slot].resumable = false;
     }
 
-    /// Notes that the order chose this account for a family; with `keep` the family's current account stays.
-    pub fn advance(&mut self, slot: usize, family: &Arc<str>, keep: bool) {
-        let id = self.list[slot].record.id;
-        let families = &mut self.providers[self.positions[slot].provider].families;
-        let pointer = match families.get_mut(family) {
-            Some(pointer) => pointer,
-            None => {
-                if families.len() >= MOST_FAMILIES {
-                    families.clear();
-                }
-                families.entry(family.clone()).or_default()
-            }
-        };
-        pointer.last = Some(id);
-        if !keep {
-            pointer.current = Some(id);
-        }
-    }
-
     /// Puts an account into any state, for the tests of other parts.
     #[cfg(test)]
     pub fn edit(&mut self, slot: usize, change: impl FnOnce(&mut Account)) {
         change(&mut self.list[slot]);
-        self.digest(slot);
-    }
-
-    /// Counts a lease that is new or, from before this run, is resumed.
-    pub fn count_lease(&mut self, slot: usize, kind: LeaseKind, now: Now) {
-        let account = &mut self.list[slot];
-        if kind == LeaseKind::OfSubagent {
-            account.subagents += 1;
-        } else {
-            account.leases += 1;
-            account.exclusive = kind == LeaseKind::Exclusive;
-        }
-        account.last_used = Some(Past::from(now.mono));
-        account.record.last_used_at = Some(now.wall);
         self.digest(slot);
     }
 

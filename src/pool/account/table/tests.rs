@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::limits::{Reason, Scope};
+use crate::pool::lease::LeaseKind;
 use crate::pool::limit::Limit;
-use crate::pool::model::{CredentialKind, Deadline, LimitSource, Protect, Wall};
+use crate::pool::model::{CredentialKind, Deadline, Fence, LimitSource, Protect, Wall};
 use crate::pool::queue::Changes;
 
 const NOW: Now = Now { mono: Mono(1_000), wall: Wall(1_000_000) };
