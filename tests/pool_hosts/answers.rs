@@ -58,6 +58,10 @@ impl World {
                 self.hosts[n].may_resume = false;
                 self.joined(n, term, life);
                 self.run(n, Command::JoinTerm { until }).unwrap();
+                // its time was over while the answer was on its way
+                if self.hosts[n].pool.as_ref().unwrap().seats_until().is_none() {
+                    self.begin_again(n);
+                }
             }
             (Answer::Resumed(Some(seats)), Request::Resume { term, new_life, .. }) => {
                 let of_this_run = !std::mem::take(&mut self.hosts[n].may_resume);

@@ -131,6 +131,15 @@ fn at_the_end_of_the_term_holders_are_warned_and_then_all_leases_on_shared_accou
 }
 
 #[test]
+fn a_term_whose_time_is_over_when_it_begins_is_none() {
+    let mut host = Fixture::new(&[a()], |_| ());
+    host.lease(a());
+    host.run(Command::JoinTerm { until: host.now.mono }).unwrap();
+    assert_eq!((host.cut_off(), host.pool.seats_until(), host.held(a())), (1, None, 0));
+    assert!(host.run(acquire()).is_err() && host.claims().is_empty());
+}
+
+#[test]
 fn without_the_database_seats_stay_valid_and_no_claim_is_made() {
     let mut host = Fixture::new(&[a()], |_| ());
     let fence = host.lease(a());

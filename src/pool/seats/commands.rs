@@ -75,7 +75,10 @@ impl Pool {
 
     pub(crate) fn join_term(&mut self, now: Now, until: Mono, effects: &mut Effects) -> Handled {
         self.end_term(now, effects);
-        self.begin_term(now, until, &[]);
+        // its time may be over already: this host was suspended while the answer was on its way
+        if until > now.mono {
+            self.begin_term(now, until, &[]);
+        }
         Ok(Reply::Done)
     }
 
