@@ -231,6 +231,11 @@ impl QueueDirty {
         self.freed.clear();
     }
 
+    /// Whether every queued request is to be considered again.
+    pub fn has_all(&self) -> bool {
+        self.all
+    }
+
     pub fn is_clean(&self) -> bool {
         !self.all && self.freed.is_empty()
     }

@@ -114,6 +114,10 @@ impl Pool {
             let (id, deadline) = (position.1, waiter.deadline);
             if waiter.claim.is_some() {
                 self.serve_claimant(now, id, effects);
+                if freed.is_some() && self.accounts.dirty().has_all() {
+                    // where it waited it is no load any more: that account may serve the next ones better
+                    break;
+                }
                 continue;
             }
             if let Some(freed) = freed {
