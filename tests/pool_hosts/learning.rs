@@ -34,15 +34,17 @@ pub struct Learning {
     given_up: BTreeSet<AccountId>,
     /// Since when it has been connected, and its clock was not set.
     pub connected_since: Option<u64>,
+    /// Limits of the store that were not set since: the last daemon may have ended before it had sent them.
+    restored: BTreeSet<LimitKey>,
     /// The clock was set: the next heartbeat finds out.
     pub clock_was_set: bool,
 }
 
 impl Learning {
-    /// After a restart: what the store has is known to the others.
+    /// After a restart: what the store has is taken to be known to the others.
     pub fn restored(limits: &BTreeMap<LimitKey, LimitRecord>) -> Self {
         let known = limits.iter().map(|(key, limit)| (key.clone(), (limit.until, limit.is_probed())));
-        Self { known: known.collect(), ..Self::default() }
+        Self { known: known.collect(), restored: limits.keys().cloned().collect(), ..Self::default() }
     }
 
     pub fn position(&self) -> u64 {
@@ -102,6 +104,7 @@ impl World {
             return;
         }
         self.hosts[n].learning.known.insert(key.clone(), (record.until, record.is_probed()));
+        self.hosts[n].learning.restored.remove(&key);
         if !self.is_from_database {
             let until = self.database_time(n, record.until);
             let since = self.database_time(n, record.since.unwrap_or_default());
@@ -235,7 +238,11 @@ impl World {
                 }
             }
         }
-        self.hosts[n].learning.position = position;
+        // an answer that was under way when everything was asked for does not count
+        let learning = &mut self.hosts[n].learning;
+        if learning.position == after {
+            learning.position = position;
+        }
     }
 
     /// What other hosts have caused is not sent back; what time has done here before is.
@@ -282,6 +289,37 @@ impl World {
                 if must_know && !self.hosts[n].learning.has_unsent(key.0) && !self.is_sending(n, key.0) {
                     self.compare_limit(n, key, row);
                 }
+            }
+            if since + KNOWN_WITHIN <= time {
+                self.compare_known(n);
+            }
+        }
+    }
+
+    /// What a host has known of for long enough holds in the database.
+    fn compare_known(&self, n: usize) {
+        let host = &self.hosts[n];
+        let now = host.now(self.time);
+        for account in &self.shared {
+            if host.learning.has_unsent(*account) || self.is_sending(n, *account) {
+                continue;
+            }
+            let limits = host.pool.as_ref().unwrap().account(*account).unwrap().limits();
+            let in_force = limits.iter().filter(|limit| !limit.is_recovering() && !limit.until.passed(now));
+            for limit in in_force.filter(|limit| limit.since.0 + KNOWN_WITHIN <= now.wall.0) {
+                let key = (*account, limit.scope, limit.key.clone());
+                let until = self.database_time(n, limit.until.wall(now));
+                let slack = 20 + until.saturating_sub(self.database_time(n, limit.since)) / 15;
+                if host.learning.restored.contains(&key) || until <= self.time + slack {
+                    continue;
+                }
+                let row = self.database.limits_learnt.rows.get(&key);
+                // it may be news; or its time is over, and a stated time of day is farther by a clock that was set back
+                if row.is_some_and(|row| row.changed_at + KNOWN_WITHIN > self.time || row.until <= self.time) {
+                    continue;
+                }
+                let holds = row.is_some_and(|row| row.cleared_at.is_none() && row.until + slack >= until);
+                assert!(holds, "host {n} has {limit:?} of {account} at {}, and the database {row:?}", self.time);
             }
         }
     }

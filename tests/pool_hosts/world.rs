@@ -163,6 +163,9 @@ impl World {
         let mut commands = vec![command];
         let mut first = None;
         while let Some(command) = commands.pop() {
+            if self.is_traced {
+                eprintln!("{} host {n} {command:?}", self.time);
+            }
             let now = self.hosts[n].now(self.time);
             let pool = self.hosts[n].pool.as_mut().unwrap();
             let mut effects = Vec::new();
@@ -172,9 +175,6 @@ impl World {
             }
             for effect in effects {
                 commands.extend(self.carry_out(n, effect));
-            }
-            if self.is_traced {
-                eprintln!("{} host {n} {command:?}", self.time);
             }
             first.get_or_insert(reply);
         }
