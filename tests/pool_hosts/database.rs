@@ -167,8 +167,6 @@ pub enum Fault {
     LostNews,
     /// Hosts read news of limits, and do not heed them.
     DeafHosts,
-    /// Hosts keep a stronger limit that is over in the database.
-    StubbornHosts,
     /// What one host clears is not sent to the others.
     ClearsStayHere,
     /// A weaker limit replaces a stronger one.

@@ -218,7 +218,7 @@ impl World {
                     // what is set later in the database holds there, whatever is stronger
                     let same = Duration::from_secs(u64::from(after == 0));
                     let is_older = |known: &Limit| !known.is_recovering() && known.since < limit.since.after(same);
-                    let command = match known.is_some_and(is_older) && self.database.fault != Fault::StubbornHosts {
+                    let command = match known.is_some_and(is_older) {
                         true => Command::ReplaceLimit(account, limit),
                         false => Command::SetLimit(account, limit),
                     };

@@ -79,7 +79,6 @@ fn the_simulation_can_fail() {
         Fault::TooManySeats,
         Fault::LostNews,
         Fault::DeafHosts,
-        Fault::StubbornHosts,
         Fault::ClearsStayHere,
         Fault::WeakerLimits,
         Fault::ManyProbers,
