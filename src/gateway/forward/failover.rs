@@ -19,7 +19,7 @@ use crate::provider;
 
 /// The first pause after a failure of the service; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// After this, it is looked for an account that was in use: a change in the moment before the pause is not noticed.
+/// A request that waits for an account in use tries again after this: it does not notice a change just before its pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Before a longer pause that the service states, the other accounts are tried.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
