@@ -1,7 +1,6 @@
-//! The worker: reads the configuration file whenever it may have changed. It has its own thread, so that a slow disk
-//! delays nothing else.
+//! The worker: reads the configuration file whenever it may have changed. It is not on the thread of the sockets, so that a
+//! slow disk delays no lease.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -9,7 +8,7 @@ use super::apply::apply;
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
 use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
 use crate::daemon::view;
-use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::worker::{Worker, WorkerThread};
 use crate::daemon::{os::clock::since_boot, os::service_manager};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
@@ -38,10 +37,8 @@ impl ConfigWatcher {
         (watcher, loaded)
     }
 
-    pub(crate) fn start(self, daemon: &Arc<Daemon>) -> io::Result<Worker<ConfigMessage>> {
-        Worker::start(("config", WaitsFor::Mail), daemon, &daemon.mailboxes.config, |daemon, mailbox| {
-            self.run(daemon, mailbox)
-        })
+    pub(crate) fn start(self, thread: &Arc<WorkerThread>, daemon: &Arc<Daemon>) -> Worker<ConfigMessage> {
+        Worker::start(thread, daemon, &daemon.mailboxes.config, |daemon, mailbox| self.run(daemon, mailbox))
     }
 
     async fn run(self, daemon: Weak<Daemon>, mailbox: Mailbox<ConfigMessage>) {

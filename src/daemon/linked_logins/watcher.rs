@@ -10,7 +10,7 @@ use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCH
 use crate::credential::{Link, LinkMode, LoginHome};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
-use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::worker::{WaitsFor, Worker, WorkerThread};
 use crate::pool::{AccountId, Wall};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
@@ -26,12 +26,15 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Starts to watch the files that accounts are linked to.
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<LinkedLoginsMessage>> {
-    Worker::start(("linked-logins", WaitsFor::Mail), daemon, &daemon.mailboxes.linked_logins, |daemon, mailbox| {
-        LinkedLoginsWatcher::new(&mailbox).run(daemon, mailbox)
-    })
+    let thread = WorkerThread::start("linked-logins", WaitsFor::Mail)?;
+    Ok(Worker::start(&thread, daemon, &daemon.mailboxes.linked_logins, |daemon, mailbox| {
+        LinkedLoginsWatcher::new(mailbox.clone()).run(daemon, mailbox)
+    }))
 }
 
 struct LinkedLoginsWatcher {
+    mailbox: Mailbox<LinkedLoginsMessage>,
+    /// None while no file is linked: it has a thread.
     watcher: Option<Watcher>,
     files: BTreeMap<String, Debounce<LoginsRead>>,
     observed: Observations,
@@ -40,11 +43,9 @@ struct LinkedLoginsWatcher {
 }
 
 impl LinkedLoginsWatcher {
-    fn new(mailbox: &Mailbox<LinkedLoginsMessage>) -> Self {
-        let mailbox = mailbox.clone();
-        let watcher = Watcher::new(move || mailbox.send(LinkedLoginsMessage::FileChanged));
-        let watcher = watcher.map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok();
-        Self { watcher, files: BTreeMap::new(), observed: Observations::new(), unsettled: BTreeMap::new() }
+    fn new(mailbox: Mailbox<LinkedLoginsMessage>) -> Self {
+        let (files, unsettled) = (BTreeMap::new(), BTreeMap::new());
+        Self { mailbox, watcher: None, files, observed: Observations::new(), unsettled }
     }
 
     async fn run(mut self, daemon: Weak<Daemon>, mailbox: Mailbox<LinkedLoginsMessage>) {
@@ -83,7 +84,15 @@ impl LinkedLoginsWatcher {
             file.on_event(since_boot());
             self.files.insert(path, file);
         }
+        let has_files = self.files.keys().any(|path| !path.starts_with(KEYCHAIN_PREFIX));
+        self.watcher = self.watcher.take().filter(|_| has_files).or_else(|| has_files.then(|| self.watcher())?);
         self.watch();
+    }
+
+    fn watcher(&self) -> Option<Watcher> {
+        let mailbox = self.mailbox.clone();
+        let watcher = Watcher::new(move || mailbox.send(LinkedLoginsMessage::FileChanged));
+        watcher.map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok()
     }
 
     fn watch(&mut self) {

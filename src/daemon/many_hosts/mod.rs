@@ -46,7 +46,7 @@ use self::target::PoolTarget;
 use self::worker::PoolWorker;
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
-use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::worker::{WaitsFor, Worker, WorkerThread};
 use crate::pool::{AccountId, Command};
 use crate::shared_pool::{Membership, PoolClient, SharedPoolError};
 
@@ -90,12 +90,14 @@ pub(in crate::daemon) fn end(daemon: &Daemon) {
 }
 
 fn start(daemon: &Arc<Daemon>) {
-    let started =
-        Worker::start(("many-hosts", WaitsFor::Network), daemon, &daemon.mailboxes.many_hosts, |daemon, mailbox| {
-            PoolWorker::new(daemon, mailbox).run()
-        });
-    match started {
-        Ok(worker) => daemon.many_hosts.set_worker(Some(Box::new(|| worker.end()))),
+    match WorkerThread::start("many-hosts", WaitsFor::Network) {
+        Ok(thread) => {
+            let worker = Worker::start(&thread, daemon, &daemon.mailboxes.many_hosts, |daemon, mailbox| {
+                PoolWorker::new(daemon, mailbox).run()
+            });
+            drop(thread);
+            daemon.many_hosts.set_worker(Some(Box::new(|| worker.end())));
+        }
         Err(error) => tracing::error!("the shared pool is not used: its thread does not start: {error}"),
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::os::clock;
 use super::state::{Daemon, Mailbox};
-use super::worker::{WaitsFor, Worker};
+use super::worker::{Worker, WorkerThread};
 use crate::config::NotifySection;
 use crate::daemon::view;
 use command::CommandRunner;
@@ -32,8 +32,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const OFF: Duration = Duration::from_secs(86_400);
 
 /// Starts the worker.
-pub(crate) fn start(daemon: &Arc<Daemon>) -> std::io::Result<Worker<NoticeEvent>> {
-    Worker::start(("notify", WaitsFor::Network), daemon, &daemon.mailboxes.notices, run)
+pub(crate) fn start(thread: &Arc<WorkerThread>, daemon: &Arc<Daemon>) -> Worker<NoticeEvent> {
+    Worker::start(thread, daemon, &daemon.mailboxes.notices, run)
 }
 
 async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<NoticeEvent>) {

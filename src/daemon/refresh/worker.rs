@@ -10,7 +10,7 @@ use super::over_hosts::hand_over_answers;
 use super::shared_login;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
-use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::worker::{WaitsFor, Worker, WorkerThread};
 use crate::pool::{AccountId, Mono};
 
 /// The longest sleep. What changes the plan wakes the worker, and so does the serving loop when a clock has jumped.
@@ -20,7 +20,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const OFFER_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
-    Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
+    let thread = WorkerThread::start("refresh", WaitsFor::Network)?;
+    Ok(Worker::start(&thread, daemon, &daemon.mailboxes.refresh, run))
 }
 
 async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {

@@ -9,6 +9,7 @@ use crate::config::LoadedConfig;
 use crate::daemon::api::connection::planner::PlannerThread;
 use crate::daemon::config::ConfigWatcher;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
+use crate::daemon::worker::{WaitsFor, WorkerThread};
 use crate::store::{AcceptedStore, KeyringError, Store, StoreError, StorePaths};
 
 /// Serves until the key is available, or until the daemon stops.
@@ -28,7 +29,9 @@ pub(super) fn wait_for_keyring(
         let planner = PlannerThread::start().map_err(system("starting a thread"))?;
         let reason = run.runtime.block_on(async {
             let (daemon, ended) = restore(ActiveConfig::new(loaded.clone(), config_path), opened, info);
-            let config = watcher.start(&daemon).map_err(system("starting a thread"))?;
+            let thread = WorkerThread::start("workers", WaitsFor::Mail).map_err(system("starting a thread"))?;
+            let config = watcher.start(&thread, &daemon);
+            drop(thread);
             let connections = Connections::new(planner.planner(), run.info.most_connections);
             let reason = run.serving.serve(daemon, (planner, connections), ended, None).await;
             config.end();

@@ -27,7 +27,7 @@ use crate::daemon::os::{allocator, clock, host, service_manager};
 use crate::daemon::state::{
     ActiveConfig, ConfigMessage, Daemon, LinkedLoginsMessage, RunInfo, UsageRequest, key_location,
 };
-use crate::daemon::worker::Worker;
+use crate::daemon::worker::{WaitsFor, Worker, WorkerThread};
 use crate::daemon::{
     history, linked_logins, many_hosts, notification, notification::policy::NoticeEvent, refresh, usage,
 };
@@ -338,7 +338,7 @@ impl Run<'_> {
     }
 }
 
-/// The threads that work beside the socket. As the gateway, they are started by the planner's thread while the first client
+/// What works beside the socket, on three threads. As the gateway, they are started by the planner's thread while the first client
 /// is served: the calls that are for them come after that.
 struct Workers {
     config: Worker<ConfigMessage>,
@@ -351,12 +351,13 @@ struct Workers {
 impl Workers {
     fn start(daemon: &Arc<Daemon>, watcher: ConfigWatcher, usage_file: PathBuf) -> io::Result<Self> {
         many_hosts::update(daemon);
+        let shared = WorkerThread::start("workers", WaitsFor::Network)?;
         Ok(Self {
-            config: watcher.start(daemon)?,
+            config: watcher.start(&shared, daemon),
             linked_logins: linked_logins::start(daemon)?,
             refresh: refresh::start(daemon)?,
-            usage: usage::start(daemon, usage_file)?,
-            notices: notification::start(daemon)?,
+            usage: usage::start(&shared, daemon, usage_file),
+            notices: notification::start(&shared, daemon),
         })
     }
 

@@ -13,7 +13,7 @@ use super::resets;
 use crate::daemon::many_hosts::duties;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox, PollOutcome, UsageRequest, set_login_state};
-use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::worker::{Worker, WorkerThread};
 use crate::http::{self, ConnectOptions};
 use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window};
 use crate::usage::{self, PollLimits, UsageReading, UsageResult};
@@ -26,8 +26,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 const CLIENT_LIFE: Duration = Duration::from_secs(3600);
 
 /// Starts the worker; `path` is its file.
-pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Worker<UsageRequest>> {
-    Worker::start(("usage", WaitsFor::Network), daemon, &daemon.mailboxes.usage, |daemon, mailbox| async move {
+pub(crate) fn start(thread: &Arc<WorkerThread>, daemon: &Arc<Daemon>, path: PathBuf) -> Worker<UsageRequest> {
+    Worker::start(thread, daemon, &daemon.mailboxes.usage, |daemon, mailbox| async move {
         Poller::new(daemon, path).run(mailbox).await;
     })
 }
