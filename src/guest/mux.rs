@@ -4,6 +4,7 @@
 mod channel;
 mod greeting;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use greeting::greet;
 const MOST_CHANNELS: usize = 512;
 /// Frames that wait for the link.
 const MOST_FRAMES: usize = 64;
+/// Refused channels whose end waits for the link.
+const MOST_REFUSED: usize = 16 * 1024;
 /// How often the guest asks whether the host is there.
 const PING: Duration = Duration::from_secs(5);
 /// A link on which nothing arrives for so long is over.
@@ -146,6 +149,7 @@ async fn read_frames<R: AsyncRead + Unpin>(
     let mut serving = JoinSet::new();
     let places = Arc::new(Semaphore::new(MOST_CHANNELS));
     let mut chunk = vec![0; MOST_DATA];
+    let mut refused = VecDeque::new();
     let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
     loop {
         loop {
@@ -167,8 +171,9 @@ async fn read_frames<R: AsyncRead + Unpin>(
                                 return LinkEnd::Closed;
                             }
                         }
-                        // there are too many; a full queue of frames does not stop the reader
-                        None => drop(out.try_send(LinkFrame::Close(number))),
+                        // there are too many; a full queue of frames neither stops the reader nor loses the answer
+                        None if refused.len() < MOST_REFUSED => refused.push_back(number),
+                        None => return LinkEnd::Broken,
                     }
                 }
                 LinkFrame::Data(number, data) => {
@@ -197,6 +202,11 @@ async fn read_frames<R: AsyncRead + Unpin>(
                 }
             },
             () = &mut silence => return LinkEnd::Silent,
+            Ok(place) = out.reserve(), if !refused.is_empty() => {
+                if let Some(number) = refused.pop_front() {
+                    place.send(LinkFrame::Close(number));
+                }
+            }
             task = new_tasks.recv() => match task {
                 Some(task) => drop(serving.spawn(serve_channel(channels.clone(), out.clone(), task))),
                 // all handles are gone; a host opens none

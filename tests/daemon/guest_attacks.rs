@@ -1,6 +1,6 @@
 //! What a guest can do that keeps to no rule: it speaks to `lessor share --stdio` itself, frame by frame.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -23,6 +23,8 @@ struct Link {
     number: String,
     next: u32,
     lines: HashMap<u32, Vec<u8>>,
+    /// The channels that the host has closed.
+    closed: HashSet<u32>,
 }
 
 fn frame(kind: u8, channel: u32, data: &[u8]) -> Vec<u8> {
@@ -45,7 +47,15 @@ impl Link {
         output.read_exact(&mut head).unwrap();
         let mut greeting = vec![0; u32::from_le_bytes(head[5..].try_into().unwrap()) as usize];
         output.read_exact(&mut greeting).unwrap();
-        let mut link = Self { child, input, output, number: format!("{number:016x}"), next: 0, lines: HashMap::new() };
+        let mut link = Self {
+            child,
+            input,
+            output,
+            number: format!("{number:016x}"),
+            next: 0,
+            lines: HashMap::new(),
+            closed: HashSet::new(),
+        };
         // it has the host's version
         link.send(&frame(0, 0, &greeting));
         let control = link.open("link");
@@ -71,6 +81,11 @@ impl Link {
     }
 
     fn ask(&mut self, channel: u32, method: &str, params: &Value) -> Value {
+        self.ask_open(channel, method, params).expect("the channel is open")
+    }
+
+    /// The same, unless the host has closed the channel.
+    fn ask_open(&mut self, channel: u32, method: &str, params: &Value) -> Option<Value> {
         let line = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         self.send(&frame(DATA, channel, format!("{line}\n").as_bytes()));
         self.answer(channel)
@@ -81,12 +96,15 @@ impl Link {
         answer["error"]["data"]["kind"].as_str().unwrap_or_else(|| panic!("{method}: {answer}")).to_owned()
     }
 
-    fn answer(&mut self, channel: u32) -> Value {
+    fn answer(&mut self, channel: u32) -> Option<Value> {
         loop {
             let lines = self.lines.entry(channel).or_default();
             if let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = lines.drain(..=end).collect();
-                return serde_json::from_slice(&line).unwrap();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            if self.closed.contains(&channel) {
+                return None;
             }
             assert!(self.receive().is_some(), "the link has ended");
         }
@@ -101,17 +119,24 @@ impl Link {
         self.output.read_exact(&mut data).ok()?;
         if head[0] == DATA {
             self.lines.entry(channel).or_default().extend_from_slice(&data);
+        } else if head[0] == CLOSE {
+            self.closed.insert(channel);
         }
         Some(head[0])
     }
 
     /// A connection that acquires for this holder from now on.
     fn holder(&mut self, number: u32) -> u32 {
+        self.holder_if_room(number).expect("the host has room for a channel")
+    }
+
+    /// The same, unless the host has no room for another channel yet: those that were closed before it may be ending.
+    fn holder_if_room(&mut self, number: u32) -> Option<u32> {
         let channel = self.open("client");
         let stated = json!({ "begun": [{ "number": number, "pid": 1, "program": "agent" }], "holds": number });
-        let answer = self.ask(channel, "guest.holders", &stated);
+        let answer = self.ask_open(channel, "guest.holders", &stated)?;
         assert!(answer["error"].is_null(), "{answer}");
-        channel
+        Some(channel)
     }
 }
 
@@ -251,6 +276,11 @@ fn a_flood_of_channels_and_frames_does_not_hold_up_the_owner() {
     let lease = owner.acquire();
     owner.call("lease.release", reference(&lease));
     // the link itself goes on
-    let channel = link.holder(1);
+    let mut channel = None;
+    wait_until("a channel is free", || {
+        channel = link.holder_if_room(1);
+        channel.is_some()
+    });
+    let channel = channel.unwrap();
     assert!(link.ask(channel, "lease.acquire", &acquire())["error"].is_null());
 }

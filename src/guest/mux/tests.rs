@@ -240,6 +240,32 @@ async fn channels_that_are_opened_and_closed_again_are_bounded() {
 }
 
 #[tokio::test]
+async fn each_channel_that_is_refused_is_closed_however_many_come_at_once() {
+    let mut attacked = Attacked::begin().await;
+    let (most, all) = (MOST_CHANNELS as u32, 4 * MOST_CHANNELS as u32);
+    attacked.send((0..all).map(open)).await;
+    let closed = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    attacked
+        .wait_for(|frame| {
+            let mut closed = closed.borrow_mut();
+            if let LinkFrame::Close(number) = frame {
+                closed.insert(*number);
+            }
+            closed.len() == (all - most) as usize
+        })
+        .await;
+    assert!(closed.into_inner().into_iter().eq(most..all));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_opens_without_end_and_reads_nothing_is_given_up() {
+    let mut attacked = Attacked::begin().await;
+    let frames = (0..200_000).map(open);
+    attacked.send(frames).await;
+    assert_eq!((&mut attacked.end).await.unwrap(), LinkEnd::Broken);
+}
+
+#[tokio::test]
 async fn a_channel_that_is_closed_gives_its_user_what_had_arrived() {
     let mut attacked = Attacked::begin().await;
     attacked.send([open(1), LinkFrame::Data(1, b"last words".to_vec()), LinkFrame::Close(1)]).await;
