@@ -53,11 +53,12 @@ impl Upstream {
 fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
-    lines.read_line(&mut line).ok()?;
+    // a program that was killed leaves connections without a whole request
+    lines.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let mut headers = String::new();
     loop {
         let mut header = String::new();
-        lines.read_line(&mut header).ok()?;
+        lines.read_line(&mut header).ok().filter(|length| *length > 0)?;
         if header.trim().is_empty() {
             break;
         }
