@@ -179,6 +179,21 @@ fn a_free_seat_lingers_and_goes_back_at_once_when_another_host_wants_it() {
 }
 
 #[test]
+fn a_free_seat_goes_back_in_time_however_often_its_host_connects_again() {
+    let mut host = Fixture::new(&[a()], |settings| settings.leases.linger = Duration::from_secs(5));
+    let fence = host.lease(a());
+    host.run(Command::Release(fence)).unwrap();
+    for _ in 0..2 {
+        host.pass(2_000);
+        let until = Mono(host.now.mono.0 + 30_000);
+        host.run(Command::ResumeTerm { until, seats: vec![(a(), 1)] }).unwrap();
+        assert_eq!((host.given_back(), host.held(a())), (vec![], 1));
+    }
+    host.pass(1_000);
+    assert_eq!((host.given_back(), host.held(a())), (vec![(a(), 1)], 0));
+}
+
+#[test]
 fn an_exclusive_lease_takes_all_seats_or_none_and_gives_them_back() {
     let mut host = Fixture::new(&[a()], |_| ());
     let exclusive = || Command::Acquire(Box::new(LeaseRequest { exclusive: true, ..ask() }));

@@ -272,10 +272,11 @@ impl AccountSeats {
         }
     }
 
-    /// The seats of a term, as the database has them; no claim is under way.
+    /// The seats of a term, as the database has them; no claim is under way. Those that were spare before go on being so: a
+    /// host that connects again and again gives them back in time.
     pub fn hold(&mut self, held: u32) {
         self.ended += 1;
-        (self.held, self.claim, self.wanted, self.idle) = (held, None, None, None);
+        (self.held, self.claim, self.wanted) = (held, None, None);
         (self.is_asked, self.has_surplus, self.block) = (false, false, None);
         self.clamp();
     }
