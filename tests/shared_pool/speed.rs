@@ -18,7 +18,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 #[test]
-#[ignore = "prints figures"]
+#[ignore = "prints figures: .ci/postgres cargo nextest run --test shared_pool --run-ignored only --no-capture"]
 fn figures() {
     const ROUNDS: usize = 300;
     with_pool(hard(8), async |pool| {
