@@ -272,10 +272,12 @@ impl AccountSeats {
         }
     }
 
-    /// The seats of a term, as the database has them; no claim is under way. Those that were spare before go on being so: a
-    /// host that connects again and again gives them back in time.
+    /// The seats of a term, as the database has them; no claim is under way. The spare ones count as spare since the first
+    /// of them was, so that a host that connects again and again, or whose return of a seat was lost, gives them back in
+    /// time.
     pub fn hold(&mut self, held: u32) {
         self.ended += 1;
+        self.idle = self.idle.map(|idle| IdleSeats { least: u32::MAX, ..idle });
         (self.held, self.claim, self.wanted) = (held, None, None);
         (self.is_asked, self.has_surplus, self.block) = (false, false, None);
         self.clamp();

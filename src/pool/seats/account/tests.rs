@@ -121,6 +121,18 @@ fn seats_that_no_lease_needed_for_a_while_go_back_and_no_others() {
 }
 
 #[test]
+fn a_seat_whose_return_was_lost_goes_back_with_the_spare_seats_of_the_new_term() {
+    let mut of = seats(2, 4);
+    of.note_use(leases(0), Mono(0));
+    of.hold(3);
+    of.note_use(leases(0), Mono(20_000));
+    assert_eq!((of.pass(leases(0), Mono(30_000), LINGER), of.counts().held), (3, 0));
+    of.hold(2);
+    of.note_use(leases(1), Mono(30_000));
+    assert_eq!(of.next_change(LINGER), Some(Mono(60_000)), "none was spare before the term");
+}
+
+#[test]
 fn a_wanted_seat_goes_back_when_it_is_free_and_is_not_claimed_again_at_once() {
     let mut of = seats(2, 2);
     of.set_wanted(true, Mono(0));
