@@ -9,7 +9,8 @@ use lessor::measure::{Figures, block_on, median};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::proxies::Proxy;
+use crate::bare;
+use crate::proxies::{BARE, Proxy};
 
 const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
@@ -32,12 +33,19 @@ fn round(proxy: &Proxy, connections: usize) -> (f64, Figures) {
 }
 
 pub fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, first, port, upstream] = arguments.as_slice()
+        && first == BARE
+    {
+        return runtime().block_on(bare::serve(port.parse().unwrap(), upstream.parse().unwrap())).unwrap();
+    }
     let port = serve_upstream().unwrap();
     let mut proxies = vec![Proxy::none(port)];
     match Proxy::nginx(port) {
         Some(nginx) => proxies.push(nginx),
         None => println!("nginx is not installed: no comparison"),
     }
+    proxies.push(Proxy::bare(port));
     proxies.push(Proxy::lessor(port, false));
     proxies.push(Proxy::lessor(port, true));
     for connections in [1, 32] {

@@ -1,4 +1,4 @@
-//! The proxies between client and upstream: none, nginx, lessor.
+//! The proxies between client and upstream: none, nginx, hyper alone, lessor.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use lessor::measure::gateway::Endpoint;
 use serde_json::{Value, json};
+
+/// The first argument of the process that [`Proxy::bare`] starts; its port and that of the upstream follow.
+pub const BARE: &str = "--bare-proxy";
 
 /// A running proxy.
 pub struct Proxy {
@@ -52,6 +55,15 @@ impl Proxy {
         wait(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         proxy.pids.extend(children(proxy.pids[0]));
         Some(proxy)
+    }
+
+    /// A process of this program that passes requests on by hyper alone.
+    pub fn bare(upstream: u16) -> Self {
+        let port = free_port();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let child = command.args([BARE, &port.to_string(), &upstream.to_string()]).spawn().unwrap();
+        wait(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { name: "hyper", endpoint: direct(port), pids: vec![child.id()], child: Some(child), home: None }
     }
 
     /// lessor's daemon with ten accounts, with or without a history.
