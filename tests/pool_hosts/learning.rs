@@ -217,7 +217,9 @@ impl World {
                     let known = limits.iter().find(|known| (known.scope, &known.key) == (limit.scope, &limit.key));
                     // what is set later in the database holds there, whatever is stronger
                     let same = Duration::from_secs(u64::from(after == 0));
-                    let is_older = |known: &Limit| !known.is_recovering() && known.since < limit.since.after(same);
+                    let is_older = |known: &Limit| {
+                        !known.is_recovering() && known.was_set_before(limit.since.after(same), now.wall)
+                    };
                     let command = match known.is_some_and(is_older) {
                         true => Command::ReplaceLimit(account, limit),
                         false => Command::SetLimit(account, limit),
@@ -226,10 +228,11 @@ impl World {
                 }
                 LimitChange::Cleared { account, which, at } => {
                     let at = self.local_time(n, at);
+                    let now = self.hosts[n].now(self.time);
                     let known = self.hosts[n].pool.as_ref().and_then(|pool| pool.account(account));
                     let limits = known.map(|known| known.limits().to_vec()).unwrap_or_default();
                     let is_meant = |limit: &Limit| {
-                        limit.since <= at
+                        limit.was_set_before(at.after(Duration::from_millis(1)), now.wall)
                             && which.as_ref().is_none_or(|(scope, key)| limit.scope == *scope && limit.key == *key)
                     };
                     for limit in limits.into_iter().filter(is_meant) {

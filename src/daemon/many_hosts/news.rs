@@ -9,13 +9,14 @@ use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, OwnChangeCount, SharedAccounts, State};
-use crate::pool::{AccountId, Command, Limit, Now};
+use crate::pool::{AccountId, Command, Limit, Now, Wall};
 use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, SharedUsage};
 
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
 /// Limits that were set within this time are the same, after a clock was set.
 const SAME_TIME: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// News whose accounts are adopted, and the rest is applied.
 pub(super) struct AppliedNews {
@@ -130,7 +131,7 @@ fn apply_limit(state: &mut State, now: Now, change: &SharedLimit, is_full: bool)
             let account = limit.account;
             let limit = limit_from_database(&shared.many_hosts, limit.clone(), now);
             let known = state.pool.account(account).map(|account| account.limits()).unwrap_or_default();
-            state.apply_from_pool(now, limit_command(account, known, limit, is_full));
+            state.apply_from_pool(now, limit_command(account, known, limit, is_full, now.wall));
         }
         SharedLimit::Cleared { account, which, at } if state.is_shared(*account) => {
             let cleared_at = shared.many_hosts.to_local(*at);
@@ -138,7 +139,7 @@ fn apply_limit(state: &mut State, now: Now, change: &SharedLimit, is_full: bool)
             let limits = state.pool.account(*account).map(|account| account.limits().to_vec()).unwrap_or_default();
             let is_meant = |scope, key: &str| which.as_ref().is_none_or(|(of, named)| *of == scope && named == key);
             for limit in limits.into_iter().filter(|limit| is_meant(limit.scope, &limit.key)) {
-                if limit.since <= cleared_at {
+                if limit.was_set_before(cleared_at.after(MILLISECOND), now.wall) {
                     state.apply_from_pool(now, Command::ClearLimit(*account, limit.scope, limit.key));
                 }
             }
@@ -151,11 +152,11 @@ fn apply_limit(state: &mut State, now: Now, change: &SharedLimit, is_full: bool)
 /// stronger limit that was set here *before* is over: another host has cleared it, or its time has ended by the database's
 /// clock. If everything is read, the same limit is replaced, too: this host's clock may have been set since, and what it knows of
 /// its end may be wrong. A limit that is replaced and has not reached the database yet comes back as news.
-fn limit_command(account: AccountId, known: &[Limit], limit: Limit, is_full: bool) -> Command {
+fn limit_command(account: AccountId, known: &[Limit], limit: Limit, is_full: bool, now: Wall) -> Command {
     let is_same = |known: &&Limit| (known.scope, &known.key) == (limit.scope, &limit.key);
     // a time is not the same to the millisecond after the way to the database's clock and back
     let same = if is_full { SAME_TIME } else { Duration::ZERO };
-    let is_older = |known: &Limit| !known.is_recovering() && known.since < limit.since.after(same);
+    let is_older = |known: &Limit| !known.is_recovering() && known.was_set_before(limit.since.after(same), now);
     if known.iter().find(is_same).is_some_and(is_older) {
         Command::ReplaceLimit(account, limit)
     } else {
@@ -178,7 +179,6 @@ fn apply_usage(state: &mut State, now: Now, reading: &SharedUsage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::Wall;
     use crate::shared_pool::{KeyGeneration, NewsPosition, TokenGeneration};
 
     fn id(bits: u64) -> AccountId {
@@ -248,9 +248,10 @@ mod tests {
         };
         let other = Limit { key: "other".to_owned(), ..limit(1, 90, LimitSource::Server) };
         let known = [other, limit(5_010, 9_000, LimitSource::Server)];
-        let replaces = |guess: Limit, is_full: bool| {
-            matches!(limit_command(id(1), &known, guess, is_full), Command::ReplaceLimit(..))
+        let replaces_at = |now: Wall, guess: Limit, is_full: bool| {
+            matches!(limit_command(id(1), &known, guess, is_full, now), Command::ReplaceLimit(..))
         };
+        let replaces = |guess: Limit, is_full: bool| replaces_at(Wall(8_000), guess, is_full);
         // the server's word was cleared by another host, which has met a refusal without an end since
         assert!(replaces(limit(5_011, 6_000, LimitSource::Table), false));
         // it was learnt here later, and the database gets it next
@@ -259,6 +260,8 @@ mod tests {
         // the clock was set: the same limit, and not one from before
         assert!(replaces(limit(5_009, 8_000, LimitSource::Server), true));
         assert!(!replaces(limit(4_000, 6_000, LimitSource::Table), true));
+        // this host's clock was set back since it learnt the limit
+        assert!(replaces_at(Wall(4_000), limit(3_900, 6_000, LimitSource::Server), false));
         let unknown = Limit { key: "unknown".to_owned(), ..limit(5_011, 6_000, LimitSource::Table) };
         assert!(!replaces(unknown, true));
     }

@@ -8,6 +8,10 @@ mod probe;
 use crate::limits::{Reason, Scope};
 use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
 use phase::{LONG, PROBE_PATIENCE, PROBE_WITHIN, Phase, ProbeDuty, RAMP};
+use std::time::Duration;
+
+/// How far the converted times of another host's clock may be off.
+const CLOCK_ERROR: Duration = Duration::from_secs(1);
 
 /// An account cannot serve this key until a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,6 +129,12 @@ impl Limit {
         let strength = |limit: &Self| (limit.source.is_stated(), limit.until.mono(now));
         // one that recovers was over before, also if the clock was set back since
         self.is_recovering() || self.until.passed(now) || strength(newer) > strength(self)
+    }
+
+    /// Whether it was set before this time. One whose own time is yet to come was set before the clock was set back.
+    #[must_use]
+    pub fn was_set_before(&self, time: Wall, now: Wall) -> bool {
+        self.since < time || self.since > now.after(CLOCK_ERROR)
     }
 
     /// Whether it blocks requests now.
