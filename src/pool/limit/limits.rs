@@ -152,14 +152,19 @@ impl AccountLimits {
         }
     }
 
-    /// A lease has ended: if it was a probe, the next request may be one. Returns whether it was.
-    pub fn release_probe(&mut self, fence: Fence) -> bool {
+    /// A lease has ended: if it was a probe, the next request may be one, by a duty that is not too old for another
+    /// probe. Returns whether it was.
+    pub fn release_probe(&mut self, fence: Fence, now: Mono) -> bool {
         let mut was_probe = false;
         for limit in &mut self.0 {
             match &mut limit.phase {
-                Phase::HalfOpen { probe, .. } if probe.is_some_and(|probe| probe.fence == fence) => {
-                    *probe = None;
+                Phase::HalfOpen { probe, duty_since } if probe.is_some_and(|probe| probe.fence == fence) => {
                     was_probe = true;
+                    if duty_since.is_some_and(|since| since.after(PROBE_WITHIN) <= now) {
+                        limit.phase = Phase::Awaiting { duty: ProbeDuty::Free, first_back: None };
+                    } else {
+                        *probe = None;
+                    }
                 }
                 Phase::Closed { first_back, .. } | Phase::Awaiting { first_back, .. } if *first_back == Some(fence) => {
                     *first_back = None;
@@ -380,7 +385,7 @@ mod tests {
         let ends = limits.pass(at(400_000), ALONE, |_| true);
         assert!(!ends[0].is_deleted && ends[0].is_recovered);
         assert_eq!(limits.as_slice()[0].probe(), Some(Fence(3)), "the first that waits is the probe");
-        limits.release_probe(Fence(3));
+        limits.release_probe(Fence(3), Mono(0));
         limits.admit(QUOTA, Fence(5), Mono(400_001));
         assert!(limits.probe_succeeded(Fence(4), Mono(400_002)).is_empty());
         assert_eq!(limits.probe_succeeded(Fence(5), Mono(400_002)).len(), 1);

@@ -41,7 +41,7 @@ impl Accounts {
         // the strategies read nothing that has changed
         self.digest_key(slot);
         self.note_seat_use(slot, now, timers);
-        let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
+        let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence, now.mono));
         if was_probe {
             // without a probe under way it is known how long other limits last
             self.dirty.mark_all();

@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_ends_without_an_outcome_is_followed_by_another_one_only_while_the_duty_is_new() {
+        let within = u64::try_from(PROBE_WITHIN.as_millis()).unwrap();
+        for (after, is_kept) in [(within - 1, true), (within, false)] {
+            let mut limits = over(Some(Fence(1)));
+            limits.claim_duty(Mono(END));
+            limits.duty_claimed(Mono(END), |_| true);
+            assert!(limits.release_probe(Fence(1), Mono(END + after)));
+            assert_eq!(limits.uses_duty(), is_kept);
+            assert_eq!(limits.awaits_duty(QUOTA), !is_kept);
+        }
+    }
+
+    #[test]
     fn what_happens_to_each_phase_when_the_database_or_the_term_goes_and_comes_back() {
         let mut limits = over(None);
         limits.want_duty(QUOTA);
