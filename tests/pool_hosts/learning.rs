@@ -34,8 +34,6 @@ pub struct Learning {
     given_up: BTreeSet<AccountId>,
     /// Since when it has been connected, and its clock was not set.
     pub connected_since: Option<u64>,
-    /// Limits of the store that were not set since: the last daemon may have ended before it had sent them.
-    restored: BTreeSet<LimitKey>,
     /// The clock was set: the next heartbeat finds out.
     pub clock_was_set: bool,
 }
@@ -44,7 +42,7 @@ impl Learning {
     /// After a restart: what the store has is taken to be known to the others.
     pub fn restored(limits: &BTreeMap<LimitKey, LimitRecord>) -> Self {
         let known = limits.iter().map(|(key, limit)| (key.clone(), (limit.until, limit.is_probed())));
-        Self { known: known.collect(), restored: limits.keys().cloned().collect(), ..Self::default() }
+        Self { known: known.collect(), ..Self::default() }
     }
 
     pub fn position(&self) -> u64 {
@@ -104,7 +102,6 @@ impl World {
             return;
         }
         self.hosts[n].learning.known.insert(key.clone(), (record.until, record.is_probed()));
-        self.hosts[n].learning.restored.remove(&key);
         if !self.is_from_database {
             let until = self.database_time(n, record.until);
             let since = self.database_time(n, record.since.unwrap_or_default());
@@ -198,6 +195,7 @@ impl World {
 
     /// The news that a host has read.
     pub fn read_limits(&mut self, n: usize, (after, position): (u64, u64), news: Vec<LimitChange>) {
+        let named: BTreeSet<LimitKey> = news.iter().filter_map(LimitChange::key).collect();
         for change in news {
             if self.database.fault == Fault::DeafHosts {
                 continue;
@@ -241,10 +239,30 @@ impl World {
                 }
             }
         }
+        if after == 0 {
+            self.send_unknown_limits(n, &named);
+        }
         // an answer that was under way when everything was asked for does not count
         let learning = &mut self.hosts[n].learning;
         if learning.position == after {
             learning.position = position;
+        }
+    }
+
+    /// Sends the limits that the database has neither in force nor as cleared: an earlier daemon of this host could not.
+    fn send_unknown_limits(&mut self, n: usize, named: &BTreeSet<LimitKey>) {
+        let now = self.hosts[n].now(self.time);
+        for account in self.shared.clone() {
+            let known = self.hosts[n].pool.as_ref().and_then(|pool| pool.account(account));
+            for limit in known.map(|known| known.limits().to_vec()).unwrap_or_default() {
+                let key = (account, limit.scope, limit.key.clone());
+                let is_sent = !limit.is_recovering() && !limit.until.passed(now) && limit.since <= now.wall;
+                if is_sent && !named.contains(&key) && self.database.fault != Fault::DeafHosts {
+                    let until = self.database_time(n, limit.until.wall(now));
+                    let since = self.database_time(n, limit.since);
+                    self.hosts[n].learning.put(LimitChange::Set { key, until, source: limit.source, since });
+                }
+            }
         }
     }
 
@@ -313,7 +331,7 @@ impl World {
                 let key = (*account, limit.scope, limit.key.clone());
                 let until = self.database_time(n, limit.until.wall(now));
                 let slack = 20 + until.saturating_sub(self.database_time(n, limit.since)) / 15;
-                if host.learning.restored.contains(&key) || until <= self.time + slack {
+                if until <= self.time + slack {
                     continue;
                 }
                 let row = self.database.limits_learnt.rows.get(&key);

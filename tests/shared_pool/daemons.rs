@@ -33,6 +33,18 @@ impl Database {
         });
     }
 
+    /// Ends all connections, and lets in no others.
+    pub fn cut_off(&self) {
+        let name = &self.name;
+        let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
+        self.as_superuser("postgres", &format!("alter database {name} with allow_connections false; {end}"));
+    }
+
+    /// After [`Self::cut_off`].
+    pub fn let_in(&self) {
+        self.as_superuser("postgres", &format!("alter database {} with allow_connections true", self.name));
+    }
+
     /// A number that a query answers.
     pub fn number(&self, query: &str) -> i64 {
         self.runtime
@@ -189,22 +201,40 @@ fn a_limit_that_one_host_learns_is_known_to_the_other_and_cleared_there_too() {
     let [mut first, mut second] = hosts.clients();
     let lease = acquire(&mut first, PATIENCE);
     let limited = account_of(&lease);
-    let is_limited = |client: &mut Client| {
-        accounts(client)
-            .iter()
-            .any(|account| account["id"] == limited.as_str() && !account["limits"].as_array().unwrap().is_empty())
-    };
-    assert!(!is_limited(&mut second));
+    assert!(!is_limited(&mut second, &limited));
     let began = Instant::now();
-    first.call(
+    report_limit(&mut first, &lease);
+    wait_until("the other host knows the limit", || is_limited(&mut second, &limited));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    first.call("account.clear_limits", json!({ "account": limited }));
+    let has_limit = |client: &mut Client| is_limited(client, &limited);
+    wait_until("the limit is cleared on both", || !has_limit(&mut first) && !has_limit(&mut second));
+}
+
+fn report_limit(client: &mut Client, lease: &Value) {
+    client.call(
         "lease.report",
         json!({ "lease": lease["result"]["lease"], "status": 429, "headers": { "retry-after": "900" },
                 "body": "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"limit\"}}" }),
     );
-    wait_until("the other host knows the limit", || is_limited(&mut second));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    first.call("account.clear_limits", json!({ "account": limited }));
-    wait_until("the limit is cleared on both", || !is_limited(&mut first) && !is_limited(&mut second));
+}
+
+fn is_limited(client: &mut Client, account: &str) -> bool {
+    accounts(client).iter().any(|known| known["id"] == account && !known["limits"].as_array().unwrap().is_empty())
+}
+
+#[test]
+fn a_limit_that_a_host_learns_without_the_database_is_known_to_others_also_if_its_daemon_ends_before() {
+    let mut hosts = Hosts::with_accounts(2);
+    let [mut first, mut second] = hosts.clients();
+    let lease = acquire(&mut first, PATIENCE);
+    hosts.database.cut_off();
+    wait_until("the host knows that the database is away", || !is_connected_here(&mut first));
+    report_limit(&mut first, &lease);
+    hosts.homes[0].kill();
+    hosts.database.let_in();
+    hosts.homes[0].start();
+    wait_until("the other host knows the limit", || is_limited(&mut second, &account_of(&lease)));
 }
 
 #[test]
@@ -239,19 +269,13 @@ fn without_the_database_a_token_leaves_only_if_it_is_marked_and_leases_end_in_ti
         client.ask("lease.credential", &json!({ "lease": lease["result"]["lease"] }))
     };
     assert!(credential(&mut first, &marked)["error"].is_null());
-    let database = &hosts.database;
-    let name = &database.name;
-    let cut = format!(
-        "alter database {name} with allow_connections false; \
-         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
-    );
-    database.as_superuser("postgres", &cut);
+    hosts.database.cut_off();
     wait_until("the host knows that the database is away", || !is_connected_here(&mut first));
     assert!(credential(&mut first, &marked)["error"].is_null(), "it was handed out before");
     let refused = credential(&mut first, &unmarked);
     assert_eq!(refused["error"]["data"]["kind"], "credential_unavailable", "{refused}");
     wait_until("the leases have ended", || first.call("lease.list", json!({})).as_array().unwrap().is_empty());
-    database.as_superuser("postgres", &format!("alter database {name} with allow_connections true"));
+    hosts.database.let_in();
     // the account of the token that was handed out is taken until the token ends, the other one is not
     let granted = acquire(&mut first, PATIENCE);
     assert_eq!(account_of(&granted), account_of(&unmarked));

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::adopt;
+use super::message::PoolMessage;
 use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, OwnChangeCount, SharedAccounts, State};
+use crate::limits::Scope;
 use crate::pool::{AccountId, Command, Limit, Now, Wall};
 use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, SharedUsage};
 
@@ -111,6 +113,9 @@ fn apply(daemon: &Daemon, news: &PoolNews) {
         let now = clock::now();
         limits.iter().for_each(|change| apply_limit(state, now, change, news.full));
     }
+    if news.full {
+        send_unknown_limits(&daemon.state(), &news.limits);
+    }
     for readings in news.usage.chunks(AT_ONCE) {
         let state = &mut *daemon.state();
         let now = clock::now();
@@ -146,6 +151,36 @@ fn apply_limit(state: &mut State, now: Now, change: &SharedLimit, is_full: bool)
         }
         SharedLimit::Set(_) | SharedLimit::Cleared { .. } => {}
     }
+}
+
+/// Sends the limits that this host knows, and the database has neither in force nor as cleared: they were learnt while it was
+/// away, by a daemon that has ended before it was back. The database leaves out those that it has cleared since.
+fn send_unknown_limits(state: &State, all: &[SharedLimit]) {
+    let now = clock::now();
+    let named: BTreeSet<(AccountId, Scope, &str)> = all.iter().filter_map(name_of).collect();
+    for account in state.shared_accounts.ids() {
+        let limits = state.pool.account(account).map(|known| known.limits()).unwrap_or_default();
+        for limit in limits.iter().filter(|limit| is_sent(limit, now)) {
+            if !named.contains(&(account, limit.scope, limit.key.as_str())) {
+                state.to_other_hosts(|| PoolMessage::Limit(limit.record(account, now)));
+            }
+        }
+    }
+}
+
+/// Which limit this is of; none if it is all of an account.
+fn name_of(change: &SharedLimit) -> Option<(AccountId, Scope, &str)> {
+    match change {
+        SharedLimit::Set(limit) => Some((limit.account, limit.scope, &limit.key)),
+        SharedLimit::Cleared { account, which, .. } => {
+            which.as_ref().map(|(scope, key)| (*account, *scope, key.as_str()))
+        }
+    }
+}
+
+/// Not one from before the clock was set back: the database could not tell that it is older than a clearing.
+fn is_sent(limit: &Limit, now: Now) -> bool {
+    !limit.is_recovering() && !limit.until.passed(now) && limit.since <= now.wall
 }
 
 /// The database has merged the limits of all hosts by the same rule as each of them (I8), in the order in which they came. So a

@@ -352,7 +352,7 @@ impl State {
         (*state != LoginState::NeedsLogin(AccessTokenEnded)).then(|| state.clone())
     }
 
-    fn to_other_hosts(&self, message: impl FnOnce() -> PoolMessage) {
+    pub(crate) fn to_other_hosts(&self, message: impl FnOnce() -> PoolMessage) {
         if !self.shared_accounts.is_from_pool && self.shared.many_hosts.is_on() {
             self.shared.mailboxes.many_hosts.send(message());
         }
