@@ -37,6 +37,8 @@ pub(crate) struct AccountSeats {
     limits: Option<SeatLimits>,
     standing: TermStanding,
     held: u32,
+    /// How many were given back since the database has said how many are held.
+    returned: u32,
     elsewhere: u32,
     claim: Option<ClaimUnderWay>,
     /// How many claims have ended, answered or not: requests that wait for one are considered again.
@@ -272,12 +274,16 @@ impl AccountSeats {
         }
     }
 
-    /// The seats of a term, as the database has them; no claim is under way. The spare ones count as spare since the first
-    /// of them was, so that a host that connects again and again, or whose return of a seat was lost, gives them back in
-    /// time.
+    /// The seats of a term, as the database has them; no claim is under way. Those whose return was lost go back at once,
+    /// and the others that are spare count as spare since the first of them was: so a host that connects again and again
+    /// gives them back in time.
     pub fn hold(&mut self, held: u32) {
         self.ended += 1;
-        self.idle = self.idle.map(|idle| IdleSeats { least: u32::MAX, ..idle });
+        let lost = held.saturating_sub(self.held).min(std::mem::take(&mut self.returned));
+        self.idle = match self.idle {
+            Some(idle) => Some(IdleSeats { least: u32::MAX, ..idle }),
+            None => (lost > 0).then_some(IdleSeats { since: Mono::default(), least: lost }),
+        };
         (self.held, self.claim, self.wanted) = (held, None, None);
         (self.is_asked, self.has_surplus, self.block) = (false, false, None);
         self.clamp();
@@ -421,7 +427,9 @@ impl AccountSeats {
     }
 
     fn give_back(&mut self, seats: u32, counts: LeaseCounts, now: Mono) {
-        self.held -= seats.min(self.held);
+        let seats = seats.min(self.held);
+        self.held -= seats;
+        self.returned = self.returned.saturating_add(seats);
         if self.held == 0 {
             self.wanted = None;
         }

@@ -128,8 +128,14 @@ fn a_seat_whose_return_was_lost_goes_back_with_the_spare_seats_of_the_new_term()
     of.note_use(leases(0), Mono(20_000));
     assert_eq!((of.pass(leases(0), Mono(30_000), LINGER), of.counts().held), (3, 0));
     of.hold(2);
-    of.note_use(leases(1), Mono(30_000));
-    assert_eq!(of.next_change(LINGER), Some(Mono(60_000)), "none was spare before the term");
+    of.note_use(leases(1), Mono(31_000));
+    assert_eq!(of.pass(leases(1), Mono(31_000), LINGER), 1, "it was to go back a moment ago");
+    // one whose claim was not answered may be needed
+    of.hold(1);
+    of.note_use(leases(1), Mono(40_000));
+    of.hold(2);
+    of.note_use(leases(1), Mono(50_000));
+    assert_eq!(of.next_change(LINGER), Some(Mono(80_000)));
 }
 
 #[test]
