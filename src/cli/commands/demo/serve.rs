@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{ffi::OsStr, ffi::OsString, net::Ipv4Addr, net::TcpListener};
 
-use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -155,6 +154,7 @@ fn code_of(status: ExitStatus) -> u8 {
 /// the demo with it.
 #[cfg(unix)]
 fn end_with_the_input(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    use anyhow::Context as _;
     use rustix::fs::FileType;
     let input = std::io::stdin();
     let about = rustix::fs::fstat(&input).context("looking at standard input")?;
