@@ -100,6 +100,12 @@ impl LimitTable {
                     }
                 }
                 if which.is_none() {
+                    // a host may take what was learnt a moment later for older
+                    for ((of, ..), row) in &mut self.rows {
+                        if *of == account && row.cleared_at.is_none() && row.until > time {
+                            (row.revision, row.changed_at) = (revision, time);
+                        }
+                    }
                     let all = self.all_cleared.entry(account).or_insert((at, revision));
                     *all = (all.0.max(at), revision);
                 }

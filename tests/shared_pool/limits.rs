@@ -232,3 +232,18 @@ fn a_success_does_not_clear_what_was_learnt_after_it() {
         assert!(!host.set_limit(&limit(until, LimitSource::Server, Some(now))).await.unwrap());
     });
 }
+
+/// A host may take it for older than the clearing, by its own clock.
+#[test]
+fn what_was_learnt_after_all_limits_were_cleared_is_news_after_the_clearing() {
+    with_pool(hard(1), async |pool| {
+        let host = pool.first().await;
+        let account = add(&host, 1).await;
+        let now = host.pool_info().await.unwrap().db_time.0;
+        assert!(host.set_limit(&limit(now + 3_600_000, LimitSource::Server, Some(now))).await.unwrap());
+        let read = pool.settled(&host).await;
+        host.clear_limit(account, None, Some(Wall(now - 1))).await.unwrap();
+        let news = host.news(Some(read), None).await.unwrap().limits;
+        assert!(matches!(news[..], [SharedLimit::Cleared { which: None, .. }, SharedLimit::Set(_)]), "{news:?}");
+    });
+}

@@ -65,6 +65,11 @@ begin
     values (p_account, coalesce(p_scope, '*'), case when p_scope is null then '' else p_key end, 'unknown', 0, 'table', 0, at_ms)
     on conflict (account, scope, key) do update set cleared_at = excluded.cleared_at, changed = default
       where e.cleared_at < excluded.cleared_at;
+  if p_scope is null then
+    -- A host may take what was learnt a moment later for older, by its own clock: these are news again, after the clearing.
+    update lessor.account_limit set changed = default
+      where account = p_account and cleared_at is null and scope <> '*' and until > now_ms;
+  end if;
   perform lessor.wake('l', p_account);
 end $$;
 
