@@ -136,7 +136,8 @@ fn write_of(adopting: &Adopting) -> Option<Write> {
 
 fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
     let Adopting { account, decision, credential } = adopting;
-    let SharedAccount { record: pooled, capacity, ceiling, generation, has_refresh, token_life, .. } = account;
+    let SharedAccount { record: pooled, capacity, ceiling, generation, has_refresh, token_life, expires_at, .. } =
+        account;
     let id = pooled.id;
     let share = Command::ShareAccount(id, SeatLimits { capacity, ceiling });
     let label_here = |record: &AccountRecord| record.label.clone().filter(|_| record.label != pooled.label);
@@ -182,6 +183,7 @@ fn put_in_use(state: &mut State, now: Now, adopting: Adopting) {
             state.shared_accounts.set_record(id, pooled, label_here);
         }
     }
+    state.note_token_end(id, generation, expires_at);
 }
 
 /// Whether the record here is what the pool says; a token that has ended here is no difference.

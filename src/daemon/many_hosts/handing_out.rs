@@ -18,6 +18,7 @@ const TRIES: u32 = 3;
 struct TokenToMark {
     term: TermSeats,
     generation: u64,
+    /// On the database's clock.
     ends: Option<Wall>,
 }
 
@@ -32,8 +33,7 @@ pub(in crate::daemon) async fn mark(daemon: &Daemon, id: AccountId) -> Result<()
             return Err(refused(&daemon.state(), id, "the shared pool's database is away"));
         };
         let PoolTerm { id: of, life } = term;
-        let ends = token.ends.map(|at| daemon.many_hosts.to_database(at));
-        let marking = client.mark_handed_out(of, life, id, ends);
+        let marking = client.mark_handed_out(of, life, id, token.ends);
         match tokio::time::timeout(LONGEST_MARK, marking).await {
             Ok(Ok(true)) => daemon.state().note_handed_out(id, token.term, token.generation),
             Ok(Ok(false)) => return Err(refused(&daemon.state(), id, "this host holds no seat of it any more")),
@@ -50,8 +50,7 @@ fn to_mark(state: &State, id: AccountId) -> Option<TokenToMark> {
         return None;
     }
     let term = state.shared_accounts.seats().cloned().unwrap_or_else(TermSeats::ended);
-    let ends = state.credentials.get(id).and_then(|credential| credential.expires_at);
-    Some(TokenToMark { term, generation: state.logins.generation(id), ends })
+    Some(TokenToMark { term, generation: state.logins.generation(id), ends: state.token_end(id) })
 }
 
 /// Why the token of an account does not leave the daemon.

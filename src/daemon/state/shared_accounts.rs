@@ -39,10 +39,21 @@ pub(crate) struct SharedAccountNote {
     pub(crate) record: Option<AccountRecord>,
     /// Its label here, if another account has its label in the pool.
     pub(crate) label_here: Option<String>,
+    /// When its token ends, once the database has said it.
+    token_end: Option<KnownTokenEnd>,
     /// Its token was handed out in this term, and the database knows: which of its credentials, counted in this run.
     handed_out: Option<(TermSeats, u64)>,
     /// The limits that the other hosts know of.
     limits: Vec<KnownLimit>,
+}
+
+/// When a token ends by the database's clock, as the database says. Setting this host's clock does not change it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct KnownTokenEnd {
+    /// Of which credential, counted in this run.
+    credential: u64,
+    /// None: never.
+    at: Option<Wall>,
 }
 
 #[derive(Debug)]
@@ -73,6 +84,7 @@ impl SharedAccounts {
             has_refresh: None,
             record: None,
             label_here: None,
+            token_end: None,
             handed_out: None,
             limits: Vec::new(),
         };
@@ -131,6 +143,17 @@ impl SharedAccounts {
         if let Some(note) = self.accounts.get_mut(&id) {
             note.has_refresh = Some(has_refresh);
         }
+    }
+
+    fn set_token_end(&mut self, id: AccountId, end: KnownTokenEnd) {
+        if let Some(note) = self.accounts.get_mut(&id) {
+            note.token_end = Some(end);
+        }
+    }
+
+    /// When the token of this credential ends, if the database has said it.
+    fn token_end(&self, id: AccountId, credential: u64) -> Option<KnownTokenEnd> {
+        self.accounts.get(&id)?.token_end.filter(|end| end.credential == credential)
     }
 
     /// The pool knows the login state of an account.
@@ -273,6 +296,24 @@ impl State {
         self.shared_accounts.is_from_pool = false;
     }
 
+    /// The database says when the token of this generation ends: if it is the one that is used here, its end is known
+    /// whatever happens to this host's clock.
+    pub(crate) fn note_token_end(&mut self, id: AccountId, generation: TokenGeneration, end: Option<Wall>) {
+        if self.shared_accounts.get(id).is_some_and(|note| note.generation == generation) {
+            self.shared_accounts.set_token_end(id, KnownTokenEnd { credential: self.logins.generation(id), at: end });
+        }
+    }
+
+    /// When the token of an account ends on the database's clock (`None`: never): as the database says, or by this host's
+    /// clock if it got the token a moment ago.
+    pub(crate) fn token_end(&self, id: AccountId) -> Option<Wall> {
+        let here = || {
+            let end = self.credentials.get(id).and_then(|credential| credential.expires_at);
+            end.map(|at| self.shared.many_hosts.to_database(at))
+        };
+        self.shared_accounts.token_end(id, self.logins.generation(id)).map_or_else(here, |known| known.at)
+    }
+
     /// Whether the database must be asked before the token of this account leaves the daemon: lessor cannot stop its use,
     /// so the seats must stay taken as long as it lives. Asked once for each token and term.
     pub(crate) fn must_mark_handed_out(&self, id: AccountId) -> bool {
@@ -398,6 +439,16 @@ mod tests {
         assert_eq!(shared.limits(id), 2);
         assert!(shared.forget_limits(id, None, Wall(2500)));
         assert_eq!(shared.limits(id), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_token_that_the_database_has_named_holds_for_that_credential_only() {
+        let id = AccountId::from_bits(5);
+        let mut shared = SharedAccounts::restored(vec![(id, 7)], std::iter::empty());
+        assert_eq!(shared.token_end(id, 1), None);
+        let end = KnownTokenEnd { credential: 1, at: Some(Wall(9)) };
+        shared.set_token_end(id, end);
+        assert_eq!((shared.token_end(id, 1), shared.token_end(id, 2)), (Some(end), None));
     }
 
     #[test]
