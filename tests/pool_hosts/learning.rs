@@ -214,7 +214,8 @@ impl World {
                     let limits = self.hosts[n].pool.as_ref().unwrap().account(account).unwrap().limits();
                     let known = limits.iter().find(|known| (known.scope, &known.key) == (limit.scope, &limit.key));
                     // what is set later in the database holds there, whatever is stronger
-                    let same = Duration::from_secs(u64::from(after == 0));
+                    let drift = Duration::from_secs(1) + now.wall.since(limit.since) / 16;
+                    let same = if after == 0 { drift } else { Duration::ZERO };
                     let is_older = |known: &Limit| {
                         !known.is_recovering() && known.was_set_before(limit.since.after(same), now.wall)
                     };

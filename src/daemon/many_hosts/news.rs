@@ -16,8 +16,10 @@ use crate::shared_pool::{PoolClient, PoolNews, SharedLimit, SharedPoolError, Sha
 
 /// So many changes are applied under one lock: others wait for it no longer than that takes.
 const AT_ONCE: usize = 256;
-/// Limits that were set within this time are the same, after a clock was set.
+/// Limits that were set within this time are the same, after a clock was set; for each `DRIFT` seconds that have passed since,
+/// within a second more: this host's clock may be fast or slow.
 const SAME_TIME: Duration = Duration::from_secs(1);
+const DRIFT: u32 = 16;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// News whose accounts are adopted, and the rest is applied.
@@ -190,7 +192,7 @@ fn is_sent(limit: &Limit, now: Now) -> bool {
 fn limit_command(account: AccountId, known: &[Limit], limit: Limit, is_full: bool, now: Wall) -> Command {
     let is_same = |known: &&Limit| (known.scope, &known.key) == (limit.scope, &limit.key);
     // a time is not the same to the millisecond after the way to the database's clock and back
-    let same = if is_full { SAME_TIME } else { Duration::ZERO };
+    let same = if is_full { SAME_TIME + now.since(limit.since) / DRIFT } else { Duration::ZERO };
     let is_older = |known: &Limit| !known.is_recovering() && known.was_set_before(limit.since.after(same), now);
     if known.iter().find(is_same).is_some_and(is_older) {
         Command::ReplaceLimit(account, limit)
@@ -294,7 +296,7 @@ mod tests {
         assert!(!replaces(limit(5_010, 6_000, LimitSource::Table), false));
         // the clock was set: the same limit, and not one from before
         assert!(replaces(limit(5_009, 8_000, LimitSource::Server), true));
-        assert!(!replaces(limit(4_000, 6_000, LimitSource::Table), true));
+        assert!(!replaces(limit(3_000, 6_000, LimitSource::Table), true));
         // this host's clock was set back since it learnt the limit
         assert!(replaces_at(Wall(4_000), limit(3_900, 6_000, LimitSource::Server), false));
         let unknown = Limit { key: "unknown".to_owned(), ..limit(5_011, 6_000, LimitSource::Table) };
