@@ -79,11 +79,22 @@ impl LimitTable {
                 let since = since.min(time);
                 let is_late = self.all_cleared.get(&key.0).is_some_and(|(at, _)| *at >= since);
                 let row = LimitRow { until, source, since, cleared_at: None, revision, changed_at };
+                if until <= time {
+                    // a stated wait had replaced a guess, which is over with it
+                    let is_guess = |old: &&mut LimitRow| old.source == LimitSource::Table && old.since <= since;
+                    let holds = |old: &&mut LimitRow| old.cleared_at.is_none() && old.until > time;
+                    let is_stated = source != LimitSource::Table && since <= until;
+                    let replaced = self.rows.get_mut(&key).filter(is_guess).filter(holds).filter(|_| is_stated);
+                    return replaced.is_some_and(|old| {
+                        (old.cleared_at, old.revision, old.changed_at) = (Some(until), revision, time);
+                        true
+                    });
+                }
                 let yields = |old: &LimitRow| match old.cleared_at {
                     Some(at) => since > at,
                     None => old.until <= time || row.strength() > old.strength() || fault == Fault::WeakerLimits,
                 };
-                if until <= time || is_late || !self.rows.get(&key).is_none_or(yields) {
+                if is_late || !self.rows.get(&key).is_none_or(yields) {
                     return false;
                 }
                 if let Some(old) = self.rows.get(&key).filter(|old| old.cleared_at.is_none() && old.until > time) {

@@ -247,3 +247,20 @@ fn what_was_learnt_after_all_limits_were_cleared_is_news_after_the_clearing() {
         assert!(matches!(news[..], [SharedLimit::Cleared { which: None, .. }, SharedLimit::Set(_)]), "{news:?}");
     });
 }
+
+#[test]
+fn a_stated_wait_that_is_over_when_it_comes_ends_the_guess_that_it_had_replaced() {
+    with_pool(hard(1), async |pool| {
+        let host = pool.first().await;
+        add(&host, 1).await;
+        let now = host.pool_info().await.unwrap().db_time.0;
+        let guess = limit(now + 3_600_000, LimitSource::Table, Some(now - 5_000));
+        assert!(host.set_limit(&guess).await.unwrap());
+        for (since, source) in [(now - 9_000, LimitSource::Report), (now - 4_000, LimitSource::Table)] {
+            assert!(!host.set_limit(&limit(now - 1, source, Some(since))).await.unwrap());
+            assert_eq!(found(&host).await, (Some(now + 3_600_000), false), "it was older, or no stated one");
+        }
+        host.set_limit(&limit(now - 1, LimitSource::Report, Some(now - 4_000))).await.unwrap();
+        assert_eq!(found(&host).await, (None, true));
+    });
+}

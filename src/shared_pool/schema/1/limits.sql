@@ -16,9 +16,19 @@ begin
     ) order by account, scope, key
   loop
     perform from lessor.account where id = l.account and removed_at is null for no key update;
-    continue when not found or l.until <= now_ms;
+    continue when not found;
     -- a clock that is ahead must not win over a clearing
     learnt_at := least(coalesce(l.since, now_ms), now_ms);
+    if l.until <= now_ms then
+      -- it comes too late; but a stated wait had replaced a guess, which is over with it
+      update lessor.account_limit e set cleared_at = l.until, changed = default
+        where (e.account, e.scope, e.key) = (l.account, l.scope, l.key) and e.cleared_at is null and e.until > now_ms
+          and e.source = 'table' and l.source <> 'table' and e.since <= learnt_at and learnt_at <= l.until;
+      if found then
+        perform lessor.wake('l', l.account);
+      end if;
+      continue;
+    end if;
     continue when exists (
       select from lessor.account_limit e
         where e.account = l.account and e.scope = '*' and e.key = '' and e.cleared_at >= learnt_at
