@@ -50,6 +50,18 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// The clock by which its times were taken was set by so many ms, or they go to another clock.
+    #[must_use]
+    pub fn follow_clock(self, step: i64) -> Self {
+        let moved = |at: Option<Wall>| at.map(|at| Wall(at.0.saturating_add_signed(step)));
+        Self {
+            expires_at: moved(self.expires_at),
+            accepted_at: moved(self.accepted_at),
+            refresh_from: moved(self.refresh_from),
+            ..self
+        }
+    }
+
     /// A credential that consists of one secret.
     #[must_use]
     pub fn new(kind: CredentialKind, access: Secret) -> Self {

@@ -42,13 +42,7 @@ pub(super) fn credential_from_database(
     let Some((there, here)) = credential.expires_at.zip(expires_at.map(|at| hosts.to_local(at))) else {
         return credential;
     };
-    let to_local = |at: Wall| Wall(at.0.saturating_add(here.0).saturating_sub(there.0));
-    Credential {
-        expires_at: Some(here),
-        accepted_at: credential.accepted_at.map(to_local),
-        refresh_from: credential.refresh_from.map(to_local),
-        ..credential
-    }
+    credential.follow_clock(here.0.cast_signed().saturating_sub(there.0.cast_signed()))
 }
 
 fn moved(usage: &Usage, change: impl Fn(Wall) -> Wall) -> Usage {

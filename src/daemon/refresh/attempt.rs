@@ -10,10 +10,12 @@ use crate::daemon::os::clock;
 use crate::daemon::refresh::over_hosts::{self, SharedBegin, SharedClaim};
 use crate::daemon::refresh::{shared_login, start_tool};
 use crate::daemon::state::{Daemon, Renewal, State, save, set_login_state};
-use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
+use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, Now, spoken};
 use crate::shared_pool::TokenGeneration;
 use crate::store::{Write, WriteError};
 
+/// A change of the difference between both clocks below this, in ms, is that of two readings.
+const CLOCK_SET: u64 = 1_000;
 /// How long the metadata of a server is cached.
 const CACHED_FOR: Duration = Duration::from_secs(3600);
 /// The time between two tries to save a token.
@@ -177,7 +179,8 @@ async fn send(
     job: &SendableRefresh,
 ) -> RefreshSending {
     let Some(_request) = SentRefresh::begin(daemon, id) else { return RefreshSending::NotSent(None) };
-    let began = clock::now().wall;
+    let begun = clock::now();
+    let began = begun.wall;
     // of several in a row that were not answered, the first one counts
     let marked = daemon.state().logins.unanswered.get(&id).copied().unwrap_or(began);
     if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(marked))).await {
@@ -190,11 +193,23 @@ async fn send(
         }
         return RefreshSending::NotSent(None);
     }
-    let refreshed = refresh(server, &job.refresh, began).await;
+    let refreshed = by_the_clock_of(refresh(server, &job.refresh, began).await, begun, clock::now());
     if matches!(&refreshed, RefreshResult::Failed(_, TokenRotation::Possible)) {
         daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
     RefreshSending::Answered(conclude(daemon, id, job, refreshed).await)
+}
+
+/// The answer, with its times on the clock as it is now: they were counted from the request, and the clock may have been set
+/// since.
+fn by_the_clock_of(answer: RefreshResult, sent: Now, now: Now) -> RefreshResult {
+    let step = now.skew().saturating_sub(sent.skew());
+    match answer {
+        RefreshResult::New(credential, life) if step.unsigned_abs() >= CLOCK_SET => {
+            RefreshResult::New(credential.follow_clock(step), life)
+        }
+        other => other,
+    }
 }
 
 /// The server cannot be found out: nothing was sent.
@@ -421,5 +436,27 @@ fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, prov
         RefreshTransition::Recovered(since) => {
             tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Secret;
+    use crate::pool::{CredentialKind, Wall};
+
+    #[test]
+    fn a_token_ends_when_it_should_also_if_the_clock_was_set_during_the_request() {
+        let at = |mono: u64, wall: u64| Now { mono: Mono(mono), wall: Wall(wall) };
+        let sent = at(10_000, 1_000_000);
+        let end_after = |now: Now| {
+            let token = Credential::new(CredentialKind::Oauth, Secret::new("a".to_owned()));
+            let answer = RefreshResult::New(Credential { expires_at: Some(Wall(1_600_000)), ..token }, None);
+            let RefreshResult::New(credential, _) = by_the_clock_of(answer, sent, now) else { panic!() };
+            credential.expires_at.unwrap().0
+        };
+        assert_eq!(end_after(at(12_000, 1_002_003)), 1_600_000, "two clocks are never read at once");
+        assert_eq!(end_after(at(12_000, 1_502_000)), 2_100_000);
+        assert_eq!(end_after(at(12_000, 702_000)), 1_300_000);
     }
 }

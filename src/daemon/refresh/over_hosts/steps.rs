@@ -157,11 +157,13 @@ pub(in crate::daemon) async fn settle_new(
 ) -> HandOver {
     let RefreshAttempt { account, generation, .. } = attempt;
     let copy = credential.duplicate();
+    // before the clock of this host may be set
+    let ends = end_of(local, &credential);
     if local.keep_answer(account, generation, credential, life).await {
-        return hand_over(claims, local, membership, account).await;
+        return hand_over_until(claims, local, membership, account, Some(ends)).await;
     }
     // the account is another one here; the pool may have no other living token
-    let handed = give(claims, local, membership, (account, generation, &copy)).await;
+    let handed = give(claims, membership, (account, generation, &copy), ends).await;
     local.read_news();
     match handed {
         HandOver::Later => HandOver::Gone,
@@ -176,8 +178,20 @@ pub(in crate::daemon) async fn hand_over(
     membership: &Membership,
     account: AccountId,
 ) -> HandOver {
+    hand_over_until(claims, local, membership, account, None).await
+}
+
+/// The same, with the end of its token, if it was converted when the answer came.
+async fn hand_over_until(
+    claims: &impl RefreshClaims,
+    local: &impl LocalLogin,
+    membership: &Membership,
+    account: AccountId,
+    ends: Option<ConvertedEnd>,
+) -> HandOver {
     let Some((from, credential)) = local.answer(account) else { return HandOver::Gone };
-    let handed = give(claims, local, membership, (account, from, &credential)).await;
+    let ends = ends.unwrap_or_else(|| end_of(local, &credential));
+    let handed = give(claims, membership, (account, from, &credential), ends).await;
     match handed {
         HandOver::Stored(generation) => local.answer_stored(account, generation).await,
         // ours stays until the pool's is adopted, which removes the mark
@@ -187,11 +201,18 @@ pub(in crate::daemon) async fn hand_over(
     handed
 }
 
+/// When a token ends, on the database's clock.
+struct ConvertedEnd(Option<Wall>);
+
+fn end_of(local: &impl LocalLogin, credential: &Credential) -> ConvertedEnd {
+    ConvertedEnd(credential.expires_at.map(|at| local.to_database(at)))
+}
+
 async fn give(
     claims: &impl RefreshClaims,
-    local: &impl LocalLogin,
     membership: &Membership,
     (account, from, credential): (AccountId, TokenGeneration, &Credential),
+    ConvertedEnd(expires_at): ConvertedEnd,
 ) -> HandOver {
     let (pool, keys) = (&membership.pool, &membership.keys);
     let access = keys.seal_access(pool, account, credential);
@@ -203,7 +224,6 @@ async fn give(
             return HandOver::Later;
         }
     };
-    let expires_at = credential.expires_at.map(|at| local.to_database(at));
     let keys = keys.generation();
     let sealed = PoolCredential { access: &access, refresh: refresh.as_deref(), expires_at, keys };
     match claims.store(account, from, sealed).await {
