@@ -45,12 +45,17 @@ impl Drop for Seed {
     }
 }
 
+/// These runs have found something.
+const FOUND: [u64; 11] = [4, 700146, 700191, 730244, 730419, 730605, 730609, 730873, 740277, 740961, 741033];
+
 #[test]
 fn hosts_share_accounts_through_partitions_crashes_freezes_and_clocks() {
-    let first = number("LESSOR_SIM_SEED").unwrap_or(1);
-    let runs = number("LESSOR_SIM_STEPS").unwrap_or(STEPS * 12).div_ceil(STEPS);
+    let (first, steps) = (number("LESSOR_SIM_SEED"), number("LESSOR_SIM_STEPS"));
+    let runs = steps.unwrap_or(STEPS * 12).div_ceil(STEPS);
+    let found: &[u64] = if first.is_none() && steps.is_none() { &FOUND } else { &[] };
+    let first = first.unwrap_or(1);
     let mut all = Tally::default();
-    for seed in first..first + runs {
+    for seed in (first..first + runs).chain(found.iter().copied()) {
         let _said = Seed(seed);
         let mut world = World::new(seed, Fault::None);
         for _ in 0..STEPS {
