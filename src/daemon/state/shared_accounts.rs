@@ -49,11 +49,11 @@ pub(crate) struct SharedAccountNote {
 
 /// When a token ends by the database's clock, as the database says. Setting this host's clock does not change it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct KnownTokenEnd {
+pub(super) struct KnownTokenEnd {
     /// Of which credential, counted in this run.
-    credential: u64,
+    pub(super) credential: u64,
     /// None: never.
-    at: Option<Wall>,
+    pub(super) at: Option<Wall>,
 }
 
 #[derive(Debug)]
@@ -145,14 +145,15 @@ impl SharedAccounts {
         }
     }
 
-    fn set_token_end(&mut self, id: AccountId, end: KnownTokenEnd) {
+    /// The database has said when the token of a credential ends.
+    pub(super) fn set_token_end(&mut self, id: AccountId, end: KnownTokenEnd) {
         if let Some(note) = self.accounts.get_mut(&id) {
             note.token_end = Some(end);
         }
     }
 
     /// When the token of this credential ends, if the database has said it.
-    fn token_end(&self, id: AccountId, credential: u64) -> Option<KnownTokenEnd> {
+    pub(super) fn token_end(&self, id: AccountId, credential: u64) -> Option<KnownTokenEnd> {
         self.accounts.get(&id)?.token_end.filter(|end| end.credential == credential)
     }
 
@@ -294,24 +295,6 @@ impl State {
         self.shared_accounts.is_from_pool = true;
         change(self);
         self.shared_accounts.is_from_pool = false;
-    }
-
-    /// The database says when the token of this generation ends: if it is the one that is used here, its end is known
-    /// whatever happens to this host's clock.
-    pub(crate) fn note_token_end(&mut self, id: AccountId, generation: TokenGeneration, end: Option<Wall>) {
-        if self.shared_accounts.get(id).is_some_and(|note| note.generation == generation) {
-            self.shared_accounts.set_token_end(id, KnownTokenEnd { credential: self.logins.generation(id), at: end });
-        }
-    }
-
-    /// When the token of an account ends on the database's clock (`None`: never): as the database says, or by this host's
-    /// clock if it got the token a moment ago.
-    pub(crate) fn token_end(&self, id: AccountId) -> Option<Wall> {
-        let here = || {
-            let end = self.credentials.get(id).and_then(|credential| credential.expires_at);
-            end.map(|at| self.shared.many_hosts.to_database(at))
-        };
-        self.shared_accounts.token_end(id, self.logins.generation(id)).map_or_else(here, |known| known.at)
     }
 
     /// Whether the database must be asked before the token of this account leaves the daemon: lessor cannot stop its use,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{LoginRefresh, has_ended};
 use crate::credential::{Credential, LinkMode};
 use crate::daemon::state::State;
+use crate::daemon::state::shared_accounts::KnownTokenEnd;
 use crate::pool::{AccountId, CredentialKind, LoginState, Now, Renewing, Wall};
 use crate::shared_pool::TokenGeneration;
 
@@ -118,5 +119,24 @@ impl State {
         // a refresh token that only this host uses stays here
         let given = if self.keeps_refresh_here(id) { credential.without_refresh() } else { credential.duplicate() };
         is_newest.then_some((from, given))
+    }
+
+    /// The database says when the token of this generation ends. If it is the one that is used here, its end is known whatever
+    /// happens to this host's clock; it is not while the pool does not have an answer that is in use already.
+    pub(crate) fn note_token_end(&mut self, id: AccountId, generation: TokenGeneration, at: Option<Wall>) {
+        let is_in_use = self.shared_accounts.get(id).is_some_and(|note| note.generation == generation);
+        if is_in_use && !self.logins.pool_answers.contains_key(&id) {
+            self.shared_accounts.set_token_end(id, KnownTokenEnd { credential: self.logins.generation(id), at });
+        }
+    }
+
+    /// When the token of an account ends on the database's clock (`None`: never): as the database says, or by this host's
+    /// clock if it got the token a moment ago.
+    pub(crate) fn token_end(&self, id: AccountId) -> Option<Wall> {
+        let here = || {
+            let end = self.credentials.get(id).and_then(|credential| credential.expires_at);
+            end.map(|at| self.shared.many_hosts.to_database(at))
+        };
+        self.shared_accounts.token_end(id, self.logins.generation(id)).map_or_else(here, |known| known.at)
     }
 }
