@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Notification};
 use super::address::PoolAddress;
 use super::connect;
 use super::error::SharedPoolError;
-use super::records::account_id;
 use crate::pool::AccountId;
+use crate::shared_pool::ids::account_id;
 
 /// More notices than this are one: "read everything".
 const MOST_WAITING: usize = 256;
@@ -58,7 +58,7 @@ impl std::fmt::Debug for PoolNotices {
 }
 
 impl PoolNotices {
-    pub(super) async fn listen(address: &PoolAddress) -> Result<Self, SharedPoolError> {
+    pub(in crate::shared_pool) async fn listen(address: &PoolAddress) -> Result<Self, SharedPoolError> {
         let (sender, incoming) = mpsc::channel(MOST_WAITING);
         let lagged = Arc::new(AtomicBool::new(false));
         let has_lagged = lagged.clone();

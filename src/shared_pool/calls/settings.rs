@@ -1,14 +1,17 @@
-//! What holds for the whole pool, and which database it is.
+//! What holds for the whole pool, which database it is, and what a host checks before it uses it.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::client::{PoolClient, int4, int8, text};
-use super::error::{SharedPoolError, SharedPoolErrorKind};
-use super::ids::KeyGeneration;
 use super::records::{overflow_name, small_millis};
 use crate::pool::{Overflow, Wall};
+use crate::shared_pool::database::address::PoolAddress;
+use crate::shared_pool::database::client::{PoolClient, int4, int8, text};
+use crate::shared_pool::database::connect;
+use crate::shared_pool::database::error::{SharedPoolError, SharedPoolErrorKind};
+use crate::shared_pool::database::notices::PoolNotices;
+use crate::shared_pool::ids::KeyGeneration;
 
 /// The schema that this version knows.
 pub const SCHEMA: i32 = 1;
@@ -85,6 +88,22 @@ struct InfoRow {
 }
 
 impl PoolClient {
+    /// Opens both connections and checks the rule for TLS, the version of the schema and that confirmed writes are kept.
+    /// Their tasks run on the runtime of the caller.
+    ///
+    /// # Errors
+    /// When the server is not reached, not trusted or not fit, or this host is no member.
+    pub async fn connect(address: &PoolAddress) -> Result<(Self, PoolNotices), SharedPoolError> {
+        let opened = connect::open(address, |_| ()).await?;
+        let client = Self::new(opened.client, opened.place);
+        client.check_schema().await?;
+        client.check_durability().await?;
+        // whether the database is another one than before is decided before anything is claimed
+        client.pool_info().await?;
+        let notices = PoolNotices::listen(address).await?;
+        Ok((client, notices))
+    }
+
     /// Which pool this is, in which database. Finds out whether the database is another one than before.
     ///
     /// # Errors
@@ -143,5 +162,19 @@ impl PoolClient {
             std::cmp::Ordering::Greater => Err(self.error(SharedPoolErrorKind::SchemaNewer, what)),
             std::cmp::Ordering::Less => Err(self.error(SharedPoolErrorKind::SchemaOlder, what)),
         }
+    }
+
+    /// Whether the server confirms only what it keeps.
+    pub(super) async fn check_durability(&self) -> Result<(), SharedPoolError> {
+        let row = self
+            .row("select current_setting('synchronous_commit'), current_setting('synchronous_standby_names')", &[])
+            .await?;
+        let (commit, standbys): (String, String) = (self.get(&row, 0)?, self.get(&row, 1)?);
+        let lost_at_failover = !standbys.is_empty() && matches!(commit.as_str(), "local" | "remote_write");
+        if commit == "off" || lost_at_failover {
+            let what = format!("it can lose what it has confirmed (synchronous_commit = {commit})");
+            return Err(self.error(SharedPoolErrorKind::Unsafe, what));
+        }
+        Ok(())
     }
 }

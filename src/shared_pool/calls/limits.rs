@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::client::{PoolClient, int8, text};
-use super::error::SharedPoolError;
-use super::ids::TermId;
-use super::records::{limits_json, small_millis, sql_id, sql_time};
+use super::records::{limits_json, small_millis, sql_time};
 use crate::limits::Scope;
 use crate::pool::{AccountId, LimitRecord, Usage, Wall};
+use crate::shared_pool::database::client::{PoolClient, int8, text};
+use crate::shared_pool::database::error::SharedPoolError;
+use crate::shared_pool::ids::{TermId, sql_id};
 
 /// The answer to a claim of the duty to probe an account.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,10 +1,10 @@
 //! The accounts of the pool and their sealed credentials.
 
-use super::client::{PoolClient, bytea, int4, int8, text};
-use super::error::SharedPoolError;
-use super::ids::{KeyGeneration, TokenGeneration};
-use super::records::{limits_json, record_json, sql_id, sql_time};
+use super::records::{limits_json, record_json, sql_time};
 use crate::pool::{AccountId, AccountRecord, LimitRecord, LoginState, Wall};
+use crate::shared_pool::database::client::{PoolClient, bytea, int4, int8, text};
+use crate::shared_pool::database::error::SharedPoolError;
+use crate::shared_pool::ids::{KeyGeneration, TokenGeneration, sql_id};
 
 /// A credential as the database keeps it: sealed by a host, with keys that the database never has.
 #[derive(Clone, Copy)]

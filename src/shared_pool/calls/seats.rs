@@ -1,11 +1,10 @@
 //! Seats: units of an account's capacity that a host holds.
 
-use super::client::{PoolClient, boolean, int4, int8};
-use super::error::{SharedPoolError, SharedPoolErrorKind};
 use super::fences::FenceRange;
-use super::ids::TermId;
-use super::records::sql_id;
 use crate::pool::{AccountId, Fence, Wall};
+use crate::shared_pool::database::client::{PoolClient, boolean, int4, int8};
+use crate::shared_pool::database::error::{SharedPoolError, SharedPoolErrorKind};
+use crate::shared_pool::ids::{TermId, sql_id};
 
 /// What became of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

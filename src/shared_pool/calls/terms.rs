@@ -1,10 +1,9 @@
 //! Terms: the periods in which a host holds seats, and their heartbeats.
 
-use super::client::{PoolClient, int8};
-use super::error::{SharedPoolError, SharedPoolErrorKind};
-use super::ids::TermId;
-use super::records::account_id;
 use crate::pool::{AccountId, Wall};
+use crate::shared_pool::database::client::{PoolClient, int8};
+use crate::shared_pool::database::error::{SharedPoolError, SharedPoolErrorKind};
+use crate::shared_pool::ids::{TermId, account_id};
 
 /// A heartbeat that was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,17 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::limits::{Reason, Scope};
-use crate::pool::{AccountId, AccountRecord, LimitRecord, LimitSource, LoginState, Overflow, Wall, millis};
-
-/// The id of an account as a `bigint`.
-pub(super) fn sql_id(account: AccountId) -> i64 {
-    account.bits().cast_signed()
-}
-
-/// The account with this `bigint`.
-pub(super) fn account_id(bits: i64) -> AccountId {
-    AccountId::from_bits(bits.cast_unsigned())
-}
+use crate::pool::{AccountRecord, LimitRecord, LimitSource, LoginState, Overflow, Wall, millis};
+use crate::shared_pool::ids::{account_id, sql_id};
 
 /// Milliseconds as a `bigint`, saturating.
 pub(super) fn small_millis(duration: Duration) -> i64 {
@@ -113,7 +104,7 @@ pub(super) fn limits_json(limits: &[LimitRecord]) -> serde_json::Result<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{CredentialKind, LoginProblem};
+    use crate::pool::{AccountId, CredentialKind, LoginProblem};
 
     #[test]
     fn a_record_keeps_its_login_state_outside() {
@@ -130,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_the_same_after_the_journey() {
+    fn a_limit_is_the_same_when_it_is_read_back() {
         let limit = LimitRecord {
             account: AccountId::from_bits(0xff_ffff_ffff),
             key: "claude:opus".to_owned(),

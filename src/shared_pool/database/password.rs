@@ -13,7 +13,7 @@ use crate::credential::Secret;
 const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// The text for `PASSWORD` in `CREATE ROLE`.
-pub(super) fn verifier(password: &Secret) -> Result<String, getrandom::Error> {
+pub(in crate::shared_pool) fn verifier(password: &Secret) -> Result<String, getrandom::Error> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt)?;
     Ok(verifier_with(password, salt))

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::accounts::PoolCredential;
-use super::client::{PoolClient, boolean, bytea, int4, int8};
-use super::error::SharedPoolError;
-use super::ids::{HostId, TermId, TokenGeneration};
-use super::records::{small_millis, sql_id, sql_time};
+use super::records::{small_millis, sql_time};
 use crate::pool::{AccountId, Wall};
+use crate::shared_pool::database::client::{PoolClient, boolean, bytea, int4, int8};
+use crate::shared_pool::database::error::SharedPoolError;
+use crate::shared_pool::ids::{HostId, TermId, TokenGeneration, sql_id};
 
 /// Whether this host may send a refresh now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! Blocks of fences, which rise over the whole pool.
 
-use super::client::{PoolClient, int8};
-use super::error::SharedPoolError;
 use crate::pool::Fence;
+use crate::shared_pool::database::client::{PoolClient, int8};
+use crate::shared_pool::database::error::SharedPoolError;
 
 /// Fences that belong to this host alone, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

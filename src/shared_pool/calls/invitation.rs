@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::client::{PoolClient, boolean, bytea, int4, int8, text};
-use super::error::{SharedPoolError, SharedPoolErrorKind};
-use super::ids::{HostId, KeyGeneration};
-use super::password;
 use super::records::small_millis;
 use crate::credential::Secret;
+use crate::shared_pool::database::address::PoolAddress;
+use crate::shared_pool::database::client::{PoolClient, boolean, bytea, int4, int8, text};
+use crate::shared_pool::database::error::{SharedPoolError, SharedPoolErrorKind};
+use crate::shared_pool::database::{connect, password};
+use crate::shared_pool::ids::{HostId, KeyGeneration};
 
 /// What an admin prepares for a host that will join.
 pub struct NewInvitation<'a> {
@@ -72,8 +73,8 @@ impl PoolClient {
     ///
     /// # Errors
     /// When the server is not reached, not trusted or not fit, or the role is not known to the pool.
-    pub async fn connect_to_join(address: &super::PoolAddress) -> Result<Self, SharedPoolError> {
-        let opened = super::connect::open(address, |_| ()).await?;
+    pub async fn connect_to_join(address: &PoolAddress) -> Result<Self, SharedPoolError> {
+        let opened = connect::open(address, |_| ()).await?;
         let client = Self::new(opened.client, opened.place);
         client.check_schema().await?;
         Ok(client)

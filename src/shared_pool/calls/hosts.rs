@@ -2,11 +2,10 @@
 
 use serde::Deserialize;
 
-use super::client::{PoolClient, int4, int8, text};
-use super::error::SharedPoolError;
-use super::ids::{HostId, KeyGeneration, TermId, TokenGeneration};
-use super::records::{account_id, sql_id};
 use crate::pool::{AccountId, Wall};
+use crate::shared_pool::database::client::{PoolClient, int4, int8, text};
+use crate::shared_pool::database::error::SharedPoolError;
+use crate::shared_pool::ids::{HostId, KeyGeneration, TermId, TokenGeneration, account_id, sql_id};
 
 /// A host of the pool. Times are on the database's clock.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]

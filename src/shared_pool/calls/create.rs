@@ -1,27 +1,26 @@
 //! Makes the pool in a database, once, and brings its schema up to date.
 
-use super::address::PoolAddress;
-use super::client::{PoolClient, bytea, int4, int8, text};
-use super::connect;
-use super::error::{SharedPoolError, SharedPoolErrorKind};
-use super::ids::HostId;
-use super::password;
 use super::records::{overflow_name, small_millis};
 use super::settings::{SCHEMA, SharedPoolSettings};
 use crate::credential::Secret;
+use crate::shared_pool::database::address::PoolAddress;
+use crate::shared_pool::database::client::{PoolClient, bytea, int4, int8, text};
+use crate::shared_pool::database::error::{SharedPoolError, SharedPoolErrorKind};
+use crate::shared_pool::database::{connect, password};
+use crate::shared_pool::ids::HostId;
 
 /// The steps of the schema: the first makes version 1, and so on.
 const STEPS: &[&str] = &[concat!(
-    include_str!("schema/1/tables.sql"),
-    include_str!("schema/1/identity.sql"),
-    include_str!("schema/1/terms.sql"),
-    include_str!("schema/1/seats.sql"),
-    include_str!("schema/1/limits.sql"),
-    include_str!("schema/1/accounts.sql"),
-    include_str!("schema/1/refresh.sql"),
-    include_str!("schema/1/hosts.sql"),
-    include_str!("schema/1/news.sql"),
-    include_str!("schema/1/grants.sql"),
+    include_str!("../schema/1/tables.sql"),
+    include_str!("../schema/1/identity.sql"),
+    include_str!("../schema/1/terms.sql"),
+    include_str!("../schema/1/seats.sql"),
+    include_str!("../schema/1/limits.sql"),
+    include_str!("../schema/1/accounts.sql"),
+    include_str!("../schema/1/refresh.sql"),
+    include_str!("../schema/1/hosts.sql"),
+    include_str!("../schema/1/news.sql"),
+    include_str!("../schema/1/grants.sql"),
 )];
 /// Any number; only one program changes the schema at a time.
 const LOCK: i64 = 0x6c65_7373_6f72;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{PoolClient, int8};
-use super::error::SharedPoolError;
 use super::hosts::{PoolHost, hex_text};
-use super::ids::{KeyGeneration, NewsPosition, TermId, TokenGeneration};
-use super::records::{LimitRow, account_id, record_of};
+use super::records::{LimitRow, record_of};
 use crate::limits::Scope;
 use crate::pool::{AccountId, AccountRecord, LimitRecord, LoginState, Usage, Wall, Window};
+use crate::shared_pool::database::client::{PoolClient, int8};
+use crate::shared_pool::database::error::SharedPoolError;
+use crate::shared_pool::ids::{KeyGeneration, NewsPosition, TermId, TokenGeneration, account_id};
 
 /// What has changed since a position. The same news may come twice; none is left out.
 #[derive(Debug)]

@@ -57,7 +57,7 @@ impl PoolAddress {
         }
     }
 
-    /// Checks a URL without connecting, as [`PoolClient::connect`](super::PoolClient::connect) does.
+    /// Checks a URL without connecting, as [`PoolClient::connect`](crate::shared_pool::PoolClient::connect) does.
     ///
     /// # Errors
     /// When it is not a URL of a PostgreSQL database, contains a password, or allows connections to other machines without

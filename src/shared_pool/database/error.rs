@@ -56,11 +56,15 @@ pub enum SharedPoolErrorKind {
 }
 
 impl SharedPoolError {
-    pub(super) fn new(kind: SharedPoolErrorKind, place: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(in crate::shared_pool) fn new(
+        kind: SharedPoolErrorKind,
+        place: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
         Self { kind, place: place.into(), what: what.into() }
     }
 
-    pub(super) fn with_kind(self, kind: SharedPoolErrorKind) -> Self {
+    pub(in crate::shared_pool) fn with_kind(self, kind: SharedPoolErrorKind) -> Self {
         Self { kind, ..self }
     }
 
@@ -115,12 +119,12 @@ impl SharedPoolError {
         }
     }
 
-    pub(super) fn bad_answer(place: &str, what: impl fmt::Display) -> Self {
+    pub(in crate::shared_pool) fn bad_answer(place: &str, what: impl fmt::Display) -> Self {
         Self::new(SharedPoolErrorKind::BadAnswer, place, format!("an answer cannot be read: {what}"))
     }
 
     /// What the driver reports. Details of the server are left out: they can contain values.
-    pub(super) fn of_driver(place: &str, error: &tokio_postgres::Error) -> Self {
+    pub(in crate::shared_pool) fn of_driver(place: &str, error: &tokio_postgres::Error) -> Self {
         if let Some(refusal) = error.as_db_error() {
             // the server's rules for clients refuse the machine, not the role; they have the same code
             if refusal.code() == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION

@@ -33,13 +33,13 @@ const SETTINGS: &str = "set statement_timeout = '10s'; set lock_timeout = '5s'; 
     set timezone = 'UTC'; set default_transaction_isolation = 'read committed'";
 
 /// A connection whose task runs on the caller's runtime; it ends when the client is dropped.
-pub(super) struct OpenConnection {
-    pub(super) client: Client,
-    pub(super) place: String,
+pub(in crate::shared_pool) struct OpenConnection {
+    pub(in crate::shared_pool) client: Client,
+    pub(in crate::shared_pool) place: String,
 }
 
 /// Opens a connection. Notices that come in on it are passed on.
-pub(super) async fn open(
+pub(in crate::shared_pool) async fn open(
     address: &PoolAddress,
     on_notice: impl FnMut(Notification) + Send + 'static,
 ) -> Result<OpenConnection, SharedPoolError> {
