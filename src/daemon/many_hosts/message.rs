@@ -8,7 +8,7 @@ use crate::pool::{AccountId, Fence, LimitRecord, Wall};
 pub(crate) enum PoolMessage {
     /// The membership or the configuration has changed.
     Rejoin,
-    /// The pool asks for seats: it is answered within [`super::claims::CLAIM_TIME`].
+    /// The pool asks for seats: it is answered within [`super::session::claims::CLAIM_TIME`].
     Claim(SeatsWanted),
     /// The pool has given back so many seats.
     GiveBack {
@@ -26,7 +26,7 @@ pub(crate) enum PoolMessage {
     },
     /// A limit of a shared account was learnt here.
     Limit(LimitRecord),
-    /// The pool asks whether this host may probe an account: it is answered within [`super::claims::CLAIM_TIME`].
+    /// The pool asks whether this host may probe an account: it is answered within [`super::session::claims::CLAIM_TIME`].
     ClaimProbe {
         /// The account.
         account: AccountId,

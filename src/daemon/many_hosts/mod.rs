@@ -5,32 +5,23 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `worker`, `backoff`, `loss` | connects, and answers the pool while the database is away; why it is |
+//! | `worker/`, `loss` | connects, and answers the pool while the database is away; why it is |
 //! | `target`, `term` | which database, as which host; the term there |
-//! | `session`, `pace` | heartbeats, news, silent hosts, on a connection |
-//! | `claims` | seats and fences that the pool asks for |
-//! | `outgoing`, `sending` | what was learnt here |
-//! | `news`, `decide`, `adopt`, `times`, `clock_offset` | what other hosts have changed |
-//! | `duties`, `probes` | what one host does for all: reading usage, probing |
+//! | `session/` | a connection: heartbeats, silent hosts, claims of seats and fences, probes, and what was learnt here |
+//! | `news/` | what other hosts have changed, and the accounts that they have added |
+//! | `times`, `clock_offset` | the database's clock and this host's |
+//! | `duties` | what one host does for all: reading usage |
 //! | `handing_out` | what the database must know before a token leaves the daemon |
 //! | `handle`, `message`, `status`, `seats` | what the rest of the daemon sees |
 
-mod adopt;
-mod backoff;
-mod claims;
 mod clock_offset;
-mod decide;
 pub(in crate::daemon) mod duties;
 pub(in crate::daemon) mod handing_out;
 pub(in crate::daemon) mod handle;
 pub(in crate::daemon) mod loss;
 pub(in crate::daemon) mod message;
 mod news;
-mod outgoing;
-mod pace;
-mod probes;
 pub(in crate::daemon) mod seats;
-mod sending;
 mod session;
 pub(in crate::daemon) mod status;
 mod target;
@@ -108,5 +99,5 @@ pub(in crate::daemon) async fn send_account(
     client: Arc<PoolClient>,
     id: AccountId,
 ) -> Result<(), SharedPoolError> {
-    sending::account(daemon, client, id, true).await
+    session::sending::account(daemon, client, id, true).await
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::{AdoptDecision, change_to, decide};
-use super::handle::ManyHosts;
-use super::times::credential_from_database;
 use crate::credential::Credential;
+use crate::daemon::many_hosts::handle::ManyHosts;
+use crate::daemon::many_hosts::times::credential_from_database;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, OwnChangeCount, State, save};
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginState, Now, SeatLimits};
@@ -19,15 +19,15 @@ const AT_ONCE: usize = 64;
 
 /// What became of the accounts of the pool.
 #[derive(Debug, Default)]
-pub(super) struct Adopted {
+pub(in crate::daemon::many_hosts) struct Adopted {
     /// Some were sealed with newer keys than this host has.
-    pub(super) needs_keys: bool,
+    pub(in crate::daemon::many_hosts) needs_keys: bool,
     /// Those that this host does not use, or not with their newest credential, and why.
-    pub(super) left_out: Vec<(AccountId, String)>,
+    pub(in crate::daemon::many_hosts) left_out: Vec<(AccountId, String)>,
     /// Those that it uses.
-    pub(super) used: Vec<AccountId>,
+    pub(in crate::daemon::many_hosts) used: Vec<AccountId>,
     /// This host has moved, added or removed some since the reading began: they are left as they are.
-    pub(super) is_outdated: bool,
+    pub(in crate::daemon::many_hosts) is_outdated: bool,
 }
 
 /// An account on its way into use.
@@ -51,7 +51,7 @@ impl Adopting {
 }
 
 /// Adopts accounts of the pool. `begun` is from when their reading began.
-pub(super) async fn adopt(
+pub(in crate::daemon::many_hosts) async fn adopt(
     daemon: &Arc<Daemon>,
     membership: &Membership,
     (accounts, begun): (Vec<SharedAccount>, OwnChangeCount),
@@ -229,7 +229,7 @@ fn turn_off(state: &mut State, now: Now, own: AccountId, pooled: AccountId) {
 }
 
 /// An account whose move was interrupted is this host's own, because the pool does not have it.
-pub(super) fn keep_as_own(state: &mut State, now: Now, id: AccountId) {
+pub(in crate::daemon::many_hosts) fn keep_as_own(state: &mut State, now: Now, id: AccountId) {
     state.shared_accounts.make_own(id);
     let _saved_later = state.shared().write(Write::SaveSharedAccount(id, None));
     state.apply_from_pool(now, Command::UnshareAccount(id));
@@ -238,7 +238,7 @@ pub(super) fn keep_as_own(state: &mut State, now: Now, id: AccountId) {
 }
 
 /// Removes accounts that the pool does not have any more.
-pub(super) fn remove(state: &mut State, now: Now, accounts: &[AccountId]) {
+pub(in crate::daemon::many_hosts) fn remove(state: &mut State, now: Now, accounts: &[AccountId]) {
     for id in accounts.iter().copied().filter(|id| state.is_shared(*id)).collect::<Vec<_>>() {
         let name = state.account_name(id);
         state.apply_from_pool(now, Command::RemoveAccount(id));

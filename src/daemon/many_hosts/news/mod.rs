@@ -1,10 +1,12 @@
 //! What other hosts have changed: limits, usage and seats. Accounts are adopted before (`adopt.rs`).
 
+pub(super) mod adopt;
+mod decide;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::adopt;
 use super::message::PoolMessage;
 use super::term::{self, BeginError};
 use super::times::{limit_from_database, usage_from_database};

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::PoolTerm;
-use super::message::SeatsWanted;
-use super::seats::TermSeats;
+use crate::daemon::many_hosts::handle::PoolTerm;
+use crate::daemon::many_hosts::message::SeatsWanted;
+use crate::daemon::many_hosts::seats::TermSeats;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::pool::{AccountId, Command, Fence, FenceBlock, Now, SeatDenial};
 use crate::shared_pool::{FenceRange, PoolClient, SeatClaim, SharedPoolError};
 
 /// How long a lease waits for an answer of the database at most.
-pub(super) const CLAIM_TIME: Duration = Duration::from_secs(2);
+pub(in crate::daemon::many_hosts) const CLAIM_TIME: Duration = Duration::from_secs(2);
 
 /// How a claim has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +115,13 @@ impl CurrentTerm {
 }
 
 /// No seat was claimed.
-pub(super) fn deny(state: &mut State, now: Now, account: AccountId, elsewhere: Option<u32>, why: SeatDenial) {
+pub(in crate::daemon::many_hosts) fn deny(
+    state: &mut State,
+    now: Now,
+    account: AccountId,
+    elsewhere: Option<u32>,
+    why: SeatDenial,
+) {
     let known = || state.pool.seats(account).map_or(0, |seats| seats.elsewhere);
     let elsewhere = elsewhere.unwrap_or_else(known);
     state.apply_from_pool(now, Command::SeatsDenied { account, elsewhere, why });

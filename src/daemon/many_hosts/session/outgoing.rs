@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::message::ClearedLimit;
+use crate::daemon::many_hosts::message::ClearedLimit;
 use crate::limits::Scope;
 use crate::pool::{AccountId, LimitRecord, Mono, Wall};
 
@@ -13,7 +13,7 @@ const USAGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is to be sent.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(in crate::daemon::many_hosts) struct Outgoing {
     limits: BTreeMap<LimitKey, NumberedChange>,
     /// All limits of these were cleared, with which change and when; what is in `limits` came later.
     cleared: BTreeMap<AccountId, (u64, Wall)>,
@@ -27,11 +27,11 @@ pub(super) struct Outgoing {
 type LimitKey = (AccountId, Scope, String);
 
 /// A change, and its number: a later one has a higher number.
-pub(super) type NumberedChange = (u64, LimitChange);
+pub(in crate::daemon::many_hosts) type NumberedChange = (u64, LimitChange);
 
 /// What became of a limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum LimitChange {
+pub(in crate::daemon::many_hosts) enum LimitChange {
     /// It was set.
     Set(LimitRecord),
     /// It is over, before its time or by its probe.
@@ -39,7 +39,7 @@ pub(super) enum LimitChange {
 }
 
 impl LimitChange {
-    pub(super) fn account(&self) -> AccountId {
+    pub(in crate::daemon::many_hosts) fn account(&self) -> AccountId {
         match self {
             Self::Set(limit) => limit.account,
             Self::Cleared(cleared) => cleared.account,
@@ -59,13 +59,13 @@ impl LimitChange {
 
 impl Outgoing {
     /// A limit was learnt or cleared.
-    pub(super) fn limit(&mut self, change: LimitChange) {
+    pub(in crate::daemon::many_hosts) fn limit(&mut self, change: LimitChange) {
         self.changes += 1;
         self.put((self.changes, change));
     }
 
     /// A change could not be sent: it is sent again, unless a later one has replaced it.
-    pub(super) fn limit_failed(&mut self, failed: NumberedChange) {
+    pub(in crate::daemon::many_hosts) fn limit_failed(&mut self, failed: NumberedChange) {
         let (number, change) = &failed;
         let is_later = |other: &u64| other > number;
         let is_cleared = self.cleared.get(&change.account()).is_some_and(|(other, _)| is_later(other));
@@ -88,17 +88,17 @@ impl Outgoing {
     }
 
     /// The usage of an account has changed.
-    pub(super) fn usage(&mut self, account: AccountId) {
+    pub(in crate::daemon::many_hosts) fn usage(&mut self, account: AccountId) {
         self.usage.insert(account);
     }
 
     /// The record or login state of an account has changed.
-    pub(super) fn account(&mut self, account: AccountId) {
+    pub(in crate::daemon::many_hosts) fn account(&mut self, account: AccountId) {
         self.accounts.insert(account);
     }
 
     /// The changes of limits that are to be sent now, in order.
-    pub(super) fn take_limits(&mut self) -> Vec<NumberedChange> {
+    pub(in crate::daemon::many_hosts) fn take_limits(&mut self) -> Vec<NumberedChange> {
         let cleared = std::mem::take(&mut self.cleared).into_iter();
         let cleared = cleared
             .map(|(account, (number, at))| (number, LimitChange::Cleared(ClearedLimit { account, which: None, at })));
@@ -108,12 +108,12 @@ impl Outgoing {
     }
 
     /// The accounts whose record or login state is to be sent now.
-    pub(super) fn take_accounts(&mut self) -> BTreeSet<AccountId> {
+    pub(in crate::daemon::many_hosts) fn take_accounts(&mut self) -> BTreeSet<AccountId> {
         std::mem::take(&mut self.accounts)
     }
 
     /// The accounts whose usage is to be sent now.
-    pub(super) fn take_usage(&mut self, now: Mono) -> Vec<AccountId> {
+    pub(in crate::daemon::many_hosts) fn take_usage(&mut self, now: Mono) -> Vec<AccountId> {
         self.usage_sent.retain(|_, sent| now.since(*sent) < USAGE_INTERVAL);
         let due: Vec<AccountId> =
             self.usage.iter().copied().filter(|account| !self.usage_sent.contains_key(account)).collect();
@@ -125,7 +125,7 @@ impl Outgoing {
     }
 
     /// When usage is due next that may not be sent yet.
-    pub(super) fn next_usage(&self) -> Option<Mono> {
+    pub(in crate::daemon::many_hosts) fn next_usage(&self) -> Option<Mono> {
         let due = |account| self.usage_sent.get(account).map_or(Mono::default(), |sent| sent.after(USAGE_INTERVAL));
         self.usage.iter().map(due).min()
     }

@@ -25,7 +25,7 @@ pub(super) enum ProbeOutcome {
 
 /// The duties of this host.
 #[derive(Debug, Default)]
-pub(super) struct ProbeDuties {
+pub(in crate::daemon::many_hosts) struct ProbeDuties {
     held: BTreeMap<AccountId, ProbeEnd>,
     /// The pool has given these up.
     given_up: BTreeSet<AccountId>,
@@ -44,7 +44,7 @@ impl ProbeDuties {
     }
 
     /// The pool does not probe any more.
-    pub(super) fn give_up(&mut self, account: AccountId) {
+    pub(in crate::daemon::many_hosts) fn give_up(&mut self, account: AccountId) {
         self.given_up.insert(account);
     }
 

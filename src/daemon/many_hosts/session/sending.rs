@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::message::ClearedLimit;
 use super::outgoing::{LimitChange, NumberedChange};
-use super::times::{limit_for_database, usage_for_database};
+use crate::daemon::many_hosts::message::ClearedLimit;
+use crate::daemon::many_hosts::times::{limit_for_database, usage_for_database};
 use crate::daemon::state::Daemon;
 use crate::pool::{AccountId, AccountRecord, LoginState};
 use crate::shared_pool::{PoolClient, SharedPoolError, TokenGeneration};
@@ -43,7 +43,7 @@ struct AccountDifference {
 }
 
 /// Sends the login state of an account, and its record if this host may change it.
-pub(super) async fn account(
+pub(in crate::daemon::many_hosts) async fn account(
     daemon: Arc<Daemon>,
     client: Arc<PoolClient>,
     id: AccountId,

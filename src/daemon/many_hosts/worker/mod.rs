@@ -1,15 +1,17 @@
 //! The worker: connects with the database, again and again, and answers the pool while it is away.
 
+mod backoff;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::adopt;
-use super::backoff::ConnectBackoff;
-use super::claims;
+use self::backoff::ConnectBackoff;
 use super::handle::PoolTerm;
 use super::loss::PoolLoss;
 use super::message::PoolMessage;
-use super::outgoing::LimitChange;
+use super::news::adopt;
+use super::session::claims;
+use super::session::outgoing::LimitChange;
 use super::session::{PoolSession, SessionEnd, SessionMemory};
 use super::set_closed;
 use super::status::{PoolAway, PoolAwayKind, PoolLink};
