@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Holder, Home, label, reference, wait_until};
+use crate::support::{Client, Home, label, reference};
 
 fn error(client: &mut Client, params: &Value) -> Value {
     let answer = client.ask("lease.acquire", params);
@@ -26,13 +26,6 @@ fn peek(client: &mut Client, params: Value) -> String {
 
 fn only(names: &[&str]) -> Value {
     json!({ "provider": "anthropic", "only": names, "wait_ms": 0 })
-}
-
-fn limit(client: &mut Client, account: &str, seconds: u64) {
-    let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "account": account }));
-    let report = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": seconds * 1000 });
-    client.call("lease.report", report);
-    client.call("lease.release", reference(&lease));
 }
 
 #[test]
@@ -146,46 +139,6 @@ fn a_directory_has_its_own_accounts_through_links_and_the_innermost_counts() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn a_client_that_states_no_directory_has_that_of_its_process_and_a_reload_counts_at_once() {
-    let root = crate::support::directory();
-    let base = root.path().canonicalize().unwrap();
-    std::fs::create_dir(base.join("client-a")).unwrap();
-    let home = Home::with_accounts("", 3);
-    let mut client = home.client();
-    for n in 0..3 {
-        limit(&mut client, &format!("a{n}"), 1);
-    }
-    let path = base.join("client-a");
-    let rule = |account: &str| {
-        let text = format!("[directories.{:?}]\naccounts = [{account:?}]\n", path.display().to_string());
-        std::fs::write(home.path().join("config.toml"), text).unwrap();
-        let reloaded = home.client().call("config.reload", json!({}));
-        assert_eq!(reloaded["state"], "ok", "{reloaded}");
-        reloaded
-    };
-    wait_until("the limits have ended", || {
-        client.call("forecast", json!({ "provider": "anthropic" }))["grantable"].as_u64() >= Some(3)
-    });
-    for account in ["a2", "a0"] {
-        rule(account);
-        assert_eq!(Holder::start_in(&home, &path).label, account);
-    }
-    // a lease from before follows at its next report
-    let stated = json!({ "provider": "anthropic", "directory": path });
-    let lease = client.call("lease.acquire", stated.clone());
-    assert_eq!(label(&lease), "a0");
-    let forecast = client.call("forecast", json!({ "provider": "anthropic", "directory": path }));
-    assert!(forecast["set"].as_str().unwrap().starts_with("a0 ([directories."), "{forecast}");
-    rule("a1");
-    let report = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": 60_000 });
-    assert_eq!(label(&client.call("lease.report", report)["lease"]), "a1");
-    let noted = rule("not-there");
-    assert!(noted["notes"].to_string().contains("not-there"), "{noted}");
-    assert_eq!(client.refused("lease.acquire", stated), "not_allowed", "a set without an account is not left");
-}
-
-#[test]
 fn a_reserve_and_a_fallback_are_set_stored_exported_and_decided_by_the_configuration() {
     let mut home = Home::with_accounts("", 2);
     let mut client = home.client();
@@ -219,4 +172,57 @@ fn a_reserve_and_a_fallback_are_set_stored_exported_and_decided_by_the_configura
     assert_eq!(refused["data"]["accounts"][1]["why"], "reserved", "{refused}");
     assert_eq!(refused["data"]["hint"], "to use what an account keeps in reserve, name it: --account a1");
     assert_eq!(peek(&mut client, json!({ "provider": "anthropic", "account": "a1" })), "a1");
+}
+
+/// Where the directory of a process can be read.
+#[cfg(target_os = "linux")]
+mod of_processes {
+    use super::*;
+    use crate::support::{Holder, wait_until};
+
+    fn limit(client: &mut Client, account: &str, seconds: u64) {
+        let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "account": account }));
+        let report = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": seconds * 1000 });
+        client.call("lease.report", report);
+        client.call("lease.release", reference(&lease));
+    }
+
+    #[test]
+    fn a_client_that_states_no_directory_has_that_of_its_process_and_a_reload_counts_at_once() {
+        let root = crate::support::directory();
+        let base = root.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join("client-a")).unwrap();
+        let home = Home::with_accounts("", 3);
+        let mut client = home.client();
+        for n in 0..3 {
+            limit(&mut client, &format!("a{n}"), 1);
+        }
+        let path = base.join("client-a");
+        let rule = |account: &str| {
+            let text = format!("[directories.{:?}]\naccounts = [{account:?}]\n", path.display().to_string());
+            std::fs::write(home.path().join("config.toml"), text).unwrap();
+            let reloaded = home.client().call("config.reload", json!({}));
+            assert_eq!(reloaded["state"], "ok", "{reloaded}");
+            reloaded
+        };
+        wait_until("the limits have ended", || {
+            client.call("forecast", json!({ "provider": "anthropic" }))["grantable"].as_u64() >= Some(3)
+        });
+        for account in ["a2", "a0"] {
+            rule(account);
+            assert_eq!(Holder::start_in(&home, &path).label, account);
+        }
+        // a lease from before follows at its next report
+        let stated = json!({ "provider": "anthropic", "directory": path });
+        let lease = client.call("lease.acquire", stated.clone());
+        assert_eq!(label(&lease), "a0");
+        let forecast = client.call("forecast", json!({ "provider": "anthropic", "directory": path }));
+        assert!(forecast["set"].as_str().unwrap().starts_with("a0 ([directories."), "{forecast}");
+        rule("a1");
+        let report = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": 60_000 });
+        assert_eq!(label(&client.call("lease.report", report)["lease"]), "a1");
+        let noted = rule("not-there");
+        assert!(noted["notes"].to_string().contains("not-there"), "{noted}");
+        assert_eq!(client.refused("lease.acquire", stated), "not_allowed", "a set without an account is not left");
+    }
 }

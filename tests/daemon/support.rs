@@ -256,6 +256,7 @@ impl Holder {
     }
 
     /// In this directory.
+    #[cfg(target_os = "linux")]
     pub fn start_in(home: &Home, directory: &Path) -> Self {
         Self::start_as(home, false, Some(directory))
     }
