@@ -143,11 +143,12 @@ impl Writer {
         }
     }
 
-    /// Waits for the next message. When there is none for a while, the pages that SQLite has kept in memory are
-    /// given back, and the room of a long backlog.
+    /// Waits for the next message. When there is none for a while, the statements and pages that SQLite has kept in memory
+    /// are given back, and the room of a long backlog.
     fn next_when_idle(&mut self, inbox: &Receiver<WriterMessage>) -> Result<WriterMessage, RecvTimeoutError> {
         match inbox.recv_timeout(QUIET) {
             Err(RecvTimeoutError::Timeout) => {
+                self.database.flush_prepared_statement_cache();
                 let _kept = self.database.execute_batch("PRAGMA shrink_memory");
                 self.backlog.shrink_to(BATCH);
                 inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
