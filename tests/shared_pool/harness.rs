@@ -14,6 +14,9 @@ use tokio_postgres::{Client, NoTls};
 pub const LIFE: u64 = u64::MAX - 5;
 pub const KEYS: KeyGeneration = KeyGeneration(1);
 const PASSWORD: &str = "a password of a test";
+/// How often a test looks for what must happen soon, and after which time again: 10 s in all.
+pub const MOST_LOOKS: u32 = 2000;
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// The pool of one test.
 pub struct TestPool {
@@ -133,6 +136,20 @@ impl TestPool {
     /// The superuser in this database: for what no host may do.
     pub async fn root(&self) -> Client {
         superuser(&self.server, &self.database).await
+    }
+
+    /// How many deadlocks there were, when all hosts have disconnected: a session says so at its end.
+    pub async fn deadlocks(&self) -> i64 {
+        let root = self.root().await;
+        let sql = "select numbackends, deadlocks from pg_stat_database where datname = current_database()";
+        for _ in 0..MOST_LOOKS {
+            let row = root.query_one(sql, &[]).await.unwrap();
+            if row.get::<_, i32>(0) == 1 {
+                return row.get(1);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        panic!("some sessions do not end");
     }
 
     /// As this database role, without the client of lessor.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use lessor::pool::Fence;
 use lessor::shared_pool::{PoolClient, SeatClaim};
 
-use crate::harness::{LIFE, add, hard, with_pool};
+use crate::harness::{BETWEEN_LOOKS, LIFE, MOST_LOOKS, add, hard, with_pool};
 
 /// A ledger outside of the database: who holds how many.
 #[derive(Default)]
@@ -67,6 +67,44 @@ fn eight_clients_never_hold_more_seats_than_there_are() {
         let left: i64 =
             root.query_one("select count(*) from lessor.seat where term is not null", &[]).await.unwrap().get(0);
         assert_eq!(left, 0);
+        drop((first, root));
+        assert_eq!(pool.deadlocks().await, 0);
+    });
+}
+
+/// The server ends one of two calls that wait for each other: the host repeats it.
+#[test]
+fn a_call_that_a_deadlock_has_ended_is_repeated() {
+    with_pool(hard(2), async |pool| {
+        let host = pool.first().await;
+        let account = add(&host, 1).await;
+        let term = host.begin_term(LIFE).await.unwrap();
+        let claim = host.claim_seats(term, LIFE, account, 2, 2, false).await.unwrap();
+        assert!(matches!(claim, SeatClaim::Claimed { seats: 2, .. }), "{claim:?}");
+        let root = pool.root().await;
+        let lock = async |number: i32| {
+            root.query("select from lessor.seat where number = $1 for update", &[&number]).await.unwrap();
+        };
+        // this session looks for a deadlock later than the host's: the host's call is the one that ends
+        root.batch_execute("set deadlock_timeout = '60s'; begin").await.unwrap();
+        lock(2).await;
+        let marking = tokio::spawn(async move { host.mark_handed_out(term, LIFE, account, None).await });
+        // it has the first seat and waits for the second
+        let watch = pool.root().await;
+        let waits = "select from pg_stat_activity where datname = $1 and wait_event_type = 'Lock'";
+        let mut looks = 0;
+        while watch.query(waits, &[&pool.database]).await.unwrap().is_empty() {
+            looks += 1;
+            assert!(looks < MOST_LOOKS, "the call does not wait");
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        lock(1).await;
+        root.batch_execute("commit").await.unwrap();
+        assert!(marking.await.unwrap().unwrap());
+        let marked = "select count(*) from lessor.seat where handed_out_until > 0";
+        assert_eq!(root.query_one(marked, &[]).await.unwrap().get::<_, i64>(0), 2);
+        drop((root, watch));
+        assert_ne!(pool.deadlocks().await, 0);
     });
 }
 
@@ -215,5 +253,7 @@ fn writers_of_the_same_accounts_do_not_deadlock() {
         }
         let news = first.news(None, None).await.unwrap();
         assert_eq!((news.limits.len(), news.usage.len()), (2, 2));
+        drop((first, clients));
+        assert_eq!(pool.deadlocks().await, 0);
     });
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -10,6 +11,8 @@ use super::error::{SharedPoolError, SharedPoolErrorKind};
 
 /// A call that has no answer by then has failed. The server gives up earlier, see `connect`.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After so many deadlocks in turn, a call has failed. The server finds each after a second.
+const MOST_DEADLOCKS: u32 = 3;
 
 /// What a call passes to the database.
 pub(in crate::shared_pool) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -82,13 +85,22 @@ impl PoolClient {
         }
     }
 
-    /// A call that answers with rows.
+    /// A call that answers with rows. One that the server ends because of a deadlock has changed nothing, and is repeated.
     pub(in crate::shared_pool) async fn rows(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, SharedPoolError> {
-        match tokio::time::timeout(PATIENCE, self.client.query_typed(sql, parameters)).await {
+        let answered = async {
+            let mut left = MOST_DEADLOCKS;
+            loop {
+                match self.client.query_typed(sql, parameters).await {
+                    Err(error) if left > 0 && error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => left -= 1,
+                    answer => return answer,
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, answered).await {
             Ok(answer) => answer.map_err(|error| SharedPoolError::of_driver(&self.place, &error)),
             Err(_) => Err(self.error(SharedPoolErrorKind::Unreachable, "no answer in time")),
         }

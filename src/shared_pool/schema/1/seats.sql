@@ -7,8 +7,8 @@ create function lessor.commit_without_flush() returns void language sql volatile
   as $$ select set_config('synchronous_commit', 'off', true) $$;
 
 -- Held by a claim that finds no free seat until its want is there, and by those who give seats back: so one of both knows
--- of the other, and a return notifies only if a host waits. It is taken after all locks of rows: a claim has locked seats
--- that it could not use, too.
+-- of the other, and a return notifies only if a host waits. It is taken before the locks of seats: where a seat has just
+-- changed, `skip locked` waits all the same, and a host that holds this one must not wait for a host that waits for it.
 create function lessor.lock_wants(p_account bigint, p_shared boolean) returns void language plpgsql volatile as $$
 declare
   kind constant integer := 'lessor.want'::regclass::oid::integer;
@@ -70,17 +70,24 @@ begin
         over (order by number desc rows between unbounded preceding and 1 preceding) as above
         from lessor.seat where account = p_account
     ) s where number + above <= roof;
-    with free as (
-      select number from lessor.seat
-        where account = p_account and number <= room and term is null and handed_out_until <= now_ms
-        order by number limit greatest(p_seats, 0) for update skip locked
-    )
-    select coalesce(array_agg(number), '{}') into taken from free;
-    if cardinality(taken) > 0 and (not p_whole or cardinality(taken) >= p_seats) then
-      outcome := 'claimed';
-    elsif is_second_try then
-      outcome := 'full';
-    end if;
+    begin
+      with free as (
+        select number from lessor.seat
+          where account = p_account and number <= room and term is null and handed_out_until <= now_ms
+          order by number limit greatest(p_seats, 0) for update skip locked
+      )
+      select coalesce(array_agg(number), '{}') into taken from free;
+      if cardinality(taken) > 0 and (not p_whole or cardinality(taken) >= p_seats) then
+        outcome := 'claimed';
+      elsif is_second_try then
+        outcome := 'full';
+      else
+        raise sqlstate 'LE000';
+      end if;
+    exception when sqlstate 'LE000' then
+      -- too few, or changed meanwhile: their locks end here
+      null;
+    end;
     exit when outcome is not null;
     -- a seat may be on its way back: then it is free after this
     perform lessor.lock_wants(p_account, false);
@@ -138,6 +145,7 @@ begin
   -- before the seats: see the order of locks
   perform from lessor.account where id = p_account and kept_for = p_term for no key update;
   is_kept_for_us := found;
+  perform lessor.lock_wants(p_account, true);
   perform from lessor.seat where account = p_account and term = p_term order by number for update;
   update lessor.seat set term = null, handed_out_until = 0, changed = default
     where account = p_account and number in (
@@ -149,7 +157,6 @@ begin
     -- it has no exclusive lease any more
     update lessor.account set kept_for = null where id = p_account;
   end if;
-  perform lessor.lock_wants(p_account, true);
   if given > 0 and exists (
     select from lessor.want where account = p_account and term <> p_term and at > lessor.now_ms() - 60000
   ) then

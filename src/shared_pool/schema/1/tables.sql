@@ -2,7 +2,9 @@
 --
 -- Times are milliseconds since 1970 on this server's clock (lessor.now_ms); 0 means never.
 -- Every row that hosts read as news has `changed`, the transaction that wrote it last: see news.sql.
--- Row locks are taken in this order: pool, account, term, seat, want, host. Whoever cannot keep it skips locked rows.
+-- Locks are taken in this order: pool, account, term, lock_wants, seat, want, host. A function that cannot keep it skips
+-- locked rows; that can wait too, for a row that has just changed, so a host repeats a call that the server has ended
+-- because of a deadlock.
 
 create schema lessor;
 
