@@ -576,8 +576,12 @@ fn history() -> HistoryInfo {
     let tokens = TokenSums { input: 12, output: 3, cached: 4, cache_written: 5 };
     let sums = RequestSums { requests: 2, ok: 1, limited: 1, tokens, cost_usd: 0.25, ..RequestSums::default() };
     let work = || AccountLabel { id: "ac_1".into(), label: text("work"), email: None };
-    let attempt =
-        AttemptRow { account: work(), status: Some(429), reason: text("quota_exhausted"), ..AttemptRow::default() };
+    let attempt = AttemptRow {
+        account: work().into(),
+        status: Some(429),
+        reason: text("quota_exhausted"),
+        ..AttemptRow::default()
+    };
     let request = RequestRow {
         id: 7,
         at: 1_790_000_000_000,

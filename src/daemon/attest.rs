@@ -66,7 +66,7 @@ impl<const MOST: usize> Room<MOST> {
 /// The agent that a client states, and the process that its lease belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct StatedAgent {
-    pub(crate) agent: Box<str>,
+    pub(crate) agent: Arc<str>,
     pub(crate) process: Option<Process>,
 }
 

@@ -32,7 +32,7 @@ impl GatewayHandle {
     }
 
     /// Records a request that has ended. Never waits: what finds no room in the queue is dropped and counted.
-    pub fn record(&self, row: RequestRow) {
+    pub fn record(&self, row: Box<RequestRow>) {
         self.history().request(row);
     }
 
@@ -157,13 +157,13 @@ fn in_words(record: HistoryRecord, key: &LeaseKey) -> [Option<HistoryRecord>; 2]
 
 /// A lease that has ended. Its holder is found later.
 fn past_lease(LeaseNote { at, lease, account }: &LeaseNote, why: Ending, key: &LeaseKey) -> PastLease {
-    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     PastLease {
         lease: key.id(lease),
         fence: lease.fence.0,
         account: AccountLabel::clone(account),
         provider: lease.target.provider.to_string(),
-        model: text(&lease.target.model),
+        model: lease.target.model.as_deref().map(str::to_owned),
         pool: lease.target.pool.as_deref().map(str::to_owned),
         session: text(&lease.session),
         label: text(&lease.label),

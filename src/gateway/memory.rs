@@ -13,6 +13,8 @@ pub(super) static RESPONSES: MemoryPool = MemoryPool::new(24 << 20);
 /// Pieces are copied together up to this length, in bytes. An allocator takes blocks as long as this from the system one by
 /// one, and gives each back when it is freed; shorter ones would stay in its heap for as long as one after them is used.
 const BLOCK: usize = 256 * 1024;
+/// A shorter body is always copied.
+const LEAST_WHOLE: usize = 1024;
 
 /// How many bytes are held for one purpose, by all requests.
 #[derive(Debug)]
@@ -67,17 +69,31 @@ impl Drop for PoolShare {
 }
 
 /// Bytes in the order they came in. A piece that is received is a part of a larger buffer and keeps all of it, so a body
-/// that comes in small pieces would take a thousand times its length: pieces are copied into blocks of their own.
+/// that comes in small pieces would take a thousand times its length: pieces are copied into blocks of their own. Only a
+/// body of one piece is kept as it was received: its head keeps that buffer as well, and a copy would take as long as the
+/// rest.
 #[derive(Debug, Default)]
 pub(super) struct KeptBytes {
+    only: Option<Bytes>,
     blocks: Vec<Bytes>,
     last: Vec<u8>,
     length: usize,
 }
 
 impl KeptBytes {
-    pub(super) fn push(&mut self, mut piece: &[u8]) {
+    pub(super) fn push(&mut self, piece: &Bytes) {
+        if self.length == 0 && piece.len() >= LEAST_WHOLE {
+            (self.only, self.length) = (Some(piece.clone()), piece.len());
+            return;
+        }
+        if let Some(only) = self.only.take() {
+            self.copy(&only);
+        }
         self.length += piece.len();
+        self.copy(piece);
+    }
+
+    fn copy(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
             if self.last.is_empty() && !self.blocks.is_empty() {
                 self.last.reserve_exact(BLOCK);
@@ -102,6 +118,9 @@ impl KeptBytes {
     }
 
     pub(super) fn into_blocks(mut self) -> Vec<Bytes> {
+        if let Some(only) = self.only {
+            return vec![only];
+        }
         if !self.last.is_empty() {
             self.end_block();
         }
@@ -131,13 +150,13 @@ mod tests {
         fn kept_bytes_are_those_that_came_in(pieces in prop::collection::vec(0usize..400_000, 0..12)) {
             let (mut kept, mut all) = (KeptBytes::default(), Vec::new());
             for (at, length) in pieces.into_iter().enumerate() {
-                let piece = vec![at as u8; length];
+                let piece = Bytes::from(vec![at as u8; length]);
                 kept.push(&piece);
                 all.extend_from_slice(&piece);
             }
             prop_assert_eq!(kept.len(), all.len());
             let blocks = kept.into_blocks();
-            prop_assert!(blocks.iter().rev().skip(1).all(|block| block.len() == BLOCK));
+            prop_assert!(blocks.iter().rev().skip(1).all(|block| block.len() == BLOCK), "as it was, or in blocks");
             prop_assert_eq!(blocks.concat(), all);
         }
     }

@@ -23,7 +23,7 @@ pub(super) struct ResolvedPath {
     /// What is read from the body of a request.
     pub(super) wanted: WantedText,
     /// The path as it is recorded.
-    pub(super) recorded_path: String,
+    pub(super) recorded_path: Arc<str>,
 }
 
 /// The paths that were resolved with the latest configuration.
@@ -41,7 +41,7 @@ impl ResolvedPath {
     fn find(config: &GatewayConfig, uri: &Uri) -> Result<Arc<Self>, RouteError> {
         let route = UpstreamRoute::find(config, uri.path(), auth::without_key(uri.query()))?;
         let wanted = WantedText::of(&route.provider, &route.path);
-        let recorded_path = recorded_path(&route.path);
+        let recorded_path = recorded_path(&route.path).into();
         Ok(Arc::new(Self { route: Arc::new(route), wanted, recorded_path }))
     }
 }

@@ -1,6 +1,6 @@
 //! Which upstream a path of the gateway leads to.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use hyper::Uri;
 use hyper::header::HeaderValue;
@@ -12,7 +12,7 @@ use crate::{config, http::ConnectOptions, pool::CredentialKind};
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct UpstreamRoute {
-    pub(super) provider: String,
+    pub(super) provider: Arc<str>,
     /// The path below the base, with its leading slash.
     pub(super) path: String,
     /// The query, without the gateway's key.
@@ -57,7 +57,7 @@ impl UpstreamRoute {
         let path = provider::versioned_path(provider, below);
         let kinds = provider::accepted_kinds(provider, &path, key_base != login_base);
         let reach = connect_options(configured);
-        let (provider, addresses) = (provider.to_owned(), Default::default());
+        let (provider, addresses) = (provider.into(), Default::default());
         Ok(Self { provider, path, query, kinds, key_base, login_base, reach, addresses })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HOST};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -43,6 +43,11 @@ pub(super) struct GatewayService {
     page: PageService,
     paths: ResolvedPaths,
     connections: AtomicU64,
+}
+
+/// The provider that a path names.
+fn provider_in(uri: &Uri) -> &str {
+    uri.path().split('/').nth(1).unwrap_or_default()
 }
 
 /// The connection of a request.
@@ -154,20 +159,21 @@ impl GatewayService {
         if path == "/healthz" {
             return response::json(StatusCode::OK, &json!({ "ok": true }));
         }
-        let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
+        let uri = head.uri.clone();
+        let provider = provider_in(&uri);
         let mut websocket = None;
         if access::wants_websocket(&head.headers) {
-            match WebSocketRequest::take(&mut head, &provider, config.gateway.websocket) {
+            match WebSocketRequest::take(&mut head, provider, config.gateway.websocket) {
                 Ok(socket) => websocket = Some(socket),
-                Err(message) => return websocket::rejected(&provider, message),
+                Err(message) => return websocket::rejected(provider, message),
             }
         }
         let client = match self.known_client(connection, &head) {
             Some(client) => client,
             None => {
                 let found = self.client(connection.origin, &head);
-                let Some(client) = found else { return refusal::unauthorized(&provider) };
-                let recognising = self.backend.handle.recognised(client, &connection.peer, &provider);
+                let Some(client) = found else { return refusal::unauthorized(provider) };
+                let recognising = self.backend.handle.recognised(client, &connection.peer, provider);
                 let client = Arc::new(Box::pin(recognising).await);
                 connection.remember(&client, &head);
                 client
@@ -177,7 +183,7 @@ impl GatewayService {
         let is_first = !connection.watch.has_key();
         if is_first {
             if !self.backend.handle.is_valid(&client) {
-                return refusal::unauthorized(&provider);
+                return refusal::unauthorized(provider);
             }
             connection.watch.show_key();
         }
@@ -204,7 +210,7 @@ impl GatewayService {
             return rejection;
         }
         record.into_iter().for_each(RequestRecord::discard);
-        refusal::unauthorized(&provider)
+        refusal::unauthorized(provider)
     }
 
     /// Opens a WebSocket, which is served when its connection has switched to it.
@@ -263,23 +269,25 @@ impl GatewayService {
             let owner = self.backend.handle.login_owner(&source.client, "openai");
             return Err(Box::new((question.answer(owner, &head.headers), None)));
         }
-        let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
-        let response = |status, message: &str| refusal::error(&provider, status, &format!("lessor: {message}"));
-        let resolved = self.paths.find(config, &head.uri);
-        let resolved =
-            resolved.map_err(|reason| Box::new((response(StatusCode::NOT_FOUND, &reason.to_string()), None)))?;
+        let response =
+            |provider: &str, status, message: &str| refusal::error(provider, status, &format!("lessor: {message}"));
+        let resolved = self.paths.find(config, &head.uri).map_err(|reason| {
+            Box::new((response(provider_in(&head.uri), StatusCode::NOT_FOUND, &reason.to_string()), None))
+        })?;
         let route = &resolved.route;
-        let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&provider, &resolved.recorded_path));
+        let provider = &route.provider;
+        let recorded = (provider.clone(), resolved.recorded_path.clone());
+        let mut record = RequestRecord::begin(&self.backend.recorder, &source, recorded);
         let rejected = |mut record: RequestRecord, status: StatusCode, message: String| {
             record.refused(status.as_u16(), &message);
-            Box::new((response(status, &message), Some(record)))
+            Box::new((response(provider, status, &message), Some(record)))
         };
         // a restart waits for it
         let in_flight = self.backend.metrics.in_flight();
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
         let buffered = BufferedRequest::read(head, body, &limits, &resolved.wanted).await;
-        let mut buffered = match buffered {
+        let buffered = match buffered {
             Ok(buffered) => buffered,
             Err(RequestReadError::TooLarge) => {
                 let message = format!("the request is larger than gateway.max_body ({max_body} bytes)");
@@ -293,15 +301,15 @@ impl GatewayService {
         if buffered.is_large() {
             in_flight.is_large();
         }
-        let model = route.model().map(str::to_owned).or_else(|| buffered.text.model.take());
-        let model = model.filter(|model| model.len() <= MAX_MODEL_NAME);
-        if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(&provider, model)) {
+        let model = route.model().map(Into::into).or_else(|| buffered.text.model.clone());
+        let model = model.filter(|model: &Arc<str>| model.len() <= MAX_MODEL_NAME);
+        if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(provider, model)) {
             let message =
                 format!("{name:?} is a name for `lessor run -m`; requests must use the provider's own model name");
             return Err(rejected(record, StatusCode::BAD_REQUEST, message));
         }
-        let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
-        record.is_for(model.as_deref(), buffered.text.session.as_deref(), pool);
+        let pool = provider::quota_of_agent(provider, &route.path, model.as_deref(), buffered.user_agent());
+        record.is_for(model.as_ref(), buffered.text.session.as_ref(), pool);
         let (peer, route) = (source.peer, route.clone());
         // boxed, because it is handed on several times
         Ok(Box::new(RequestParts {

@@ -2,6 +2,7 @@
 //! finds no room has no row of its own, and is counted. Requests are summed up then.
 
 use std::mem::size_of;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -141,16 +142,17 @@ impl WaitingRecords {
 
 impl HistoryQueue {
     /// Hands over the end of a request; never waits. One that finds no room is only summed up.
-    pub fn request(&self, row: RequestRow) {
+    pub fn request(&self, row: impl Into<Box<RequestRow>>) {
         if !self.is_open.load(Ordering::Relaxed) {
             return;
         }
+        let row = row.into();
         let is_plain = is_plain(&row);
         let mut waiting = self.waiting();
         // measured only if there may be room
         let bytes = if waiting.has_room(is_plain, 0) { memory_of_request(&row) } else { usize::MAX / 2 };
         if waiting.has_room(is_plain, bytes) {
-            let is_woken = waiting.add(HistoryRecord::Request(Box::new(row)), bytes);
+            let is_woken = waiting.add(HistoryRecord::Request(row), bytes);
             drop(waiting);
             if is_woken {
                 self.changed.notify_one();
@@ -385,28 +387,29 @@ fn memory_of(record: &HistoryRecord) -> usize {
 }
 
 fn memory_of_request(row: &RequestRow) -> usize {
-    let texts = [&row.agent, &row.directory, &row.session, &row.lease, &row.label, &row.pool, &row.model, &row.reason];
+    // what requests share is counted for each: it may be the last one that has it
+    let shared = [&row.agent, &row.directory, &row.session, &row.label, &row.pool, &row.model];
     let plain = row.provider.len() + row.path.len() + row.outcome.len();
     size_of::<HistoryRecord>()
         + size_of::<RequestRow>()
-        + lengths(&texts)
+        + lengths(&[&row.lease, &row.reason])
+        + lengths(&shared)
         + plain
-        + row.account.as_ref().map_or(0, of_account)
-        + of_holder(row.holder.as_ref())
+        + row.account.as_deref().map_or(0, of_account)
+        + of_holder(row.holder.as_deref())
         + row.attempts.iter().map(of_attempt).sum::<usize>()
 }
 
 fn of_note(LeaseNote { lease, account, .. }: &LeaseNote) -> usize {
-    let texts = [&lease.target.model, &lease.session, &lease.label, &lease.agent];
-    let texts: usize = texts.iter().map(|text| text.as_ref().map_or(0, |text| text.len())).sum();
+    let texts = lengths(&[&lease.target.model, &lease.session, &lease.label, &lease.agent]);
     LONGEST_USUAL_ID + lease.target.provider.len() + texts + of_account(account)
 }
 
 /// About how long the id of a lease is.
 const LONGEST_USUAL_ID: usize = 80;
 
-fn lengths(texts: &[&Option<String>]) -> usize {
-    texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum()
+fn lengths<T: Deref<Target = str>>(texts: &[&Option<T>]) -> usize {
+    texts.iter().map(|text| text.as_deref().map_or(0, str::len)).sum()
 }
 
 fn of_account(account: &AccountLabel) -> usize {

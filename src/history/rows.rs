@@ -1,5 +1,8 @@
 //! Records as rows of the tables, and back.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row, params};
 
 use crate::protocol::{AccountLabel, AttemptRow, EventInfo, HolderInfo, PastLease, RequestRow, TokenSums};
@@ -31,8 +34,8 @@ pub(super) fn insert_request(database: &Connection, row: &RequestRow, requests: 
          account_label, provider, pool, model, path, status, outcome, reason, waited_ms, first_byte_ms, duration_ms, \
          input, output, cached, cache_written, cost, attempts, limited, requests, only_after_ms, only_ms) VALUES (?, ?, \
          ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let (pid, program) = holder_columns(row.holder.as_ref());
-    let (account, account_label) = account_columns(row.account.as_ref());
+    let (pid, program) = holder_columns(row.holder.as_deref());
+    let (account, account_label) = account_columns(row.account.as_deref());
     let limited = row.attempts.iter().filter(|attempt| attempt.met_limit()).count() as u64;
     let attempts = row.attempts.len() as u64;
     let only = only_success(row);
@@ -85,7 +88,7 @@ fn only_success(row: &RequestRow) -> Option<&AttemptRow> {
     let AttemptRow { account, after_ms: _, duration_ms: _, status, reason, scope, until, evidence } = attempt;
     let is_plain = reason.is_none() && scope.is_none() && until.is_none() && evidence.is_none();
     let is_same = |of: &AccountLabel| (&of.id, &of.label) == (&account.id, &account.label);
-    (is_plain && *status == row.status && row.account.as_ref().is_some_and(is_same)).then_some(attempt)
+    (is_plain && *status == row.status && row.account.as_deref().is_some_and(is_same)).then_some(attempt)
 }
 
 fn insert_attempt(
@@ -204,18 +207,18 @@ pub(super) fn request_of(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
         id: unsigned(row.get("id")?),
         at: unsigned(row.get("at")?),
         agent: row.get("agent")?,
-        holder: holder_of(row)?,
+        holder: holder_of(row)?.map(Arc::new),
         directory: row.get("directory")?,
         session: row.get("session")?,
         lease: row.get("lease")?,
         label: row.get("label")?,
-        account: row.get::<_, Option<String>>("account")?.map(|id| account_of(id, row)).transpose()?,
+        account: row.get::<_, Option<String>>("account")?.map(|id| account_of(id, row).map(Arc::new)).transpose()?,
         provider: row.get("provider")?,
         pool: row.get("pool")?,
         model: row.get("model")?,
         path: row.get("path")?,
         status: row.get("status")?,
-        outcome: row.get("outcome")?,
+        outcome: row.get::<_, String>("outcome")?.into(),
         reason: row.get("reason")?,
         attempts: only_attempt_of(row)?.into_iter().collect(),
         waited_ms: unsigned(row.get("waited_ms")?),
@@ -230,7 +233,7 @@ pub(super) fn request_of(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
 fn only_attempt_of(row: &Row<'_>) -> rusqlite::Result<Option<AttemptRow>> {
     let Some(duration) = row.get::<_, Option<i64>>("only_ms")? else { return Ok(None) };
     Ok(Some(AttemptRow {
-        account: account_of(row.get("account")?, row)?,
+        account: account_of(row.get("account")?, row)?.into(),
         after_ms: unsigned(row.get::<_, Option<i64>>("only_after_ms")?.unwrap_or_default()),
         duration_ms: unsigned(duration),
         status: row.get("status")?,
@@ -241,7 +244,7 @@ fn only_attempt_of(row: &Row<'_>) -> rusqlite::Result<Option<AttemptRow>> {
 /// Reads an attempt.
 pub(super) fn attempt_of(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
     Ok(AttemptRow {
-        account: account_of(row.get("account")?, row)?,
+        account: account_of(row.get("account")?, row)?.into(),
         after_ms: unsigned(row.get("after_ms")?),
         duration_ms: unsigned(row.get("duration_ms")?),
         status: row.get("status")?,
@@ -309,7 +312,7 @@ pub(super) fn unsigned(number: i64) -> u64 {
 }
 
 #[expect(clippy::ref_option, reason = "the fields of rows are such")]
-fn text(text: &Option<String>) -> Option<&str> {
+fn text<T: Deref<Target = str>>(text: &Option<T>) -> Option<&str> {
     text.as_deref().map(cut)
 }
 

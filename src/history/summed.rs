@@ -2,6 +2,7 @@
 //! agree in all that a query can ask for become one row with their sums.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
@@ -70,7 +71,7 @@ impl SummedGroup {
         if self.requests == 1 {
             // of the first request alone
             (row.holder, row.lease, row.label, row.reason, row.first_byte_ms) = (None, None, None, None, None);
-            row.path.clear();
+            row.path = Arc::default();
             for attempt in &mut row.attempts {
                 (attempt.until, attempt.evidence) = (None, None);
             }

@@ -329,7 +329,7 @@ pub struct NewLimit {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RefusalOrigin {
     /// The model of the request.
-    pub model: Option<Box<str>>,
+    pub model: Option<Arc<str>>,
     /// The quota pool of the request.
     pub pool: Option<Arc<str>>,
     /// The HTTP status.

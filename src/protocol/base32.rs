@@ -155,7 +155,7 @@ impl std::fmt::Debug for MacKey {
 
 /// Takes an optional text from the payload of an id or key: its length plus one, then the text.
 #[expect(clippy::option_option, reason = "an absent text, or malformed bytes")]
-pub(super) fn take_text(bytes: &mut &[u8]) -> Option<Option<Box<str>>> {
+pub(super) fn take_text<T: for<'t> From<&'t str>>(bytes: &mut &[u8]) -> Option<Option<T>> {
     let (length, rest) = bytes.split_first()?;
     let Some(length) = length.checked_sub(1) else {
         *bytes = rest;

@@ -1,6 +1,8 @@
 //! Keys for the gateway. The key of a lease contains its meaning under a keyed MAC, so that it survives the daemon and
 //! is not stored. A lasting key is random, and only its hash is stored; earlier versions sealed those as well.
 
+use std::sync::Arc;
+
 use ring::digest::{SHA256, digest};
 
 use super::base32::{GROUP, MacKey, encode, take_text};
@@ -37,16 +39,16 @@ pub enum GatewayKey {
         /// The process the lease is bound to.
         process: Option<Process>,
         /// The holder's working directory.
-        directory: Option<Box<str>>,
+        directory: Option<Arc<str>>,
     },
     /// A lasting key of a client, made by an earlier version.
     Client {
         /// Distinguishes the client from others.
         id: u64,
         /// The agent's name, for the `use` policy.
-        agent: Option<Box<str>>,
+        agent: Option<Arc<str>>,
         /// A label for people.
-        label: Option<Box<str>>,
+        label: Option<Arc<str>>,
     },
 }
 
@@ -160,9 +162,13 @@ mod tests {
             (any::<u64>(), process, text()).prop_map(|(fence, process, directory)| GatewayKey::Lease {
                 fence: Fence(fence),
                 process,
-                directory
+                directory: directory.map(Into::into)
             }),
-            (any::<u64>(), text(), text()).prop_map(|(id, agent, label)| GatewayKey::Client { id, agent, label }),
+            (any::<u64>(), text(), text()).prop_map(|(id, agent, label)| GatewayKey::Client {
+                id,
+                agent: agent.map(Into::into),
+                label: label.map(Into::into)
+            }),
         ]
     }
 

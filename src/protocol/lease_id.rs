@@ -40,13 +40,13 @@ pub struct LeaseToken {
     /// Whether the lease is exclusive.
     pub exclusive: bool,
     /// The model.
-    pub model: Option<Box<str>>,
+    pub model: Option<Arc<str>>,
     /// The quota pool, for providers with several.
-    pub pool: Option<Box<str>>,
+    pub pool: Option<Arc<str>>,
     /// The session.
-    pub session: Option<Box<str>>,
+    pub session: Option<Arc<str>>,
     /// The label that the holder chose.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// The accounts that it may move to; `None` if they are not in the id.
     pub set: Option<AccountSet>,
 }
@@ -157,7 +157,7 @@ fn add_set(bytes: &mut [u8; MOST_BYTES], end: &mut usize, lease: &Lease) -> bool
 }
 
 fn take_set(bytes: &mut &[u8]) -> Option<AccountSet> {
-    let directory = take_text(bytes)?.map(Arc::from);
+    let directory = take_text(bytes)?;
     let (number, rest) = bytes.split_first()?;
     let account = |bytes: &[u8]| {
         let mut bits = [0; 8];

@@ -1,5 +1,7 @@
 //! The lasting keys of the gateway, of which only a hash is stored.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::LoadedState;
@@ -13,9 +15,9 @@ pub struct GatewayKeyRecord {
     /// Tells the sessions of its client from those of others.
     pub client: u64,
     /// A label for people.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// The agent that it is for.
-    pub agent: Option<Box<str>>,
+    pub agent: Option<Arc<str>>,
     /// An earlier version made it: it is valid by its content, unless it is revoked.
     pub sealed: bool,
     /// When it was made; of a sealed key, when it was first seen.
@@ -25,7 +27,7 @@ pub struct GatewayKeyRecord {
     /// How many leases it may have at the same time.
     pub max_leases: Option<u32>,
     /// The directory that its clients work in, as `[directories]` compares directories.
-    pub directory: Option<Box<str>>,
+    pub directory: Option<Arc<str>>,
     /// When it was last used, as far as that is saved.
     pub last_used_at: Option<Wall>,
     /// When it was revoked.

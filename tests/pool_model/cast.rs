@@ -37,7 +37,7 @@ pub fn process_of(n: u8) -> Process {
 
 /// Key 0 is one of an account's two quotas, and the other one is `j0`.
 pub fn target_of(provider: u8, key: u8, model: Option<u8>) -> Target {
-    let model = model.map(|model| format!("m{model}").into_boxed_str());
+    let model = model.map(|model| Arc::from(format!("m{model}")));
     let other = OtherQuota { key: "j0".into(), pool: "j".into(), model: model.clone(), first: false };
     let names = TargetNames { other: (key == 0).then_some(other), ..TargetNames::default() };
     Target {

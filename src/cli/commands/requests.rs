@@ -116,9 +116,9 @@ fn text(row: &RequestRow, now: u64, output: &Output, is_utf8: bool) -> String {
     let sender = match (&row.agent, &row.holder) {
         (Some(agent), Some(holder)) => format!("{agent} {}", holder.pid),
         (None, Some(holder)) => format!("{} {}", holder.program.as_deref().unwrap_or("process"), holder.pid),
-        (agent, None) => agent.clone().or_else(|| row.label.clone()).unwrap_or_default(),
+        (agent, None) => agent.as_deref().or(row.label.as_deref()).unwrap_or_default().to_owned(),
     };
-    let status = match (row.status, row.outcome.as_str()) {
+    let status = match (row.status, &*row.outcome) {
         (Some(status), "ok" | "refused") => status.to_string(),
         (_, outcome) => outcome.to_owned(),
     };
@@ -130,15 +130,15 @@ fn text(row: &RequestRow, now: u64, output: &Output, is_utf8: bool) -> String {
     let cells = [
         when,
         sender,
-        row.account.as_ref().map_or("-", ui::account::label).to_owned(),
-        row.model.clone().unwrap_or_default(),
+        row.account.as_deref().map_or("-", ui::account::label).to_owned(),
+        row.model.as_deref().unwrap_or_default().to_owned(),
         status,
         took(row.duration_ms),
         tokens.into_iter().chain(cost).collect::<Vec<_>>().join(" "),
     ];
     let cells = cells.map(|cell| clean(&cell));
     let line = cut(&columns(&cells, output.width), output.width);
-    let tint = match row.outcome.as_str() {
+    let tint = match &*row.outcome {
         "ok" => None,
         "refused" | "broken" => Some(Tint::Bad),
         _ => Some(Tint::Faint),
@@ -167,7 +167,7 @@ fn chain(row: &RequestRow, now: u64, is_utf8: bool) -> Option<String> {
         parts.push(format!("waited {waited} for an account"));
     }
     let reason = row.reason.as_deref().map(format::reason);
-    let end = match (row.outcome.as_str(), &row.account) {
+    let end = match (&*row.outcome, &row.account) {
         ("ok", _) => None,
         ("refused", None) => Some(("refused by lessor", reason)),
         ("refused", Some(_)) => Some(("refused", reason)),
@@ -226,15 +226,15 @@ mod tests {
     }
 
     fn attempt(label: &str, status: u16) -> AttemptRow {
-        AttemptRow { account: account(label), status: Some(status), ..AttemptRow::default() }
+        AttemptRow { account: account(label).into(), status: Some(status), ..AttemptRow::default() }
     }
 
     fn row() -> RequestRow {
         RequestRow {
             at: 6_012_000,
             agent: Some("claude".into()),
-            holder: Some(HolderInfo { pid: 4711, program: None }),
-            account: Some(account("home")),
+            holder: Some(HolderInfo { pid: 4711, program: None }.into()),
+            account: Some(account("home").into()),
             model: Some("claude-sonnet-4-5".into()),
             status: Some(200),
             outcome: "ok".into(),
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn long_names_stay_distinct() {
         let shown = |label: &str| {
-            text(&RequestRow { account: Some(account(label)), ..row() }, 7_000_000, &Output::plain(80), true)
+            text(&RequestRow { account: Some(account(label).into()), ..row() }, 7_000_000, &Output::plain(80), true)
         };
         assert_ne!(shown("christopher.montgomery@a.example"), shown("christopher.montgomery@b.example"));
     }
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn names_from_outside_are_escaped_and_lines_fit() {
         let row = RequestRow {
-            model: Some("m\u{1b}[31m\nodel".to_owned() + &"x".repeat(300)),
+            model: Some(("m\u{1b}[31m\nodel".to_owned() + &"x".repeat(300)).into()),
             outcome: "broken".into(),
             reason: Some("\u{7}".repeat(200)),
             ..row()

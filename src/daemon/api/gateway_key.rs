@@ -212,7 +212,7 @@ fn key_of_client(
     let mut bytes = zeroize::Zeroizing::new([0; LASTING_KEY_BYTES]);
     getrandom::fill(&mut *bytes).map_err(random)?;
     let text = lasting_key(&bytes);
-    let name = |text: Option<String>| text.filter(|text| !text.is_empty()).map(String::into_boxed_str);
+    let name = |text: Option<String>| text.filter(|text| !text.is_empty()).map(Into::into);
     let record = GatewayKeyRecord {
         hash: key_hash(&text),
         client: getrandom::u64().map_err(random)?,

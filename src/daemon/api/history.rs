@@ -85,7 +85,8 @@ fn complete_names(state: &State, info: &mut HistoryInfo) {
         }
     }
     for request in &mut info.requests {
-        request.account.iter_mut().chain(request.attempts.iter_mut().map(|one| &mut one.account)).for_each(complete);
+        let accounts = request.account.iter_mut().chain(request.attempts.iter_mut().map(|one| &mut one.account));
+        accounts.for_each(|account| complete(Arc::make_mut(account)));
     }
     info.leases.iter_mut().for_each(|lease| complete(&mut lease.account));
     info.events.iter_mut().for_each(|event| event.account.iter_mut().chain(&mut event.from).for_each(complete));

@@ -194,7 +194,7 @@ impl LeaseQuery<'_> {
         let Self { client, request, needs, of_key, .. } = self;
         let ask = self.plain_request(state, wait);
         let subagent = state.subagent(self.now, client, request, of_key, &needs.target).map(Box::new);
-        let session = of_key.session(request).map(Into::into).filter(|_| of_key.conversation.is_some()).or(ask.session);
+        let session = of_key.session(request).cloned().filter(|_| of_key.conversation.is_some()).or(ask.session);
         // a lease beside the one that the session has does not lead the session away
         let session = session.filter(|_| !of_key.is_detour);
         let ask = LeaseRequest { subagent, session, ..ask };
@@ -222,7 +222,7 @@ impl LeaseQuery<'_> {
             bind: Bind::Connection(request.connection),
             holder: Holder { attested, ..Holder::default() },
             ttl: None,
-            session: request.session.or_else(|| client.default_session()).map(Into::into),
+            session: request.session.or_else(|| client.default_session()).cloned(),
             label: client.label.clone(),
             agent: client.agent.clone(),
             account: None,

@@ -110,8 +110,8 @@ impl GatewayHandle {
         let agents = self.agents_of(program, peer).await;
         let agent = match &agents[..] {
             [] => None,
-            [only] => Some(only.clone()),
-            all => Some(self.state().agent_for(provider, all)),
+            [only] => Some((&**only).into()),
+            all => Some(self.state().agent_for(provider, all).into()),
         };
         GatewayClient { agent, program: Some(words.into()), ..client }
     }

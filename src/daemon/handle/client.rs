@@ -30,13 +30,13 @@ pub struct GatewayClient {
     /// The session of requests that name none.
     pub(super) session: Option<Arc<str>>,
     /// The agent that a key without a lease names, or as which the program of a client without a key is recognised.
-    pub(super) agent: Option<Box<str>>,
+    pub(super) agent: Option<Arc<str>>,
     /// The program of a client without a key, or why it is not known.
     pub(super) program: Option<Box<str>>,
     /// A name for people, from a key without a lease.
-    pub(super) label: Option<Box<str>>,
+    pub(super) label: Option<Arc<str>>,
     /// The directory that it works in.
-    pub directory: Option<Box<str>>,
+    pub directory: Option<Arc<str>>,
 }
 
 /// The key of a request was revoked.
@@ -93,8 +93,8 @@ impl GatewayClient {
 
     /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
     /// cannot be distinguished.
-    pub(crate) fn default_session(&self) -> Option<&str> {
-        self.session.as_deref()
+    pub(crate) fn default_session(&self) -> Option<&Arc<str>> {
+        self.session.as_ref()
     }
 
     /// A client that is known by this id, of which nothing else is known.
@@ -183,7 +183,7 @@ impl GatewayHandle {
 
     /// The agent that the client's key or lease names.
     #[must_use]
-    pub fn agent_of(&self, client: &GatewayClient) -> Option<Box<str>> {
+    pub fn agent_of(&self, client: &GatewayClient) -> Option<Arc<str>> {
         let of_lease = || {
             let (fence, process) = client.lease?;
             let state = &mut *self.state();

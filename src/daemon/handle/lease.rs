@@ -15,7 +15,6 @@ use crate::daemon::state::{
 };
 use crate::daemon::{os::clock, view};
 use crate::pool::{AccountId, CredentialKind, Fence, InFlight, Now, RequestNeeds};
-use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
 
 /// The next step of a request.
@@ -225,7 +224,7 @@ impl GatewayHandle {
         }
         // what another account serves meanwhile does not lead the session there
         let session = of_key.session(request).or_else(|| client.default_session());
-        let session = session.filter(|_| !of_key.is_detour).map(Into::into);
+        let session = session.filter(|_| !of_key.is_detour).cloned();
         let (handle, created_ids) = (self.clone(), Vec::new());
         RequestLease { handle, fence, needs, ends_with_request, session, created_ids, response: None, in_flight: None }
     }
@@ -323,18 +322,16 @@ impl State {
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
         let lease = self.pool.lease(fence)?;
-        let (label, process) = (lease.label.clone(), lease.holder.process);
         let serving = ServingLease {
             id: self.shared().lease_key.id(lease),
-            label,
-            account: AccountLabel { id: id.to_string(), label: record.label.clone(), email: record.email.clone() },
-            pool: lease.target.pool.as_deref().map(Into::into),
-            process,
+            label: lease.label.clone(),
+            account: self.events.label(id, &self.pool),
+            pool: lease.target.pool.clone(),
+            process: lease.holder.process,
         };
         // boxed, because it is handed on several times
         Some(Box::new(LeasedAccount {
             id,
-            name: record.label.clone().unwrap_or_else(|| id.to_string()),
             kind: credential.api_kind(),
             is_login: credential.kind == CredentialKind::Oauth,
             is_direct: credential.resource.is_some(),

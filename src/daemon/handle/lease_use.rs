@@ -90,8 +90,11 @@ impl State {
         };
         let of_session = || {
             // opencode's and Codex's sub-agents have sessions of their own, and name that of their parent
-            let named = [named.parent.as_deref(), request.session.filter(|session| *session != &*named.id)];
-            let mut sessions = named.into_iter().flatten().chain(client.default_session());
+            let named = [
+                named.parent.as_deref(),
+                request.session.map(|session| &**session).filter(|session| *session != &*named.id),
+            ];
+            let mut sessions = named.into_iter().flatten().chain(client.default_session().map(|session| &**session));
             sessions.find_map(|session| self.pool.account_of_session(request.provider, session, now))
         };
         of_subagent().or_else(of_run).or_else(|| if holder.is_none() { of_session() } else { None })
@@ -113,8 +116,8 @@ fn conversation_key(
     id: &str,
 ) -> ConversationKey {
     let owner = holder.map_or(ConversationOwner::Client(client.id), ConversationOwner::Holder);
-    let run = request.session.filter(|session| request.subagent.is_none_or(|named| *session != &*named.id));
+    let run = request.session.filter(|session| request.subagent.is_none_or(|named| ***session != *named.id));
     // where the agent gives each sub-agent a session of its own, the key's is the same for all of them
-    let run = run.or_else(|| client.default_session()).unwrap_or_default();
+    let run = run.or_else(|| client.default_session()).map_or("", |session| session);
     ConversationKey { owner, provider: Arc::from(request.provider), name: format!("{run}/{id}").into() }
 }

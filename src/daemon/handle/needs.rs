@@ -26,7 +26,7 @@ pub struct RouteRequest<'a> {
     /// Whether logins for the provider's public API are accepted there.
     pub takes_direct_logins: bool,
     /// The session, if the client names one.
-    pub session: Option<&'a str>,
+    pub session: Option<&'a Arc<str>>,
     /// The sub-agent that sends it.
     pub subagent: Option<&'a NamedSubagent>,
     /// The cloud project that it names, if that can be replaced.
@@ -86,8 +86,8 @@ impl LeaseUse {
     }
 
     /// The session that the request belongs to, if that is named: a sub-agent's conversation is one of its own.
-    pub(super) fn session<'a>(&'a self, request: &RouteRequest<'a>) -> Option<&'a str> {
-        self.conversation.as_ref().map(|conversation| &*conversation.name).or(request.session)
+    pub(super) fn session<'a>(&'a self, request: &RouteRequest<'a>) -> Option<&'a Arc<str>> {
+        self.conversation.as_ref().map(|conversation| &conversation.name).or(request.session)
     }
 }
 

@@ -133,9 +133,9 @@ impl PeerEnd {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RequestSender {
     /// The process and its program.
-    pub holder: Option<HolderInfo>,
+    pub holder: Option<Arc<HolderInfo>>,
     /// The directory that it works in.
-    pub directory: Option<String>,
+    pub directory: Option<Arc<str>>,
 }
 
 /// What a connection knows of its sender.

@@ -64,7 +64,7 @@ impl GatewayHandle {
             at: now.0,
             provider: Some(request.provider.to_owned()),
             model: request.model.map(str::to_owned),
-            session: request.session.map(str::to_owned),
+            session: request.session.map(|session| session.to_string()),
             agent: facts.agent.as_deref().map(str::to_owned),
             label: facts.label.as_deref().map(str::to_owned),
             until: until.map(|until| until.0),

@@ -7,7 +7,7 @@ use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::many_hosts::seats::RequestSeats;
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountInFlight, CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
-use crate::limits::{Headers, Verdict};
+use crate::limits::{Classification, Headers, Verdict};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Process, RequestNeeds};
 use crate::protocol::AccountLabel;
 use crate::{credential::Secret, provider::TargetError};
@@ -41,8 +41,6 @@ pub struct UnreportedRefusal {
 pub struct LeasedAccount {
     /// Its id.
     pub id: AccountId,
-    /// Its label, or else its id.
-    pub name: String,
     /// Which kind of credential the provider takes it as.
     pub kind: CredentialKind,
     /// Whether it is a login, whose token can be refreshed.
@@ -60,7 +58,7 @@ pub struct LeasedAccount {
     /// It believes what agents state: a program that is another one is noted.
     pub(super) is_declared: bool,
     /// The agent that uses it.
-    pub agent: Option<Box<str>>,
+    pub agent: Option<Arc<str>>,
     /// The request, as one of those that are under way on it.
     pub in_flight: Option<Arc<AccountInFlight>>,
     /// The seats of this host, if other hosts use the account, too. They are looked at before each attempt.
@@ -75,11 +73,11 @@ pub struct ServingLease {
     /// Its id.
     pub id: String,
     /// The label that the holder chose, or that of the gateway's key.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// The account's id and what people call it.
-    pub account: AccountLabel,
+    pub account: Arc<AccountLabel>,
     /// The quota pool, for providers with several.
-    pub pool: Option<Box<str>>,
+    pub pool: Option<Arc<str>>,
     /// Its holder.
     pub process: Option<Process>,
 }
@@ -93,7 +91,7 @@ pub struct RequestLease {
     /// It was acquired for this request alone.
     pub(super) ends_with_request: bool,
     /// The session that the request belongs to.
-    pub(super) session: Option<Box<str>>,
+    pub(super) session: Option<Arc<str>>,
     /// The ids of what the response has created.
     pub(super) created_ids: Vec<String>,
     pub(super) response: Option<BegunResponse>,
@@ -113,6 +111,15 @@ pub(super) struct BegunResponse {
 impl BegunResponse {
     fn outcome(&self) -> UpstreamOutcome<'_> {
         UpstreamOutcome::Response { status: self.status, headers: &self.headers, body: &[] }
+    }
+}
+
+impl LeasedAccount {
+    /// Its label, or else its id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let AccountLabel { label, id, .. } = &*self.lease.account;
+        label.as_deref().unwrap_or(id)
     }
 }
 
@@ -220,15 +227,20 @@ impl RequestLease {
         if last.is_none() && event.is_none() && !has_served {
             return None;
         }
-        let classified_at = clock::now().wall;
-        let classify = |outcome: UpstreamOutcome<'_>| outcome.classify(&self.needs.target.provider, classified_at);
+        let classify = |outcome: UpstreamOutcome<'_>| {
+            if outcome.is_bare_success() {
+                return Classification::default();
+            }
+            outcome.classify(&self.needs.target.provider, clock::now().wall)
+        };
         let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
         let mut of_event = None;
         let state = &mut *self.handle.state();
         let now = clock::now();
         if has_served {
             let created = self.created_ids.iter().map(|id| Served::Stored(id));
-            state.note_served(self.fence, self.session.as_deref().map(Served::Session).into_iter().chain(created));
+            let served = self.session.as_deref().map(Served::Session).into_iter().chain(created);
+            state.note_served(self.fence, served, now.mono);
         }
         for (outcome, classified) in outcomes.into_iter().flatten() {
             let lease = (self.fence, Some(&self.needs));

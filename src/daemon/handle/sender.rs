@@ -25,9 +25,9 @@ pub enum SenderLookup {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KeyHolderFacts {
     /// The agent that it states.
-    pub agent: Option<Box<str>>,
+    pub agent: Option<Arc<str>>,
     /// Its label.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// Its process.
     pub process: Option<Process>,
 }
@@ -62,7 +62,7 @@ impl GatewayHandle {
         };
         if let Some(process) = process.filter(|process| process.guest().is_some()) {
             let program = self.daemon.guest_names.get(process).map(|program| program.to_string());
-            let holder = Some(HolderInfo { pid: process.pid, program });
+            let holder = Some(Arc::new(HolderInfo { pid: process.pid, program }));
             return SenderLookup::Known(Arc::new(RequestSender { holder, directory: None }));
         }
         if let Some(process) = process {
@@ -114,6 +114,7 @@ impl RequestSender {
         let found = process::find(process.pid).ok().flatten().filter(|found| found.process == process);
         let program = found.as_ref().and_then(|found| found.program.as_deref()).map(str::to_owned);
         let directory = found.is_some().then(|| peer_process::directory_of(process.pid)).flatten();
-        Self { holder: Some(HolderInfo { pid: process.pid, program }), directory }
+        let holder = Some(Arc::new(HolderInfo { pid: process.pid, program }));
+        Self { holder, directory: directory.map(Into::into) }
     }
 }

@@ -300,7 +300,7 @@ impl Events {
     }
 
     /// What an account is called; the same text as long as that is the same.
-    fn label(&mut self, id: AccountId, pool: &Pool) -> Arc<AccountLabel> {
+    pub(crate) fn label(&mut self, id: AccountId, pool: &Pool) -> Arc<AccountLabel> {
         let Some(record) = pool.account(id).map(|account| &account.record) else {
             return Arc::new(AccountLabel::of(pool, id));
         };

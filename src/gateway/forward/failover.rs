@@ -202,7 +202,7 @@ impl Forward<'_> {
         let UpstreamRefusal { head, first, rest, .. } = refused;
         let attempts = self.attempts;
         let observer = ResponseObserver::of_refusal(&head, self.observed(account, head.status), lease);
-        signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
+        signed(response::relay(head, first, rest, observer), Some(account.name()), attempts)
     }
 
     pub(super) async fn failed<R>(
@@ -213,7 +213,7 @@ impl Forward<'_> {
     ) -> NextStep<R> {
         self.request.record.attempt_failed(AttemptFailure::no_response(reason));
         self.request.record.waits();
-        tracing::debug!(account = account.name, "no response from {}: {reason}", self.provider());
+        tracing::debug!(account = account.name(), "no response from {}: {reason}", self.provider());
         let outcome = UpstreamOutcome::Stated { reason: Reason::ServerError, wait: None };
         let lease = lease.report(outcome).await.ok().map(|(_, lease)| lease);
         if let Ok(next) = self.service_failed(account.id, lease, None).await {

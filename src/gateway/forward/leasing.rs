@@ -79,7 +79,7 @@ impl Forward<'_> {
             pool: parts.pool,
             kinds: parts.route.kinds,
             takes_direct_logins: provider::accepts_direct_login(&parts.route.provider, &parts.route.path),
-            session: parts.buffered.text.session.as_deref(),
+            session: parts.buffered.text.session.as_ref(),
             subagent: parts.buffered.text.subagent.as_ref(),
             project: parts.buffered.replaceable_project(),
             stored_ids: &parts.buffered.text.stored_ids,
@@ -103,8 +103,8 @@ impl Forward<'_> {
         loop {
             let step = self.lease_step(held.take(), &mut in_flight);
             let response = match step.await.map_err(Box::new)? {
-                Ok(LeaseStep::Leased(lease, account)) => {
-                    self.request.record.leased(&account);
+                Ok(LeaseStep::Leased(lease, mut account)) => {
+                    self.request.record.leased(&mut account);
                     (self.is_bound, self.is_announced) = (account.is_only, false);
                     return Ok((lease, account));
                 }
@@ -217,8 +217,8 @@ impl Forward<'_> {
         }
         let request = self.route_request(&self.failed);
         match self.backend.handle.lease(self.client, &request, held, Duration::ZERO).await {
-            Ok(LeaseStep::Leased(lease, account)) => {
-                self.request.record.leased(&account);
+            Ok(LeaseStep::Leased(lease, mut account)) => {
+                self.request.record.leased(&mut account);
                 NextStep::Send(lease, account)
             }
             Ok(LeaseStep::Wait(_, held) | LeaseStep::TokenIsLate(_, held) | LeaseStep::InTurn(held)) => {

@@ -106,11 +106,11 @@ impl<'a> Forward<'a> {
         request: Box<RequestParts>,
         config: &GatewayConfig,
     ) -> Self {
-        let named = request.buffered.text.session.as_deref().or_else(|| client.default_session());
+        let named = request.buffered.text.session.as_ref().or_else(|| client.default_session());
         let key = WaitKey {
             provider: request.route.provider.clone(),
             model: request.model.clone(),
-            session: named.map_or(WaitSession::Of(request.connection), |name| WaitSession::Named(name.into())),
+            session: named.map_or(WaitSession::Of(request.connection), |name| WaitSession::Named(name.clone())),
         };
         let headers = &request.buffered.headers;
         let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, headers);
@@ -282,7 +282,7 @@ impl<'a> Forward<'a> {
         let attempts = self.attempts;
         let observed = self.observed(account, head.status);
         let observer = ResponseObserver::new(&head, observed, lease);
-        signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
+        signed(response::relay(head, first, rest, observer), Some(account.name()), attempts)
     }
 
     /// An account has served the request.

@@ -2,7 +2,9 @@
 //! gets another label; those of accounts that were removed are put together, so that sums never fall and the number of
 //! rows does not grow while accounts come and go.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::histogram::LatencyHistogram;
 use super::sink::{MetricKind, MetricsSink};
@@ -36,22 +38,37 @@ pub(super) struct MetricCounts {
 /// What is counted by account.
 #[derive(Debug, Default)]
 struct AccountCounts {
-    requests: BTreeMap<RequestKey, RequestCounts>,
+    requests: CountTable<RequestKey<'static>, RequestCounts>,
     /// By provider and account.
-    attempts: BTreeMap<(String, String), AttemptCounts>,
+    attempts: CountTable<AttemptKey<'static>, AttemptCounts>,
     /// By provider, account and reason.
     failures: BTreeMap<(String, String, String), FailureCounts>,
 }
 
+/// Counts by key, in the order of the keys. A key that is known is looked up with borrowed texts.
+#[derive(Debug)]
+struct CountTable<K, C> {
+    /// Where the counts of each key are.
+    places: BTreeMap<K, usize>,
+    counts: Vec<C>,
+}
+
 /// What a request is counted under.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct RequestKey {
-    provider: String,
+struct RequestKey<'a> {
+    provider: Cow<'a, str>,
     /// Whose response the client got; empty if lessor answered.
-    account: String,
-    model: String,
-    agent: String,
-    directory: String,
+    account: Cow<'a, str>,
+    model: Cow<'a, str>,
+    agent: Cow<'a, str>,
+    directory: Cow<'a, str>,
+}
+
+/// What an attempt is counted under.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct AttemptKey<'a> {
+    provider: Cow<'a, str>,
+    account: Cow<'a, str>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,13 +118,14 @@ impl MetricCounts {
     fn request(&mut self, row: &RequestRow) {
         let mut key = RequestKey::of(row);
         let requests = &mut self.accounts.requests;
-        if !requests.contains_key(&key) {
+        let known = requests.find(&key);
+        if known.is_none() {
             self.new_rows += 1;
             if requests.len() >= MAX_ROWS {
-                (key.model, key.agent, key.directory) = (OTHERS.to_owned(), OTHERS.to_owned(), OTHERS.to_owned());
+                (key.model, key.agent, key.directory) = (OTHERS.into(), OTHERS.into(), OTHERS.into());
             }
         }
-        let counts = requests.entry(key).or_default();
+        let counts = requests.at(known, || key.into_owned());
         if let Some(at) = OUTCOMES.iter().position(|outcome| *outcome == row.outcome) {
             counts.outcomes[at] += 1;
         }
@@ -117,14 +135,16 @@ impl MetricCounts {
 
     fn attempt(&mut self, row: &RequestRow, attempt: &AttemptRow, next: Option<&AttemptRow>) {
         let AccountCounts { attempts, failures, .. } = &mut self.accounts;
-        let mut key = (row.provider.clone(), attempt.account.id.clone());
-        if !attempts.contains_key(&key) {
+        let (provider, account) = ((&*row.provider).into(), attempt.account.id.as_str().into());
+        let mut key = AttemptKey { provider, account };
+        let known = attempts.find(&key);
+        if known.is_none() {
             self.new_rows += 1;
             if attempts.len() >= MAX_ROWS {
-                OTHERS.clone_into(&mut key.1);
+                key.account = OTHERS.into();
             }
         }
-        let counts = attempts.entry(key).or_default();
+        let counts = attempts.at(known, || key.into_owned());
         let result = match (&attempt.reason, attempt.status) {
             (None, _) => 0,
             (Some(reason), None) if reason == "cancelled" => 3,
@@ -134,7 +154,7 @@ impl MetricCounts {
         counts.results[result] += 1;
         counts.switches += u64::from(next.is_some_and(|next| next.account.id != attempt.account.id));
         let Some(reason) = attempt.reason.clone().filter(|_| result != 3) else { return };
-        let mut key = (row.provider.clone(), attempt.account.id.clone(), reason);
+        let mut key = (row.provider.to_string(), attempt.account.id.clone(), reason);
         if !failures.contains_key(&key) {
             self.new_rows += 1;
             if failures.len() >= MAX_ROWS {
@@ -194,6 +214,38 @@ impl MetricCounts {
     }
 }
 
+impl<K, C> Default for CountTable<K, C> {
+    fn default() -> Self {
+        Self { places: BTreeMap::new(), counts: Vec::new() }
+    }
+}
+
+impl<K: Ord, C: Default> CountTable<K, C> {
+    fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Where the counts of a key are, if it has any.
+    fn find(&self, key: &K) -> Option<usize> {
+        self.places.get(key).copied()
+    }
+
+    /// The counts at this place, or of this key, if the place is not known.
+    fn at(&mut self, place: Option<usize>, key: impl FnOnce() -> K) -> &mut C {
+        let place = place.unwrap_or_else(|| {
+            *self.places.entry(key()).or_insert_with(|| {
+                self.counts.push(C::default());
+                self.counts.len() - 1
+            })
+        });
+        &mut self.counts[place]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&K, &C)> {
+        self.places.iter().map(|(key, place)| (key, &self.counts[*place]))
+    }
+}
+
 impl AccountCounts {
     /// The number of rows.
     fn len(&self) -> usize {
@@ -201,20 +253,21 @@ impl AccountCounts {
     }
 
     fn ids(&self) -> impl Iterator<Item = &str> {
-        let requests = self.requests.keys().map(|key| key.account.as_str());
-        let attempts = self.attempts.keys().map(|(_, account)| account.as_str());
+        let requests = self.requests.iter().map(|(key, _)| &*key.account);
+        let attempts = self.attempts.iter().map(|(key, _)| &*key.account);
         requests.chain(attempts).chain(self.failures.keys().map(|(_, account, _)| account.as_str()))
     }
 
     /// The same counts for accounts of other names; those of one name are added.
     fn renamed<'a>(&'a self, name: impl Fn(&'a str) -> &'a str) -> Self {
         let mut renamed = Self::default();
-        for (key, counts) in &self.requests {
-            let key = RequestKey { account: name(&key.account).to_owned(), ..key.clone() };
-            renamed.requests.entry(key).or_default().add(counts);
+        for (key, counts) in self.requests.iter() {
+            let key = || RequestKey { account: name(&key.account).to_owned().into(), ..key.clone() };
+            renamed.requests.at(None, key).add(counts);
         }
-        for ((provider, account), counts) in &self.attempts {
-            renamed.attempts.entry((provider.clone(), name(account).to_owned())).or_default().add(counts);
+        for (key, counts) in self.attempts.iter() {
+            let key = || AttemptKey { account: name(&key.account).to_owned().into(), ..key.clone() };
+            renamed.attempts.at(None, key).add(counts);
         }
         for ((provider, account, reason), counts) in &self.failures {
             let key = (provider.clone(), name(account).to_owned(), reason.clone());
@@ -246,15 +299,16 @@ impl AccountCounts {
             key.write(out, "lessor_cost_dollars", None, [("", counts.cost)].into_iter());
         }
         out.describe("lessor_attempts", Counter, "Requests sent to the provider, by result.");
-        for ((provider, account), counts) in &self.attempts {
+        for (AttemptKey { provider, account }, counts) in self.attempts.iter() {
             for (result, count) in RESULTS.into_iter().zip(counts.results).filter(|(_, count)| *count > 0) {
-                let labels = [("provider", provider.as_str()), ("account", account), ("result", result)];
+                let labels = [("provider", &**provider), ("account", account), ("result", result)];
                 out.value("lessor_attempts", &labels, count as f64);
             }
         }
         out.describe("lessor_switches", Counter, "Requests that an account did not serve and another one got.");
-        for ((provider, account), counts) in self.attempts.iter().filter(|(_, counts)| counts.switches > 0) {
-            let labels = [("provider", provider.as_str()), ("account", account)];
+        let switched = self.attempts.iter().filter(|(_, counts)| counts.switches > 0);
+        for (AttemptKey { provider, account }, counts) in switched {
+            let labels = [("provider", &**provider), ("account", account)];
             out.value("lessor_switches", &labels, counts.switches as f64);
         }
         let help = "Failed attempts, including those of requests that succeeded later.";
@@ -301,29 +355,47 @@ const TIMES: [TimesOf; 3] = [
     ("lessor_account_wait_seconds", "Time that a request waited for an account.", |of| &of.wait),
 ];
 
-impl RequestKey {
-    fn of(row: &RequestRow) -> Self {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+impl AttemptKey<'_> {
+    fn into_owned(self) -> AttemptKey<'static> {
+        let owned = |text: Cow<'_, str>| text.into_owned().into();
+        AttemptKey { provider: owned(self.provider), account: owned(self.account) }
+    }
+}
+
+impl<'a> RequestKey<'a> {
+    fn of(row: &'a RequestRow) -> Self {
+        let text = |text: &'a Option<Arc<str>>| text.as_deref().unwrap_or_default().into();
         Self {
-            provider: row.provider.clone(),
-            account: row.account.as_ref().map(|account| account.id.clone()).unwrap_or_default(),
+            provider: (&*row.provider).into(),
+            account: row.account.as_ref().map_or("", |account| &account.id).into(),
             model: text(&row.model),
             agent: text(&row.agent),
             directory: text(&row.directory),
         }
     }
 
+    fn into_owned(self) -> RequestKey<'static> {
+        let owned = |text: Cow<'_, str>| text.into_owned().into();
+        RequestKey {
+            provider: owned(self.provider),
+            account: owned(self.account),
+            model: owned(self.model),
+            agent: owned(self.agent),
+            directory: owned(self.directory),
+        }
+    }
+
     /// Writes the values that are not zero, each with its own value of `label`.
-    fn write<'a>(
+    fn write<'v>(
         &self,
         out: &mut impl MetricsSink,
         name: &str,
         label: Option<&str>,
-        values: impl Iterator<Item = (&'a str, f64)>,
+        values: impl Iterator<Item = (&'v str, f64)>,
     ) {
         for (value, count) in values.filter(|(_, count)| *count > 0.0) {
             let labels = [
-                ("provider", self.provider.as_str()),
+                ("provider", &*self.provider),
                 ("account", &self.account),
                 ("model", &self.model),
                 ("agent", &self.agent),

@@ -82,8 +82,10 @@ mod tests {
             provider: "p".into(),
             model: Some("m\"\\\n".into()),
             directory: Some(directory.into()),
-            account: Some(AccountLabel { id: "ac_1".into(), label: Some("a".into()), email: Some("a@b.c".into()) }),
-            outcome: outcome.into(),
+            account: Some(
+                AccountLabel { id: "ac_1".into(), label: Some("a".into()), email: Some("a@b.c".into()) }.into(),
+            ),
+            outcome: outcome.to_owned().into(),
             ..RequestRow::default()
         }
     }
@@ -115,7 +117,7 @@ mod tests {
         let recorder = MetricsRecorder::default();
         let in_flight = recorder.in_flight();
         let attempt = |id: &str, reason: Option<&str>, status, scope: Option<&str>| AttemptRow {
-            account: AccountLabel { id: id.into(), ..AccountLabel::default() },
+            account: AccountLabel { id: id.into(), ..AccountLabel::default() }.into(),
             reason: reason.map(Into::into),
             status,
             scope: scope.map(Into::into),
@@ -178,9 +180,10 @@ mod tests {
         let of = |number: usize| AccountLabel { id: format!("ac_{number}"), label: None, email: None };
         let mut most = 0;
         for number in 0..2000 {
-            let failed = AttemptRow { account: of(number), reason: Some("network".into()), ..AttemptRow::default() };
+            let failed =
+                AttemptRow { account: of(number).into(), reason: Some("network".into()), ..AttemptRow::default() };
             let request = RequestRow {
-                account: Some(of(number)),
+                account: Some(of(number).into()),
                 attempts: vec![failed],
                 cost_usd: Some(0.5),
                 ..row("ok", "/d")
@@ -211,7 +214,7 @@ mod tests {
         assert_eq!(sum(&renamed, "lessor_requests_total"), 2.0);
         // another account is removed, and this one has the name of those that were
         let other = Some(AccountLabel { id: "ac_2".into(), ..AccountLabel::default() });
-        end(&recorder, &RequestRow { account: other, ..row("ok", "/d") });
+        end(&recorder, &RequestRow { account: other.map(Into::into), ..row("ok", "/d") });
         let same = text(&recorder, &[("ac_1", "removed")]);
         assert_eq!((same.matches("lessor_requests_total{").count(), sum(&same, "lessor_requests_total")), (1, 3.0));
     }

@@ -91,11 +91,13 @@ impl RequestRecord {
         self.waits_no_more();
         let since = now();
         self.attempt_since = Some(since);
-        self.row.attempts.push(AttemptRow {
-            account: account.lease.account.clone(),
-            after_ms: millis(since.duration_since(self.source.received_at)),
-            ..AttemptRow::default()
-        });
+        let after_ms = millis(since.duration_since(self.source.received_at));
+        let attempts = &mut self.row().attempts;
+        if attempts.is_empty() {
+            // most requests have one
+            attempts.reserve_exact(1);
+        }
+        attempts.push(AttemptRow { account: account.lease.account.clone(), after_ms, ..AttemptRow::default() });
     }
 
     /// The response has begun, or the failure is known; the status is that of the response.
@@ -112,7 +114,7 @@ impl RequestRecord {
         attempt.reason = Some(failure.reason.to_owned());
         attempt.scope = failure.scope.map(|scope| scope.name().to_owned());
         attempt.until = failure.until;
-        attempt.evidence = failure.evidence.map(|text| shortened(&text, MAX_EVIDENCE));
+        attempt.evidence = failure.evidence.map(|text| shortened(&text, MAX_EVIDENCE).into_owned());
     }
 
     /// The request has ended before the attempt had a result.

@@ -11,6 +11,7 @@ pub(super) use attempts::AttemptFailure;
 pub(super) use connection_cut::{CutReason, CutWatch};
 pub(super) use recorder::RequestRecorder;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ pub(super) struct RecordedSource {
 pub(super) struct RequestRecord {
     recorder: Arc<RequestRecorder>,
     source: RecordedSource,
-    row: Box<RequestRow>,
+    /// Until it has ended.
+    row: Option<Box<RequestRow>>,
     /// The lease's holder.
     process: Option<Process>,
     waiting_since: Option<Instant>,
@@ -96,7 +98,15 @@ pub(super) struct RequestTimes {
 
 /// A path as it is recorded: short, and without anything that could be a key.
 pub(super) fn recorded_path(path: &str) -> String {
-    without_secrets(path, MAX_PATH)
+    without_secrets(path, MAX_PATH).into_owned()
+}
+
+/// A text as it is recorded: mostly the same.
+fn shared(text: &Arc<str>, recorded: Cow<'_, str>) -> Arc<str> {
+    match recorded {
+        Cow::Borrowed(_) => text.clone(),
+        Cow::Owned(other) => other.into(),
+    }
 }
 
 impl RequestRecord {
@@ -104,20 +114,20 @@ impl RequestRecord {
     pub(super) fn begin(
         recorder: &Arc<RequestRecorder>,
         source: &RecordedSource,
-        (provider, recorded_path): (&str, &str),
+        (provider, recorded_path): (Arc<str>, Arc<str>),
     ) -> Self {
         let elapsed = millis(now().duration_since(source.received_at));
         let row = RequestRow {
             at: clock::now().wall.0.saturating_sub(elapsed),
-            provider: provider.to_owned(),
-            path: recorded_path.to_owned(),
-            directory: source.client.directory.as_deref().map(str::to_owned),
+            provider,
+            path: recorded_path,
+            directory: source.client.directory.clone(),
             ..RequestRow::default()
         };
         Self {
             recorder: recorder.clone(),
             source: source.clone(),
-            row: Box::new(row),
+            row: Some(Box::new(row)),
             process: None,
             waiting_since: None,
             waited: Duration::ZERO,
@@ -129,19 +139,20 @@ impl RequestRecord {
     }
 
     /// What was read from the request.
-    pub(super) fn is_for(&mut self, model: Option<&str>, session: Option<&str>, pool: Option<&str>) {
-        self.row.model = model.map(|model| without_secrets(model, MAX_PATH));
-        self.row.session = session.map(|session| shortened(session, MAX_PATH));
-        self.row.pool = pool.map(str::to_owned);
+    pub(super) fn is_for(&mut self, model: Option<&Arc<str>>, session: Option<&Arc<str>>, pool: Option<&str>) {
+        let row = self.row();
+        row.model = model.map(|model| shared(model, without_secrets(model, MAX_PATH)));
+        row.session = session.map(|session| shared(session, shortened(session, MAX_PATH)));
+        row.pool = pool.map(Into::into);
     }
 
     /// It has this lease.
-    pub(super) fn leased(&mut self, account: &LeasedAccount) {
-        let row = &mut *self.row;
-        row.lease = Some(account.lease.id.clone());
-        row.label = account.lease.label.as_deref().map(str::to_owned);
-        row.agent = account.agent.as_deref().map(str::to_owned);
-        row.pool = account.lease.pool.as_deref().map(str::to_owned).or(row.pool.take());
+    pub(super) fn leased(&mut self, account: &mut LeasedAccount) {
+        let row = self.row();
+        row.lease = Some(std::mem::take(&mut account.lease.id));
+        row.label.clone_from(&account.lease.label);
+        row.agent.clone_from(&account.agent);
+        row.pool = account.lease.pool.clone().or(row.pool.take());
         self.process = account.lease.process;
     }
 
@@ -161,24 +172,25 @@ impl RequestRecord {
     pub(super) fn response_began(&mut self, account: &LeasedAccount, status: u16) {
         self.waits_no_more();
         self.first_byte = Some(now().duration_since(self.source.received_at));
-        (self.row.account, self.row.status) = (Some(account.lease.account.clone()), Some(status));
+        let row = self.row();
+        (row.account, row.status) = (Some(account.lease.account.clone()), Some(status));
     }
 
     /// The tokens that the provider stated.
     pub(super) fn took(&mut self, tokens: Option<TokenSums>) {
-        self.row.tokens = tokens;
+        self.row().tokens = tokens;
     }
 
     /// lessor itself has refused it.
     pub(super) fn refused(&mut self, status: u16, reason: &str) {
-        self.row.status = Some(status);
+        self.row().status = Some(status);
         self.ends(RequestEnd::Refused, Some(reason));
     }
 
     /// It ends so.
     pub(super) fn ends(&mut self, end: RequestEnd, reason: Option<&str>) {
         self.end = Some(end);
-        self.row.reason = reason.map(|reason| shortened(reason, MAX_REASON));
+        self.row().reason = reason.map(|reason| shortened(reason, MAX_REASON).into_owned());
     }
 
     /// It is no request of a valid key: it is not recorded.
@@ -188,7 +200,7 @@ impl RequestRecord {
 
     /// The reason of the last attempt.
     pub(super) fn last_reason(&self) -> Option<&str> {
-        self.row.attempts.last()?.reason.as_deref()
+        self.row.as_ref()?.attempts.last()?.reason.as_deref()
     }
 
     /// It has ended without a response: the client has gone, or its connection was cut.
@@ -208,20 +220,23 @@ impl RequestRecord {
             }
         }
         if is_before {
-            self.row.status = None;
+            self.row().status = None;
         }
+    }
+
+    fn row(&mut self) -> &mut RequestRow {
+        self.row.get_or_insert_default()
     }
 
     /// The sender of the request, as far as it is known now.
     fn sender(&mut self) -> SenderLookup {
-        let handle = self.recorder.handle();
-        if self.row.lease.is_none() {
-            let facts = handle.key_holder_facts(&self.source.client);
-            self.row.agent = facts.agent.as_deref().map(str::to_owned);
-            self.row.label = facts.label.as_deref().map(str::to_owned);
+        if self.row().lease.is_none() {
+            let facts = self.recorder.handle().key_holder_facts(&self.source.client);
+            let row = self.row();
+            (row.agent, row.label) = (facts.agent, facts.label);
             self.process = facts.process;
         }
-        handle.sender(&self.source.peer, self.process.filter(|_| self.source.client.has_lease()))
+        self.recorder.handle().sender(&self.source.peer, self.process.filter(|_| self.source.client.has_lease()))
     }
 }
 
@@ -236,8 +251,8 @@ impl Drop for RequestRecord {
         self.waits_no_more();
         let duration = now().duration_since(self.source.received_at);
         let sender = self.sender();
-        let mut row = std::mem::take(&mut *self.row);
-        row.outcome = self.end.map_or("", RequestEnd::name).to_owned();
+        let mut row = self.row.take().unwrap_or_default();
+        row.outcome = self.end.map_or("", RequestEnd::name).into();
         row.waited_ms = millis(self.waited);
         row.first_byte_ms = self.first_byte.map(millis);
         row.duration_ms = millis(duration);
@@ -249,6 +264,6 @@ impl Drop for RequestRecord {
 
 impl RequestRecord {
     fn last_attempt(&mut self) -> Option<&mut AttemptRow> {
-        self.row.attempts.last_mut()
+        self.row().attempts.last_mut()
     }
 }

@@ -10,28 +10,27 @@ const OWN_KEYS: &str = "lk_";
 const LONGEST_PART: usize = 64;
 
 /// The text, cut after `most` bytes.
-pub(super) fn shortened(text: &str, most: usize) -> String {
+pub(super) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
-        return text.to_owned();
+        return text.into();
     }
     let end = text.floor_char_boundary(most.saturating_sub('…'.len_utf8()));
-    format!("{}…", &text[..end])
+    format!("{}…", &text[..end]).into()
 }
 
 /// A path or a name, shortened, in which each part that may be a key is left out.
-pub(super) fn without_secrets(path: &str, most: usize) -> String {
+pub(super) fn without_secrets(path: &str, most: usize) -> Cow<'_, str> {
     let is_end = |letter: char| matches!(letter, '/' | ':' | ';' | '=' | '&' | '?' | ',' | '@' | '%');
-    let mut clean = Cow::Borrowed(path);
-    if path.split(is_end).any(may_be_secret) {
-        let mut text = String::with_capacity(path.len());
-        for part in path.split_inclusive(is_end) {
-            let end = part.strip_suffix(is_end).map_or(part.len(), str::len);
-            text.push_str(if may_be_secret(&part[..end]) { "…" } else { &part[..end] });
-            text.push_str(&part[end..]);
-        }
-        clean = text.into();
+    if !path.split(is_end).any(may_be_secret) {
+        return shortened(path, most);
     }
-    shortened(&clean, most)
+    let mut text = String::with_capacity(path.len());
+    for part in path.split_inclusive(is_end) {
+        let end = part.strip_suffix(is_end).map_or(part.len(), str::len);
+        text.push_str(if may_be_secret(&part[..end]) { "…" } else { &part[..end] });
+        text.push_str(&part[end..]);
+    }
+    shortened(&text, most).into_owned().into()
 }
 
 fn may_be_secret(part: &str) -> bool {

@@ -31,7 +31,13 @@ impl RequestRecorder {
     }
 
     /// Counts and records a row, when its sender is known; at the end of the daemon at once.
-    pub(super) fn ended(self: &Arc<Self>, row: RequestRow, times: RequestTimes, sender: SenderLookup, is_last: bool) {
+    pub(super) fn ended(
+        self: &Arc<Self>,
+        row: Box<RequestRow>,
+        times: RequestTimes,
+        sender: SenderLookup,
+        is_last: bool,
+    ) {
         match sender {
             SenderLookup::Known(sender) => self.record(with_sender(row, &sender), times),
             SenderLookup::UnderWay(_) if is_last => self.record(row, times),
@@ -45,7 +51,7 @@ impl RequestRecorder {
         }
     }
 
-    fn record(&self, mut row: RequestRow, times: RequestTimes) {
+    fn record(&self, mut row: Box<RequestRow>, times: RequestTimes) {
         row.cost_usd = self.handle.cost(&row);
         if self.metrics.request_ended(&EndedRequest { row: &row, times }) {
             self.metrics.forget_removed(&self.handle.account_names());
@@ -55,7 +61,10 @@ impl RequestRecorder {
     }
 }
 
-fn with_sender(row: RequestRow, sender: &RequestSender) -> RequestRow {
-    let directory = row.directory.or_else(|| sender.directory.clone());
-    RequestRow { holder: sender.holder.clone(), directory, ..row }
+fn with_sender(mut row: Box<RequestRow>, sender: &RequestSender) -> Box<RequestRow> {
+    row.holder.clone_from(&sender.holder);
+    if row.directory.is_none() {
+        row.directory.clone_from(&sender.directory);
+    }
+    row
 }

@@ -256,12 +256,12 @@ fn subagent_of<'s>(headers: &HeaderMap, stated: impl Fn(&'static str) -> Option<
 }
 
 /// The session that a vendor's agent names in a header.
-fn session_of(headers: &HeaderMap) -> Option<String> {
+fn session_of(headers: &HeaderMap) -> Option<Arc<str>> {
     // a request has few headers, and mostly none of these: they are looked at once
     let position = |name: &HeaderName| SESSION_HEADERS.iter().position(|known| *known == name.as_str());
     let found = headers.iter().filter_map(|(name, value)| Some((position(name)?, value.to_str().ok()?)));
     let named = found.min_by_key(|(position, _)| *position).map(|(_, value)| value);
-    named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(str::to_owned)
+    named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(Into::into)
 }
 
 /// The first value of a header, if it is text. A request has few headers: comparing all their names takes less time than

@@ -34,7 +34,7 @@ pub fn gateway_request(input: &[u8]) {
     let stated = document.as_ref().and_then(|document| document.get("model")?.as_str());
     if let (Some(model), Some(stated)) = (&text.model, stated) {
         let is_one = body.windows(7).filter(|part| *part == b"\"model\"").count() == 1;
-        assert!(!is_one || model == stated, "{model:?} is read, {stated:?} is meant");
+        assert!(!is_one || **model == *stated, "{model:?} is read, {stated:?} is meant");
     }
     text.model.iter().for_each(|model| _ = provider::names_a_quota(provider, model));
     let Some(project) = &text.project else { return };

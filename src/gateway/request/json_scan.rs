@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr2, memchr3};
 
 use crate::provider::StoredIdKey;
 
@@ -32,8 +32,10 @@ impl WantedKey {
 /// A string that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FoundText {
+    /// Which wanted key it belongs to.
+    pub(super) key: usize,
     /// Empty if it is too long.
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     /// Where it stands in the decoded body, with its quotes.
     pub(super) place: std::ops::Range<usize>,
 }
@@ -41,7 +43,7 @@ pub(super) struct FoundText {
 #[derive(Debug)]
 pub(super) struct JsonScan {
     wanted: Arc<[WantedKey]>,
-    found: Vec<Vec<FoundText>>,
+    found: Vec<FoundText>,
     state: ScanState,
     depth: usize,
     /// How much was read.
@@ -71,7 +73,7 @@ enum ScanState {
 impl JsonScan {
     pub(super) fn new(wanted: Arc<[WantedKey]>) -> Self {
         Self {
-            found: vec![Vec::new(); wanted.len()],
+            found: Vec::new(),
             wanted,
             state: ScanState::Between,
             depth: 0,
@@ -98,8 +100,9 @@ impl JsonScan {
         self.state != ScanState::Done
     }
 
-    /// The values of each wanted key.
-    pub(super) fn into_found(self) -> Vec<Vec<FoundText>> {
+    /// The values of all wanted keys, in the order of the keys.
+    pub(super) fn into_found(mut self) -> Vec<FoundText> {
+        self.found.sort_by_key(|found| found.key);
         self.found
     }
 
@@ -137,11 +140,17 @@ impl JsonScan {
             let is_meant = |wanted: &WantedKey| wanted.name.as_bytes() == text && (wanted.nested || self.depth == 1);
             self.wanted.iter().position(is_meant)
         };
-        match &self.text[..] {
-            // most strings stand in the body as they are meant
-            [b'"', plain @ .., b'"'] if memchr(b'\\', plain).is_none() => position(plain),
-            _ => position(self.decoded()?.as_bytes()),
+        match self.plain() {
+            Some(plain) => position(plain.as_bytes()),
+            None => position(self.decoded()?.as_bytes()),
         }
+    }
+
+    /// The string that was read, if it stands in the body as it is meant: most do.
+    fn plain(&self) -> Option<&str> {
+        let plain = self.text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let is_as_meant = plain.iter().all(|byte| *byte != b'\\' && *byte >= b' ');
+        is_as_meant.then(|| std::str::from_utf8(plain).ok()).flatten()
     }
 
     /// The string that was read, unless it is too long or no JSON.
@@ -156,16 +165,21 @@ impl JsonScan {
             self.text.clear();
             return;
         };
-        let text = self.decoded().unwrap_or_default();
+        let text: Arc<str> = match self.plain().filter(|_| self.text.len() <= MAX_TEXT) {
+            Some(plain) => plain.into(),
+            None => self.decoded().unwrap_or_default().into(),
+        };
         self.text.clear();
-        if self.wanted[key].keeps(&text) && self.found[key].len() < MAX_FOUND {
-            self.found[key].push(FoundText { text, place: self.began..end });
+        let of_key = |found: &&FoundText| found.key == key;
+        if self.wanted[key].keeps(&text) && self.found.iter().filter(of_key).count() < MAX_FOUND {
+            self.found.push(FoundText { key, text, place: self.began..end });
         }
         if !self.in_list {
             self.key = None;
         }
-        let is_complete = |(wanted, found): (&WantedKey, &Vec<FoundText>)| !wanted.nested && !found.is_empty();
-        if self.wanted.iter().zip(&self.found).all(is_complete) {
+        let is_complete =
+            |(key, wanted): (usize, &WantedKey)| !wanted.nested && self.found.iter().any(|found| found.key == key);
+        if self.wanted.iter().enumerate().all(is_complete) {
             self.state = ScanState::Done;
         }
     }
@@ -231,12 +245,12 @@ mod tests {
 
     use super::*;
 
-    fn model(pieces: &[&[u8]]) -> Option<String> {
-        let found = found(&[("model", false)], pieces).swap_remove(0);
+    fn model(pieces: &[&[u8]]) -> Option<Arc<str>> {
+        let found = found(&[("model", false)], pieces);
         found.into_iter().map(|found| found.text).find(|text| !text.is_empty())
     }
 
-    fn found(wanted: &[(&'static str, bool)], pieces: &[&[u8]]) -> Vec<Vec<FoundText>> {
+    fn found(wanted: &[(&'static str, bool)], pieces: &[&[u8]]) -> Vec<FoundText> {
         let wanted = wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: &[] });
         let mut scan = JsonScan::new(wanted.collect());
         for piece in pieces {
@@ -255,9 +269,10 @@ mod tests {
         for step in [1, 2, 7, body.len()] {
             let pieces: Vec<&[u8]> = body.as_bytes().chunks(step).collect();
             let found = found(&wanted, &pieces);
-            let texts = |at: usize| found[at].iter().map(|found| found.text.as_str()).collect::<Vec<_>>();
+            let of = |key: usize| found.iter().filter(move |found| found.key == key);
+            let texts = |key: usize| of(key).map(|found| &*found.text).collect::<Vec<_>>();
             assert_eq!((texts(0), texts(1), texts(2)), (vec!["p"], vec!["f1", "f2"], vec!["f3"]), "by {step}");
-            let places: Vec<&str> = found.iter().flatten().map(|found| &body[found.place.clone()]).collect();
+            let places: Vec<&str> = found.iter().map(|found| &body[found.place.clone()]).collect();
             assert_eq!(places, ["\"p\"", "\"f1\"", "\"f\\u0032\"", "\"f3\""], "by {step}");
         }
     }
@@ -300,7 +315,8 @@ mod tests {
                 pieces.push(&body.as_bytes()[start..cut]);
                 start = cut;
             }
-            prop_assert_eq!(model(&pieces), Some(name));
+            let found = model(&pieces);
+            prop_assert_eq!(found.as_deref(), Some(&*name));
         }
 
         #[test]

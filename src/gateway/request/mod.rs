@@ -28,7 +28,7 @@ pub(super) struct RequestParts {
     pub(super) peer: Arc<GatewayPeer>,
     pub(super) route: Arc<UpstreamRoute>,
     pub(super) buffered: BufferedRequest,
-    pub(super) model: Option<String>,
+    pub(super) model: Option<Arc<str>>,
     /// The quota, where the client's program determines it.
     pub(super) pool: Option<&'static str>,
     pub(super) record: RequestRecord,

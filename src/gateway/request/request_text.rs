@@ -30,8 +30,8 @@ pub(crate) struct WantedText {
 /// What was read.
 #[derive(Debug, Default)]
 pub(crate) struct RequestText {
-    pub(crate) model: Option<String>,
-    pub(crate) session: Option<String>,
+    pub(crate) model: Option<Arc<str>>,
+    pub(crate) session: Option<Arc<str>>,
     /// The sub-agent that sends it.
     pub(crate) subagent: Option<NamedSubagent>,
     pub(crate) project: Option<ProjectInBody>,
@@ -73,15 +73,18 @@ impl WantedText {
     /// Sorts what was found.
     pub(super) fn read(&self, scan: JsonScan) -> RequestText {
         let found = scan.into_found();
-        let first =
-            |range: Range<usize>| found[range].iter().flatten().map(|found| &found.text).find(|text| !text.is_empty());
-        let stored = found[self.stored_ids.clone()].iter().flatten();
+        let of = |keys: &Range<usize>| {
+            let keys = keys.clone();
+            found.iter().filter(move |found| keys.contains(&found.key))
+        };
+        let first = |keys: &Range<usize>| of(keys).map(|found| &found.text).find(|text| !text.is_empty());
+        let stored = of(&self.stored_ids);
         let stored = stored.map(|found| provider::stored_id(&self.provider, &found.text));
         RequestText {
-            model: first(0..1).cloned(),
-            session: first(self.session.clone()).filter(|session| session.len() <= MAX_SESSION_NAME).cloned(),
+            model: first(&(0..1)).cloned(),
+            session: first(&self.session).filter(|session| session.len() <= MAX_SESSION_NAME).cloned(),
             subagent: None,
-            project: ProjectInBody::of(found[self.projects.clone()].iter().flatten()),
+            project: ProjectInBody::of(of(&self.projects)),
             stored_ids: self.stored_id_in_path.iter().cloned().chain(stored).collect(),
         }
     }
@@ -101,7 +104,7 @@ impl ProjectInBody {
         let bare = |found: &'a FoundText| provider::bare_project(&found.text);
         let name = found.clone().map(bare).find(|name| !name.is_empty())?;
         let places = found.filter(|found| bare(found) == name);
-        let mut places: Vec<_> = places.map(|found| (found.place.clone(), found.text != name)).collect();
+        let mut places: Vec<_> = places.map(|found| (found.place.clone(), *found.text != *name)).collect();
         places.sort_unstable_by_key(|(place, _)| place.start);
         Some(Self { name: name.to_owned(), places })
     }

@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 
-use crate::gateway::content_decoder::ContentDecoder;
+use super::first_bytes::decoded_start;
 use crate::provider::created_id_starts;
 
 /// How much of a response is read: ids stand at its beginning.
@@ -15,10 +15,7 @@ const MAX_IDS: usize = 8;
 
 /// The ids in the first bytes of a response: strings that begin as such ids do.
 pub(crate) fn created_ids(provider: &str, headers: &HeaderMap, first: &[Bytes]) -> Vec<String> {
-    let (mut decoder, mut text) = (ContentDecoder::at_once(headers, MAX_READ), Vec::new());
-    for piece in first {
-        decoder.push(piece, |bytes| text.extend_from_slice(&bytes[..bytes.len().min(MAX_READ - text.len())]));
-    }
+    let text = decoded_start(headers, first, MAX_READ);
     let (starts, mut ids) = (created_id_starts(provider), Vec::new());
     for quote in memchr::memchr_iter(b'"', &text) {
         // an escaped quote is a part of a text

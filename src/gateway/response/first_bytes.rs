@@ -1,6 +1,6 @@
 //! Reads the first bytes of a response that has a success status, to see whether it is an error all the same.
 
-use std::{pin::pin, time::Duration};
+use std::{borrow::Cow, pin::pin, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
@@ -146,13 +146,21 @@ async fn read_document(headers: &HeaderMap, body: &mut Incoming, idle: Duration)
         Ok(None) => return FirstBytes::Success(Vec::new()),
         Err(why) => return FirstBytes::Broken(why),
     };
-    let (start, _) = decode(headers, std::slice::from_ref(&first), DOCUMENT_START);
-    if !begins_as_error(&start) {
+    if !begins_as_error(&decoded_start(headers, std::slice::from_ref(&first), DOCUMENT_START)) {
         return FirstBytes::Success(vec![first]);
     }
     let mut kept = KeptBytes::default();
     kept.push(&first);
     FirstBytes::ErrorDocument(collect(headers, body, kept).await)
+}
+
+/// So many bytes of a text, decoded; those of a single piece that is not encoded are not copied.
+pub(super) fn decoded_start<'p>(headers: &HeaderMap, pieces: &'p [Bytes], most: usize) -> Cow<'p, [u8]> {
+    match pieces {
+        [] => Cow::Borrowed(&[]),
+        [only] if !headers.contains_key(CONTENT_ENCODING) => Cow::Borrowed(&only[..only.len().min(most)]),
+        _ => decode(headers, pieces, most).0.into(),
+    }
 }
 
 /// Decodes at most so many bytes; returns whether that was all.

@@ -107,13 +107,13 @@ pub(super) fn spans(rows: &[RequestRow], random: &[u8]) -> Value {
 fn span(row: &RequestRow, random: &[u8]) -> Value {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let texts = [
-        ("lessor.provider", Some(row.provider.as_str())),
-        ("lessor.outcome", Some(row.outcome.as_str())),
-        ("lessor.account", row.account.as_ref().map(name)),
+        ("lessor.provider", Some(&*row.provider)),
+        ("lessor.outcome", Some(&*row.outcome)),
+        ("lessor.account", row.account.as_deref().map(name)),
         ("lessor.agent", row.agent.as_deref()),
         ("lessor.pool", row.pool.as_deref()),
         ("gen_ai.request.model", row.model.as_deref()),
-        ("url.path", Some(row.path.as_str())),
+        ("url.path", Some(&*row.path)),
     ];
     let mut attributes: Vec<Value> = texts.into_iter().filter_map(|(key, value)| Some(text(key, value?))).collect();
     let tokens = row.tokens.map(|tokens| (tokens.input, tokens.output)).unzip();
@@ -216,7 +216,7 @@ mod tests {
     fn a_span_has_the_attempts_and_no_words_of_others() {
         let account = AccountLabel { id: "ac_1".into(), label: None, email: Some("a@b.c".into()) };
         let attempt = AttemptRow {
-            account: account.clone(),
+            account: account.clone().into(),
             after_ms: 5,
             duration_ms: 7,
             status: Some(429),
@@ -228,7 +228,7 @@ mod tests {
             at: 1000,
             duration_ms: 40,
             outcome: "refused".into(),
-            account: Some(account),
+            account: Some(account.into()),
             reason: Some("a@b.c is limited".into()),
             attempts: vec![attempt],
             ..RequestRow::default()

@@ -1,6 +1,6 @@
 //! Sessions that wait for an account over several requests: since when, and which account kept one waiting in silence.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -16,15 +16,15 @@ const MOST_SESSIONS: usize = 4096;
 /// A session at a provider, with its model: other models have other limits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(in crate::gateway) struct WaitKey {
-    pub(in crate::gateway) provider: String,
-    pub(in crate::gateway) model: Option<String>,
+    pub(in crate::gateway) provider: Arc<str>,
+    pub(in crate::gateway) model: Option<Arc<str>>,
     pub(in crate::gateway) session: WaitSession,
 }
 
 /// Which requests belong together.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(in crate::gateway) enum WaitSession {
-    Named(Box<str>),
+    Named(Arc<str>),
     /// Those that name no session are one for each connection.
     Of(ConnectionId),
 }

@@ -116,7 +116,7 @@ impl WebSocketRequest {
                 }
                 lease.report_limits(&limit_headers(&head.headers));
                 follows_lease = !is_subagents && !lease.ends_with_request();
-                name = Some(account.name.clone());
+                name = Some(account.name().to_owned());
                 of_upstream = std::mem::take(&mut head.headers);
             }
             // its first turn waits for an account

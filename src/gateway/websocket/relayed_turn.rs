@@ -97,8 +97,11 @@ impl SocketRelay<'_> {
         };
         let source =
             RecordedSource { client: client.clone(), peer: peer.clone(), cut: cut.clone(), received_at: now() };
-        let mut record =
-            RequestRecord::begin(&self.backend.recorder, &source, (&route.provider, &recorded_path(&route.path)));
+        let mut record = RequestRecord::begin(
+            &self.backend.recorder,
+            &source,
+            (route.provider.clone(), recorded_path(&route.path).into()),
+        );
         let wanted = WantedText::of(&route.provider, &route.path);
         let message = ClientMessage::read(text);
         let said = (headers.clone(), |name| message.metadata(name));
@@ -110,8 +113,8 @@ impl SocketRelay<'_> {
             // its client can do without it: it sends the whole conversation on another connection
             buffered.text.stored_ids.retain(|id| id != previous);
         }
-        let model = buffered.text.model.take().filter(|model| model.len() <= 200);
-        record.is_for(model.as_deref(), buffered.text.session.as_deref(), None);
+        let model = buffered.text.model.clone().filter(|model| model.len() <= 200);
+        record.is_for(model.as_ref(), buffered.text.session.as_ref(), None);
         let request = RequestParts {
             connection: *connection,
             peer: peer.clone(),

@@ -10,7 +10,7 @@ fn fill(history: &History, rounds: u64, begin: u64) {
         let at = begin + n;
         let directory = Some("d".repeat(usize::try_from(n % 700).unwrap()));
         let attempts = vec![request(at).attempts[0].clone(); usize::try_from(n % 5).unwrap()];
-        history.request(RequestRow { directory, attempts, ..request(at) });
+        history.request(RequestRow { directory: directory.map(Into::into), attempts, ..request(at) });
         history.push(lease(at));
         history.push(event(at));
         history.push(event(at));

@@ -21,8 +21,8 @@ fn what_was_recorded_is_answered_at_once_and_after_the_next_start() {
         let row = &info.requests[0];
         assert_eq!((row.at, row.cost_usd), (NOW, Some(0.5)), "the cost is that of the row");
         let stored = AccountLabel { email: None, ..account("ac_1") };
-        assert_eq!(row.account.as_ref(), Some(&stored), "addresses are not stored");
-        assert_eq!(row.attempts[0].account, stored);
+        assert_eq!(row.account.as_deref(), Some(&stored), "addresses are not stored");
+        assert_eq!(*row.attempts[0].account, stored);
         assert_eq!(history.all("leases").leases[0].account, stored);
         assert_eq!(history.all("events").events[0].account.as_ref(), Some(&stored));
         assert_eq!(info.begins_at, Some(NOW));

@@ -12,12 +12,12 @@ use crate::history::summed::SummedRequests;
 const TELLING: u64 = 100;
 
 fn of_number(number: u64) -> RequestRow {
-    let row = RequestRow { directory: Some(format!("/work/{}", number % 3)), ..request(NOW + number / 1000) };
+    let row = RequestRow { directory: Some(format!("/work/{}", number % 3).into()), ..request(NOW + number / 1000) };
     if !number.is_multiple_of(TELLING) {
         return row;
     }
     let attempt = AttemptRow { status: Some(429), scope: Some("account".to_owned()), ..row.attempts[0].clone() };
-    RequestRow { status: Some(429), outcome: "refused".to_owned(), attempts: vec![attempt], tokens: None, ..row }
+    RequestRow { status: Some(429), outcome: "refused".into(), attempts: vec![attempt], tokens: None, ..row }
 }
 
 /// All rows, page by page.
@@ -66,7 +66,7 @@ fn under_load_requests_are_summed_up_and_the_refused_ones_have_rows() {
     assert_eq!((history.history.uncounted(), history.history.trouble()), (0, None));
     let found = rows_of(&history, None);
     assert_eq!(found.len() as u64, REQUESTS - dropped, "those that found room have their row");
-    assert!(found.iter().all(|row| row.path == "/v1/messages"));
+    assert!(found.iter().all(|row| &*row.path == "/v1/messages"));
     assert_eq!(rows_of(&history, Some("429")).len() as u64, REQUESTS / TELLING, "each refused one has its row");
     let status = history.history.status().unwrap();
     assert_eq!((status.dropped, status.uncounted), (dropped, 0));
@@ -134,8 +134,8 @@ fn the_thread_pauses_as_long_as_its_work_demands() {
 fn the_number_of_groups_is_bounded() {
     let mut summed = SummedRequests::default();
     let of = |number: u64, model: &str| RequestRow {
-        session: Some(number.to_string()),
-        model: Some(model.to_owned()),
+        session: Some(number.to_string().into()),
+        model: Some(model.into()),
         ..request(NOW)
     };
     for number in 0..3000 {

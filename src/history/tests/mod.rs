@@ -122,13 +122,13 @@ fn account(id: &str) -> AccountLabel {
 fn request(at: u64) -> RequestRow {
     RequestRow {
         at,
-        account: Some(account("ac_1")),
-        provider: "anthropic".to_owned(),
-        path: "/v1/messages".to_owned(),
-        model: Some("claude-sonnet-4-5-20250929".to_owned()),
+        account: Some(account("ac_1").into()),
+        provider: "anthropic".into(),
+        path: "/v1/messages".into(),
+        model: Some("claude-sonnet-4-5-20250929".into()),
         status: Some(200),
-        outcome: "ok".to_owned(),
-        attempts: vec![AttemptRow { account: account("ac_1"), status: Some(200), ..AttemptRow::default() }],
+        outcome: "ok".into(),
+        attempts: vec![AttemptRow { account: account("ac_1").into(), status: Some(200), ..AttemptRow::default() }],
         tokens: Some(TokenSums { input: 2_000_000, output: 1_000_000, cached: 1_000_000, cache_written: 0 }),
         cost_usd: Some(0.5),
         ..RequestRow::default()

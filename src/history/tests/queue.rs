@@ -28,7 +28,7 @@ fn a_full_queue_drops_and_counts_without_waiting() {
 fn large_records_are_bounded_by_their_memory() {
     let queue = HistoryQueue::default();
     queue.open(true);
-    let large = || RequestRow { path: "x".repeat(1 << 20), ..RequestRow::default() };
+    let large = || RequestRow { path: "x".repeat(1 << 20).into(), ..RequestRow::default() };
     (0..20).for_each(|_| queue.request(large()));
     assert!(queue.dropped() >= 12, "{}", queue.dropped());
     assert!(!queue.next(SOON, SOON).records.is_empty());

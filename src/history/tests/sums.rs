@@ -1,6 +1,7 @@
 //! Sums, groups and pages, against a model in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::{Offset, TimeZone};
 use proptest::prelude::*;
@@ -33,14 +34,18 @@ pub(super) fn everything() -> HistoryParams {
     HistoryParams { since: Some(0), ..HistoryParams::default() }
 }
 
+fn shared(text: Option<String>) -> Option<Arc<str>> {
+    text.map(Into::into)
+}
+
 /// Whether a request matches, as the documentation says.
 fn matches(params: &HistoryParams, row: &RequestRow) -> bool {
-    let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+    let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
     let of_account = |wanted: &String| {
         row.account.iter().chain(row.attempts.iter().map(|attempt| &attempt.account)).any(|found| found.id == *wanted)
     };
     let of_directory = |wanted: &String| {
-        row.directory.as_ref().is_some_and(|found| found == wanted || found.starts_with(&format!("{wanted}/")))
+        row.directory.as_deref().is_some_and(|found| found == wanted || found.starts_with(&format!("{wanted}/")))
     };
     let of_status = |wanted: &str| match wanted {
         "limited" => row.attempts.iter().any(AttemptRow::met_limit),
@@ -52,12 +57,12 @@ fn matches(params: &HistoryParams, row: &RequestRow) -> bool {
     row.at >= params.since.unwrap()
         && params.until.is_none_or(|until| row.at < until)
         && params.account.as_ref().is_none_or(of_account)
-        && is(&params.provider, &Some(row.provider.clone()))
-        && is(&params.agent, &row.agent)
-        && is(&params.session, &row.session)
+        && is(&params.provider, Some(&row.provider))
+        && is(&params.agent, row.agent.as_deref())
+        && is(&params.session, row.session.as_deref())
         && params.model.as_ref().is_none_or(|pattern| match pattern.strip_suffix('*') {
             Some(beginning) => row.model.as_ref().is_some_and(|model| model.starts_with(beginning)),
-            None => row.model.as_ref() == Some(pattern),
+            None => row.model.as_deref() == Some(pattern),
         })
         && params.directory.as_ref().is_none_or(of_directory)
         && params.status.as_deref().is_none_or(of_status)
@@ -109,7 +114,7 @@ prop_compose! {
         until in prop::option::of(0..NOW),
         scope in one_of(&["request", "model", "account", "service"]),
     ) -> AttemptRow {
-        AttemptRow { account: account(id), until, scope, ..AttemptRow::default() }
+        AttemptRow { account: account(id).into(), until, scope, ..AttemptRow::default() }
     }
 }
 
@@ -128,9 +133,10 @@ prop_compose! {
         RequestRow {
             at: NOW - at - 1,
             account: attempts.last().filter(|_| served).map(|last| last.account.clone()),
-            attempts, agent, session, model, directory, status, waited_ms,
-            provider: provider.to_owned(),
-            outcome: outcome.to_owned(),
+            attempts, agent: shared(agent), session: shared(session), model: shared(model), directory: shared(directory), status,
+            waited_ms,
+            provider: provider.into(),
+            outcome: outcome.into(),
             tokens: tokens.map(|(input, output)| TokenSums { input, output, cached: input / 2, cache_written: 1 }),
             cost_usd: tokens.map(|_| f64::from(quarters) / 4.0),
             ..RequestRow::default()
@@ -181,10 +187,10 @@ proptest! {
                 let name = match by {
                     "hour" => format!("{:020}", hour(at, &zone)),
                     "day" => format!("{:020}", day(at, &zone)),
-                    "model" => row.model.clone().unwrap_or_default(),
-                    "agent" => row.agent.clone().unwrap_or_default(),
-                    "dir" => row.directory.clone().unwrap_or_default(),
-                    "provider" => row.provider.clone(),
+                    "model" => row.model.as_deref().unwrap_or_default().to_owned(),
+                    "agent" => row.agent.as_deref().unwrap_or_default().to_owned(),
+                    "dir" => row.directory.as_deref().unwrap_or_default().to_owned(),
+                    "provider" => row.provider.to_string(),
                     _ => row.account.as_ref().map(|account| account.id.clone()).unwrap_or_default(),
                 };
                 groups.entry(name).or_default().push(row);
@@ -244,13 +250,13 @@ fn a_row_comes_back_as_it_was_recorded() {
     let text = |text: &str| Some(text.to_owned());
     let mut row = RequestRow {
         id: 1,
-        agent: text("claude"),
-        holder,
-        directory: text("/work"),
-        session: text("s"),
+        agent: shared(text("claude")),
+        holder: holder.map(Into::into),
+        directory: shared(text("/work")),
+        session: shared(text("s")),
         lease: text("ls_1"),
-        label: text("agent-1"),
-        pool: text("antigravity"),
+        label: shared(text("agent-1")),
+        pool: shared(text("antigravity")),
         reason: text("quota_exhausted"),
         waited_ms: 5,
         first_byte_ms: Some(6),
@@ -259,7 +265,7 @@ fn a_row_comes_back_as_it_was_recorded() {
         ..request(NOW - 1)
     };
     row.attempts.push(AttemptRow {
-        account: account("ac_2"),
+        account: account("ac_2").into(),
         after_ms: 1,
         duration_ms: 2,
         status: Some(429),
@@ -270,7 +276,8 @@ fn a_row_comes_back_as_it_was_recorded() {
     });
     let mut database = history_of(std::slice::from_ref(&row));
     let found = ask(&mut database, &everything(), &TimeZone::UTC).requests.remove(0);
-    row.account.iter_mut().chain(row.attempts.iter_mut().map(|one| &mut one.account)).for_each(|one| one.email = None);
+    let accounts = row.account.iter_mut().chain(row.attempts.iter_mut().map(|one| &mut one.account));
+    accounts.for_each(|one| Arc::make_mut(one).email = None);
     assert_eq!(found, row);
 }
 
@@ -278,7 +285,11 @@ fn a_row_comes_back_as_it_was_recorded() {
 fn a_page_of_large_rows_fits_into_a_message_and_names_the_next_page() {
     let large = |n: u64| {
         let attempt = AttemptRow { evidence: Some("\u{1}".repeat(5000)), ..request(n).attempts[0].clone() };
-        RequestRow { directory: Some("\"".repeat(100_000)), attempts: vec![attempt; 200], ..request(NOW - 100 + n) }
+        RequestRow {
+            directory: Some("\"".repeat(100_000).into()),
+            attempts: vec![attempt; 200],
+            ..request(NOW - 100 + n)
+        }
     };
     let requests: Vec<RequestRow> = (0..50).map(large).collect();
     let mut database = history_of(&requests);
@@ -300,7 +311,10 @@ fn a_page_of_large_rows_fits_into_a_message_and_names_the_next_page() {
 #[test]
 fn many_groups_fit_into_an_answer() {
     let requests: Vec<RequestRow> = (0..2000u64)
-        .map(|n| RequestRow { directory: Some(format!("/{n}/{}", "x".repeat(500))), ..request(NOW - 1 - n * HOUR) })
+        .map(|n| RequestRow {
+            directory: Some(format!("/{n}/{}", "x".repeat(500)).into()),
+            ..request(NOW - 1 - n * HOUR)
+        })
         .collect();
     let mut database = history_of(&requests);
     let by = |by: &str| HistoryParams { by: Some(by.to_owned()), ..everything() };

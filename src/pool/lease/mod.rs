@@ -24,11 +24,11 @@ pub struct Lease {
     /// What it is for. Leases of one kind share it: most differ in nothing else.
     pub target: Arc<Target>,
     /// The conversation it belongs to.
-    pub session: Option<Box<str>>,
+    pub session: Option<Arc<str>>,
     /// The holder's name for it.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// The agent's name, as the holder states it.
-    pub agent: Option<Box<str>>,
+    pub agent: Option<Arc<str>>,
     /// What ends it.
     pub bind: Bind,
     /// The process that holds it.

@@ -19,11 +19,11 @@ pub struct LeaseRequest {
     /// The lifetime of the lease, if it has one.
     pub ttl: Option<Duration>,
     /// The conversation it belongs to.
-    pub session: Option<Box<str>>,
+    pub session: Option<Arc<str>>,
     /// The holder's name for it.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// The agent's name, checked against the account's `use` policy.
-    pub agent: Option<Box<str>>,
+    pub agent: Option<Arc<str>>,
     /// Only this account: id, unique prefix of an id, email or label.
     pub account: Option<Box<str>>,
     /// None of these accounts.
@@ -187,9 +187,9 @@ pub struct Ticket {
     /// What it was for.
     pub target: Target,
     /// Its session.
-    pub session: Option<Box<str>>,
+    pub session: Option<Arc<str>>,
     /// Its label.
-    pub label: Option<Box<str>>,
+    pub label: Option<Arc<str>>,
     /// Its set of accounts.
     pub set: AccountSet,
 }

@@ -21,7 +21,7 @@ pub struct Target {
     /// The quota pool, where the provider has several.
     pub pool: Option<Arc<str>>,
     /// The model, as the upstream names it.
-    pub model: Option<Box<str>>,
+    pub model: Option<Arc<str>>,
     /// Other names, where the upstream has several names for a model, or two quota pools.
     pub names: Option<Arc<TargetNames>>,
 }
@@ -45,7 +45,7 @@ pub struct OtherQuota {
     /// The quota pool.
     pub pool: Box<str>,
     /// The model, as it is named there.
-    pub model: Option<Box<str>>,
+    pub model: Option<Arc<str>>,
     /// Whether this is the request's first pool, and the lease is on its second one.
     pub first: bool,
 }

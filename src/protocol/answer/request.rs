@@ -1,5 +1,8 @@
 //! Requests of the gateway: what was asked, which attempts they took, and what they used.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +10,7 @@ use super::account::AccountLabel;
 use super::lease::HolderInfo;
 use crate::limits::Scope;
 
+// what many have in common is shared between them, and not copied
 /// A request of the gateway that has ended.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RequestRow {
@@ -15,31 +19,31 @@ pub struct RequestRow {
     /// When it was received, epoch ms.
     pub at: u64,
     /// The agent that sent it.
-    pub agent: Option<String>,
+    pub agent: Option<Arc<str>>,
     /// Its process and program.
-    pub holder: Option<HolderInfo>,
+    pub holder: Option<Arc<HolderInfo>>,
     /// The directory that it runs in.
-    pub directory: Option<String>,
+    pub directory: Option<Arc<str>>,
     /// Its session.
-    pub session: Option<String>,
+    pub session: Option<Arc<str>>,
     /// The lease that served it last.
     pub lease: Option<String>,
     /// The label of that lease or of the gateway's key.
-    pub label: Option<String>,
+    pub label: Option<Arc<str>>,
     /// The account whose response the client got; none if lessor answered.
-    pub account: Option<AccountLabel>,
+    pub account: Option<Arc<AccountLabel>>,
     /// The upstream.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// The quota pool, for providers with several.
-    pub pool: Option<String>,
+    pub pool: Option<Arc<str>>,
     /// The model.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The path at the provider, without its query.
-    pub path: String,
+    pub path: Arc<str>,
     /// The HTTP status that the client got; none if it closed its connection before.
     pub status: Option<u16>,
     /// `ok`, `refused`, `broken` or `cancelled`.
-    pub outcome: String,
+    pub outcome: Cow<'static, str>,
     /// Why it was refused or broken, in a few words.
     pub reason: Option<String>,
     /// The attempts at the provider, in order.
@@ -60,7 +64,7 @@ pub struct RequestRow {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRow {
     /// The account.
-    pub account: AccountLabel,
+    pub account: Arc<AccountLabel>,
     /// When it was sent, in ms after the request was received.
     pub after_ms: u64,
     /// How long until its response began or its failure was known, in ms.

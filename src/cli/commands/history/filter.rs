@@ -1,6 +1,7 @@
 //! The filters that `history` and `requests` share, and times as a user writes them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::civil::{Date, Time};
@@ -79,25 +80,25 @@ pub(in crate::cli::commands) fn since_time(text: &str, now: u64) -> Result<u64, 
 
 /// Whether a request that has just ended matches a query, as the daemon decides it.
 pub(in crate::cli::commands) fn matches(params: &HistoryParams, row: &RequestRow) -> bool {
-    let is = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
+    let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
     let is_account = |wanted: &String| {
         let accounts = row.account.iter().chain(row.attempts.iter().map(|attempt| &attempt.account));
-        let named = |account: &AccountLabel| {
+        let named = |account: &Arc<AccountLabel>| {
             account.id.starts_with(wanted.as_str())
                 || account.label.as_ref() == Some(wanted)
                 || account.email.as_ref() == Some(wanted)
         };
         accounts.into_iter().any(named)
     };
-    let is_below = |wanted: &String| row.directory.as_ref().is_some_and(|found| Path::new(found).starts_with(wanted));
+    let is_below = |wanted: &String| row.directory.as_deref().is_some_and(|found| Path::new(found).starts_with(wanted));
     let has_status = |wanted: &String| match (wanted.as_str(), row.status) {
         ("limited", _) => row.attempts.iter().any(|attempt| attempt.met_limit()),
         (class, Some(status)) if class.ends_with("xx") => class.trim_end_matches('x') == (status / 100).to_string(),
         (other, status) => row.outcome == other || status.is_some_and(|status| status.to_string() == other),
     };
     is(&params.provider, Some(&row.provider))
-        && is(&params.agent, row.agent.as_ref())
-        && is(&params.session, row.session.as_ref())
+        && is(&params.agent, row.agent.as_deref())
+        && is(&params.session, row.session.as_deref())
         && params.account.as_ref().is_none_or(is_account)
         && params.directory.as_ref().is_none_or(is_below)
         && params.status.as_ref().is_none_or(has_status)
@@ -170,13 +171,14 @@ mod tests {
     fn a_live_request_matches_as_in_the_daemon() {
         let text = |text: &str| Some(text.to_owned());
         let account = |id: &str, label: &str| AccountLabel { id: id.into(), label: text(label), email: None };
-        let limited = AttemptRow { account: account("ac_12", "work"), scope: text("account"), ..AttemptRow::default() };
+        let limited =
+            AttemptRow { account: account("ac_12", "work").into(), scope: text("account"), ..AttemptRow::default() };
         let row = RequestRow {
             provider: "anthropic".into(),
-            account: Some(account("ac_34", "home")),
+            account: Some(account("ac_34", "home").into()),
             attempts: vec![limited],
-            model: text("claude-opus-5"),
-            directory: text("/work/a"),
+            model: text("claude-opus-5").map(Into::into),
+            directory: text("/work/a").map(Into::into),
             status: Some(200),
             outcome: "ok".into(),
             ..RequestRow::default()

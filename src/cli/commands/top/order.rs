@@ -141,20 +141,19 @@ fn request_words(row: &RequestRow) -> Vec<Option<String>> {
     let holder = row.holder.as_ref();
     let accounts = row.attempts.iter().map(|attempt| Some(account::label(&attempt.account).to_owned()));
     let own = [
-        row.agent.clone(),
-        row.directory.clone(),
-        row.session.clone(),
-        row.label.clone(),
-        Some(row.provider.clone()),
-        row.model.clone(),
-        Some(row.path.clone()),
-        Some(row.outcome.clone()),
-        row.reason.clone(),
-        row.status.map(|status| status.to_string()),
-        holder.and_then(|holder| holder.program.clone()),
-        holder.map(|holder| holder.pid.to_string()),
+        row.agent.as_deref(),
+        row.directory.as_deref(),
+        row.session.as_deref(),
+        row.label.as_deref(),
+        Some(&*row.provider),
+        row.model.as_deref(),
+        Some(&*row.path),
+        Some(&*row.outcome),
+        row.reason.as_deref(),
+        holder.and_then(|holder| holder.program.as_deref()),
     ];
-    own.into_iter().chain(accounts).collect()
+    let numbers = [row.status.map(|status| status.to_string()), holder.map(|holder| holder.pid.to_string())];
+    own.into_iter().map(|text| text.map(str::to_owned)).chain(numbers).chain(accounts).collect()
 }
 
 fn event_words(event: &EventInfo) -> Vec<Option<String>> {

@@ -27,19 +27,19 @@ pub(super) fn of_request(row: &RequestRow, field: ColumnField, names: &Names) ->
 
 /// The program and its pid, else the agent's name, else the label.
 pub(super) fn agent(row: &RequestRow) -> String {
-    let named = row.agent.as_ref().or(row.label.as_ref());
+    let named = row.agent.as_deref().or(row.label.as_deref());
     match &row.holder {
         Some(holder) => {
-            let program = holder.program.as_ref().or(named).map_or("pid", String::as_str);
+            let program = holder.program.as_deref().or(named).unwrap_or("pid");
             format!("{program} {}", holder.pid)
         }
-        None => named.cloned().unwrap_or_default(),
+        None => named.unwrap_or_default().to_owned(),
     }
 }
 
 /// `200 ok`, `429 refused`, `cancelled`.
 pub(super) fn result(row: &RequestRow) -> (String, Tone) {
-    let tone = match row.outcome.as_str() {
+    let tone = match &*row.outcome {
         "ok" => Tone::Good,
         "cancelled" => Tone::Faint,
         "broken" => Tone::Bad,

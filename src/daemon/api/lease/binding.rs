@@ -64,23 +64,22 @@ impl LeaseBinding {
         let (bind, holder) = self.holder(session, state);
         let default_ttl = (is_guest && self.to == BindTo::Ttl).then(|| state.pool.settings().leases.ttl);
         let holder = Holder { attested: self.attested.clone(), ..holder };
-        let text = |text: Option<&str>| text.map(Into::into);
         let request = LeaseRequest {
             target,
             connection: session.connection,
             bind,
             holder,
             ttl: params.ttl_ms.map(Duration::from_millis).or(default_ttl),
-            session: text(params.session),
-            label: text(params.label),
-            agent: text(params.agent),
-            account: text(params.account),
+            session: params.session.map(Into::into),
+            label: params.label.map(Into::into),
+            agent: params.agent.map(Into::into),
+            account: params.account.map(Into::into),
             exclude,
             set,
             priority: params.priority,
             wait: params.wait_ms.map(Duration::from_millis),
             exclusive: params.exclusive,
-            request_id: text(params.request_id),
+            request_id: params.request_id.map(Into::into),
             subagent: None,
         };
         Ok((request, params.credential))

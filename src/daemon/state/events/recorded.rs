@@ -33,8 +33,8 @@ pub(super) enum RecordedEvent {
     ConfigReloaded,
     ConfigRejected(Box<str>),
     /// A lasting key of the gateway, by its id, with its label.
-    KeyCreated(Box<str>, Option<Box<str>>),
-    KeyRevoked(Box<str>, Option<Box<str>>),
+    KeyCreated(Box<str>, Option<Arc<str>>),
+    KeyRevoked(Box<str>, Option<Arc<str>>),
 }
 
 impl RecordedEvent {

@@ -16,7 +16,7 @@ pub(crate) struct ConversationKey {
     pub(crate) owner: ConversationOwner,
     pub(crate) provider: Arc<str>,
     /// The session of the run, and the sub-agent in it.
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

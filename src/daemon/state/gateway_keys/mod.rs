@@ -47,7 +47,7 @@ struct KeyTable {
 pub(crate) enum ValidKey {
     Lasting(Arc<LastingKey>),
     /// The key of a lease; whether that is still held is checked elsewhere.
-    Lease(Fence, Option<Process>, Option<Box<str>>),
+    Lease(Fence, Option<Process>, Option<Arc<str>>),
 }
 
 /// Why a request's key is not valid. The response does not say it; the log does.

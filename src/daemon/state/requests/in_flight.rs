@@ -2,7 +2,7 @@
 //! the state's where both are needed: a request begins under both, and ends under this one alone.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -43,7 +43,8 @@ pub struct AccountInFlight {
 pub struct RequestTurn {
     requests: RequestsInFlight,
     turn: TurnTicket,
-    called: Arc<Notify>,
+    /// Made when it waits: most requests begin at once.
+    called: OnceLock<Arc<Notify>>,
 }
 
 impl TableWithWaiters {
@@ -87,7 +88,7 @@ impl RequestsInFlight {
     /// A request's place; those that come later have later ones.
     pub(crate) fn turn(&self, key: Option<u64>) -> RequestTurn {
         let ticket = self.0.next_ticket.fetch_add(1, Ordering::Relaxed);
-        RequestTurn { requests: self.clone(), turn: TurnTicket { ticket, key }, called: Arc::default() }
+        RequestTurn { requests: self.clone(), turn: TurnTicket { ticket, key }, called: OnceLock::new() }
     }
 }
 
@@ -119,7 +120,7 @@ impl RequestTurn {
     /// Waits from now on for room on one of these accounts; the first is the best.
     pub(crate) fn wait(&self, accounts: Vec<AccountId>) {
         let locked = &mut *self.requests.lock();
-        locked.wakers.insert(self.turn.ticket, self.called.clone());
+        locked.wakers.insert(self.turn.ticket, self.called.get_or_init(Arc::default).clone());
         let called = locked.table.wait(self.turn, accounts, clock::now().mono);
         locked.wake(called);
     }
@@ -135,7 +136,7 @@ impl RequestTurn {
 
     /// Waits until it is called.
     pub async fn called(&self) {
-        self.called.notified().await;
+        self.called.get_or_init(Arc::default).notified().await;
     }
 }
 

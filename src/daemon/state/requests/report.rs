@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use crate::config::KindMix;
-use crate::daemon::os::clock;
 use crate::daemon::state::{Served, State, Unsaved};
 use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
-    Account, AccountId, Action, Command, CredentialKind, Decision, Fence, Limit, Now, Refusal, RefusalDetails, Reply,
-    RequestNeeds, RequestOutcome, Usage, Wall,
+    Account, AccountId, Action, Command, CredentialKind, Decision, Fence, Limit, Mono, Now, Refusal, RefusalDetails,
+    Reply, RequestNeeds, RequestOutcome, Usage, Wall,
 };
 use crate::provider::names_foreign_project;
 use crate::store::Write;
@@ -100,9 +99,9 @@ impl State {
             (_, Some(verdict)) => RefusalDetails::read(verdict),
             (UpstreamOutcome::Response { status: 200..=299, .. }, None) => {
                 self.credential_accepted(account, now);
-                let session = self.pool.lease(lease).and_then(|lease| lease.session.clone());
-                if let Some(session) = session.filter(|_| !is_gateway) {
-                    self.note_served(lease, std::iter::once(Served::Session(&session)));
+                let held = self.pool.lease(lease).filter(|_| !is_gateway);
+                if let Some(session) = held.and_then(|lease| lease.session.clone()) {
+                    self.note_served(lease, std::iter::once(Served::Session(&session)), now.mono);
                 }
                 let outcome = match classified.paid_overage {
                     true => RequestOutcome::Overage(plan_resets_at(&classified.windows)),
@@ -169,9 +168,9 @@ impl State {
     }
 
     /// Records what the account of a lease has served or created.
-    pub(crate) fn note_served<'a>(&mut self, lease: Fence, what: impl Iterator<Item = Served<'a>>) {
+    pub(crate) fn note_served<'a>(&mut self, lease: Fence, what: impl Iterator<Item = Served<'a>>, now: Mono) {
         let Some(lease) = self.pool.lease(lease) else { return };
-        let (provider, account, now) = (lease.target.provider.clone(), lease.account, clock::now().mono);
+        let (provider, account) = (lease.target.provider.clone(), lease.account);
         what.for_each(|what| self.served_by.note(&provider, what, account, now));
     }
 
@@ -201,6 +200,8 @@ impl State {
         outcome: RequestOutcome,
         verdict: Option<Verdict>,
     ) -> Unsaved<Result<ReportOutcome, Refusal>> {
+        // a success limits nothing
+        let is_refusal = matches!(outcome, RequestOutcome::Refused(_));
         let command = match needs {
             Some(needs) => Command::ReportOf { fence, outcome, need: Box::new(needs.clone()) },
             None => Command::Report { fence, outcome },
@@ -210,7 +211,8 @@ impl State {
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => CONTINUE,
         };
         let held = self.pool.lease(fence);
-        let target = needs.map(|needs| &needs.target).or(held.map(|lease| &*lease.target)).cloned();
+        let target = needs.map(|needs| &needs.target).or(held.map(|lease| &*lease.target));
+        let target = target.filter(|_| is_refusal).cloned();
         let account = held.map(|lease| lease.account);
         let reply = self.apply(now, command);
         let outcome = |reply| {

@@ -254,7 +254,7 @@ pub(super) fn mixed() -> Dashboard {
     let mut rows: Vec<RequestRow> = (1..9)
         .map(|number| request(number, if number == 3 { switched.clone() } else { json!([attempt("codex-a", None)]) }))
         .collect();
-    rows[1].outcome = "cancelled".to_owned();
+    rows[1].outcome = "cancelled".to_owned().into();
     rows[1].status = None;
     rows[5] = RequestRow {
         outcome: "refused".into(),
