@@ -51,7 +51,7 @@ pub enum Command {
         /// How it ended.
         outcome: RequestOutcome,
         /// What the request needed.
-        need: Box<RequestNeeds>,
+        need: Arc<RequestNeeds>,
     },
     /// Check that the lease's account can serve a request; else move the lease to one that can.
     Serve {

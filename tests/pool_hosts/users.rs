@@ -1,5 +1,6 @@
 //! What users and faults do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lessor::limits::Reason;
@@ -119,7 +120,7 @@ impl World {
                 let wait = Some(Duration::from_millis(self.chance.below(3_000)));
                 let outcome =
                     RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::RateLimitExceeded, wait)));
-                Command::ReportOf { fence, outcome, need: Box::new(need()) }
+                Command::ReportOf { fence, outcome, need: Arc::new(need()) }
             }
             (6, Some(fence)) => Command::Report { fence, outcome: RequestOutcome::Ok },
             (7, Some(fence)) => {

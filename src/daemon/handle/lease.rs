@@ -225,7 +225,7 @@ impl GatewayHandle {
         // what another account serves meanwhile does not lead the session there
         let session = of_key.session(request).or_else(|| client.default_session());
         let session = session.filter(|_| !of_key.is_detour).cloned();
-        let (handle, created_ids) = (self.clone(), Vec::new());
+        let (handle, needs, created_ids) = (self.clone(), Arc::new(needs), Vec::new());
         RequestLease { handle, fence, needs, ends_with_request, session, created_ids, response: None, in_flight: None }
     }
 

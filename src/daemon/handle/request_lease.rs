@@ -87,7 +87,7 @@ pub struct ServingLease {
 pub struct RequestLease {
     pub(super) handle: GatewayHandle,
     pub(super) fence: Fence,
-    pub(super) needs: RequestNeeds,
+    pub(super) needs: Arc<RequestNeeds>,
     /// It was acquired for this request alone.
     pub(super) ends_with_request: bool,
     /// The session that the request belongs to.

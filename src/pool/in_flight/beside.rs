@@ -77,7 +77,7 @@ impl Pool {
     /// Whether a lease would serve a request on its account.
     #[must_use]
     pub fn serves_now(&self, now: Now, fence: Fence, needs: &RequestNeeds) -> bool {
-        let Some(lease) = self.leases.get(fence).map(|lease| lease.used_for(needs)) else { return false };
+        let Some(lease) = self.leases.get_shared(fence).map(|lease| lease.used_for(needs)) else { return false };
         let ask = LeaseRequest { exclude: needs.exclude.clone(), ..reacquire(&lease, None) };
         let slot = self.accounts.slot(lease.account);
         slot.is_some_and(|slot| self.ineligible(slot, &ask, now).is_none_or(|(why, _)| self.is_by_leases(slot, why)))

@@ -185,15 +185,19 @@ impl Lease {
         self.pinned.then(|| self.account.to_string().into())
     }
 
-    /// The lease as a request with these needs uses it.
-    pub(crate) fn used_for(&self, needs: &RequestNeeds) -> Self {
-        let mut lease = self.clone();
+    /// The lease as a request with these needs uses it: mostly as it is.
+    pub(crate) fn used_for(self: &Arc<Self>, needs: &RequestNeeds) -> Arc<Self> {
         // a request whose other quota pool the lease is on stays there
-        if !lease.target.is_same_request(&needs.target) {
+        let is_same = self.target.is_same_request(&needs.target);
+        if is_same && self.holder.attested == needs.attested {
+            return self.clone();
+        }
+        let mut lease = Self::clone(self);
+        if !is_same {
             lease.target = Arc::new(needs.target.clone());
         }
         lease.holder.attested = needs.attested.clone();
-        lease
+        Arc::new(lease)
     }
 }
 

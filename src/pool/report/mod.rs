@@ -63,7 +63,7 @@ impl Pool {
         need: Option<&RequestNeeds>,
         effects: &mut Effects,
     ) -> Handled {
-        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?;
+        let lease = self.leases.get_shared(fence).ok_or_else(Refusal::stale)?;
         let lease = need.map_or_else(|| lease.clone(), |need| lease.used_for(need));
         let exclude = need.map_or(&[][..], |need| &need.exclude);
         let details = match outcome {

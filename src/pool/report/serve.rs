@@ -15,7 +15,7 @@ impl Pool {
     /// Checks that the lease's account can serve a request; else moves the lease to one that can.
     pub(crate) fn serve(&mut self, now: Now, asked: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
         let fence = self.follow_move(now, asked, effects).unwrap_or(asked);
-        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
+        let lease = self.leases.get_shared(fence).ok_or_else(Refusal::stale)?.used_for(need);
         let slot = self.accounts.slot_of(lease.account)?;
         let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, lease.pinned_account()) };
         let goes_on = match self.ineligible(slot, &ask, now) {

@@ -1,5 +1,6 @@
 //! Upstream responses, reported by holders or seen by the gateway: what they mean for the pool.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::KindMix;
@@ -81,12 +82,12 @@ impl State {
     pub(crate) fn report(
         &mut self,
         now: Now,
-        (lease, needs): (Fence, Option<&RequestNeeds>),
+        (lease, needs): (Fence, Option<&Arc<RequestNeeds>>),
         outcome: UpstreamOutcome<'_>,
         classified: Classification,
     ) -> Unsaved<Result<ReportOutcome, Refusal>> {
         let is_gateway = needs.is_some();
-        let by_mix = if needs.is_none() { self.needs_by_mix(lease, now) } else { None };
+        let by_mix = if needs.is_none() { self.needs_by_mix(lease, now).map(Arc::new) } else { None };
         let needs = needs.or(by_mix.as_ref());
         let Some(held) = self.pool.lease(lease) else {
             return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
@@ -196,14 +197,14 @@ impl State {
     fn apply_report(
         &mut self,
         now: Now,
-        (fence, needs): (Fence, Option<&RequestNeeds>),
+        (fence, needs): (Fence, Option<&Arc<RequestNeeds>>),
         outcome: RequestOutcome,
         verdict: Option<Verdict>,
     ) -> Unsaved<Result<ReportOutcome, Refusal>> {
         // a success limits nothing
         let is_refusal = matches!(outcome, RequestOutcome::Refused(_));
         let command = match needs {
-            Some(needs) => Command::ReportOf { fence, outcome, need: Box::new(needs.clone()) },
+            Some(needs) => Command::ReportOf { fence, outcome, need: needs.clone() },
             None => Command::Report { fence, outcome },
         };
         let decision = |reply| match reply {
