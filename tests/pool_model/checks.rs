@@ -290,9 +290,16 @@ impl World {
         let same = |limit: &&Limit| limit.scope == record.scope && limit.key == record.key;
         let limit = live.clone().find(same);
         let at_once = taken_back.contains(&(record.account, record.scope, record.key.clone()));
-        let Some(limit) = limit.cloned() else { return assert!(at_once, "it is filed") };
-        assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
+        let limit = limit.cloned();
         let account = self.model.accounts.iter_mut().find(|account| account.record.id == record.account).unwrap();
+        let Some(limit) = limit else {
+            assert!(at_once, "it is filed");
+            // what it has replaced does not come back: a limit that was over already, and let requests in again
+            let is_replaced = |old: &MLimit| old.scope == record.scope && old.key == record.key;
+            account.limits.retain(|old| !is_replaced(old) || !matches!(old.phase, Phase::Ramp(..)));
+            return;
+        };
+        assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
         // after the clock was set the same limit is saved again
         let old = account.limits.iter().find(|old| old.scope == limit.scope && old.key == limit.key);
         if old.is_none_or(|old| old.until != limit.until) {

@@ -10,7 +10,7 @@ mod ops;
 mod reference;
 
 use harness::World;
-use ops::Op;
+use ops::{AskOp, Op};
 use proptest::prelude::*;
 
 /// `PROPTEST_CASES` lengthens the run.
@@ -45,4 +45,31 @@ proptest! {
     fn the_same_commands_leave_the_same_trace(ops in ops::ops(80)) {
         prop_assert_eq!(live(&ops).trace, live(&ops).trace);
     }
+}
+
+/// Found by the test above.
+#[test]
+fn a_guess_that_is_taken_back_does_not_bring_back_the_limit_that_it_has_replaced() {
+    let add = |id, provider| Op::Add { id, provider, capacity: 0, allowed_agents: 0, tier: 0, priority: 0 };
+    let acquire = |provider| {
+        let ask = AskOp { provider, wait_s: Some(0), ..AskOp::default() };
+        Op::Acquire(Box::new(ask))
+    };
+    live(&[
+        add(0, 0),
+        add(1, 1),
+        add(2, 1),
+        add(3, 1),
+        Op::Change { account: 1, what: 3 },
+        // it ends, and requests are let in one after the other
+        Op::Limit { account: 2, scope: 0, key: 0, secs: 1, wall: false },
+        acquire(0),
+        acquire(1),
+        acquire(0),
+        Op::Wakeup,
+        // two accounts refuse one request: it is to blame
+        Op::Report { lease: 1, reason: 4, scope: 1, wait_s: None },
+        Op::Report { lease: 2, reason: 7, scope: 1, wait_s: None },
+    ])
+    .finish();
 }

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 /// Who asks, and for what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AskOp {
     pub provider: u8,
     pub key: u8,
