@@ -70,8 +70,7 @@ impl Drop for PoolShare {
 
 /// Bytes in the order they came in. A piece that is received is a part of a larger buffer and keeps all of it, so a body
 /// that comes in small pieces would take a thousand times its length: pieces are copied into blocks of their own. Only a
-/// body of one piece is kept as it was received: its head keeps that buffer as well, and a copy would take as long as the
-/// rest.
+/// body of one piece is kept as it was received: it keeps one read buffer at most, mostly that of its head.
 #[derive(Debug, Default)]
 pub(super) struct KeptBytes {
     only: Option<Bytes>,

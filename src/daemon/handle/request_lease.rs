@@ -70,7 +70,7 @@ pub struct LeasedAccount {
 /// What is recorded of the lease that a request uses.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServingLease {
-    /// Its id.
+    /// Its id, until the record of the request takes it.
     pub id: String,
     /// The label that the holder chose, or that of the gateway's key.
     pub label: Option<Arc<str>>,
